@@ -107,7 +107,7 @@ def build(kind: type[T], values: Any, where: str = "") -> T:
 def _describe(error: ValidationError, values: Any, where: str) -> str:
     unknown = ("unexpected_keyword_argument", "extra_forbidden")
     fault = min(error.errors(), key=lambda f: f["type"] not in unknown)  # a misspelt key explains the missing one
-    path = [str(part) for part in fault["loc"]]
+    path = _keys(fault["loc"], values)
     prefix = [where] if where else []
     dotted = ".".join(prefix + path)
     if fault["type"] in unknown:
@@ -120,6 +120,17 @@ def _describe(error: ValidationError, values: Any, where: str) -> str:
     return f'parameter "{dotted}": {fault["msg"][0].lower()}{fault["msg"][1:]}{shown}'
 
 
+def _keys(loc: Sequence[Any], values: Any) -> list[str]:
+    """The keys of a fault's place; pydantic also puts the tag of a union there, which is no key."""
+    keys, node = [], values
+    for index, part in enumerate(loc):
+        if isinstance(node, dict) and part not in node and index < len(loc) - 1:
+            continue
+        keys.append(str(part))
+        node = node.get(part) if isinstance(node, dict) else None
+    return keys
+
+
 def _known_keys(error: ValidationError, values: Any, path: list[str]) -> list[str]:
     """Names that were expected beside an unknown key: those reported missing at the same place, and those present."""
     missing = [str(f["loc"][-1]) for f in error.errors() if f["type"].startswith("missing") and len(f["loc"]) == len(path)]
@@ -127,3 +138,8 @@ def _known_keys(error: ValidationError, values: Any, path: list[str]) -> list[st
     for part in path[:-1]:
         node = node.get(part, {}) if isinstance(node, dict) else {}
     return missing + [key for key in (node if isinstance(node, dict) else {}) if key != path[-1]]
+
+
+def section(name: str, fields: Mapping[str, type]) -> type:
+    """Make the dataclass of a section whose fields come from a registry: one block for every entry."""
+    return config(type(name, (), {"__annotations__": dict(fields), "__module__": __name__}))

@@ -1,0 +1,91 @@
+"""Training data on the device: windows as one tensor, shuffled batches, exact negatives.
+
+Shapes: W windows, n maximum length, B batch, T targets, N negatives, V catalogue, K known (user, item) pairs.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from srun.data.interactions import Dataset
+from srun.data.partition import Mask, training_windows, user_items
+from srun.errors import DataError, RunError
+
+MAX_ROUNDS = 20_000  # of rejection before a user is said to have no negative
+
+
+class TrainingData:
+    """The windows of a set of events, with what is needed to draw negatives for their users.
+
+    ``catalogue`` (V+1,) restricts softmax and negatives to some items; None means all.
+    """
+
+    def __init__(self, data: Dataset, events: Mask, catalogue: Mask | None, device: torch.device) -> None:
+        windows = training_windows(data, events)
+        if not len(windows.items):
+            raise DataError(f'data set "{data.info["name"]}": no training sequence has two items or more')
+        self.num_items, self.device = data.num_items, device
+        self.windows = _tensor(windows.items, device)  # (W, n+1)
+        self.user = _tensor(windows.user, device)  # (W,)
+        self.length = (self.windows != 0).sum(1)
+        self.known = torch.from_numpy(user_items(data, events)).to(device)  # (K,) sorted user * (V + 1) + item
+        self.catalogue = None if catalogue is None else torch.from_numpy(catalogue).to(device)
+        self.candidates = torch.arange(1, data.num_items + 1, device=device)
+        if self.catalogue is not None:
+            self.candidates = torch.nonzero(self.catalogue)[:, 0]
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """Yield the row numbers (B,) of one shuffled pass over all windows."""
+        order = torch.randperm(len(self), generator=generator, device=generator.device).to(self.device)
+        yield from order.split(batch_size)
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Windows (B, L) and users (B,) of the given rows; columns that are padding in all of them are left out."""
+        width = int(self.length[rows].max())
+        return self.windows[rows][:, -width:], self.user[rows]
+
+    def negatives(self, users: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """(T, N) items drawn uniformly from the catalogue without the users' own training items; ``users`` is (T,)."""
+        keys = users[:, None] * (self.num_items + 1)
+        drawn = self._draw((len(users), count), generator)
+        for _ in range(MAX_ROUNDS):
+            bad = self._is_known(keys + drawn)
+            if not bad.any():
+                return drawn
+            drawn[bad] = self._draw((int(bad.sum()),), generator)
+        raise RunError(f"no negative item found for a user in {MAX_ROUNDS} draws; use train.loss=ce, which needs none")
+
+    def _draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return self.candidates[torch.randint(len(self.candidates), shape, generator=generator, device=self.device)]
+
+    def _is_known(self, keys: Tensor) -> Tensor:
+        place = torch.searchsorted(self.known, keys).clamp_(max=len(self.known) - 1)
+        return self.known[place] == keys
+
+
+class Cycle:
+    """Batches of row numbers without end, a new shuffle at each pass; ``order`` and ``position`` are its whole state."""
+
+    def __init__(self, num_rows: int, batch_size: int, generator: torch.Generator) -> None:
+        self.batch_size, self.generator = batch_size, generator
+        self.order = torch.zeros(num_rows, dtype=torch.int64)
+        self.position = num_rows
+
+    def next(self) -> Tensor:
+        """Row numbers (B,) of the next batch; the last of a pass may be smaller."""
+        if self.position >= len(self.order):
+            device = self.generator.device
+            self.order = torch.randperm(len(self.order), generator=self.generator, device=device)
+            self.position = 0
+        rows = self.order[self.position : self.position + self.batch_size]
+        self.position += self.batch_size
+        return rows
+
+
+def _tensor(array: NDArray, device: torch.device) -> Tensor:  # type: ignore[type-arg]  # any integer array
+    return torch.from_numpy(array.astype("int64")).to(device)

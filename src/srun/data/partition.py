@@ -1,0 +1,397 @@
+"""Forget requests, and the partition of the data that follows from one ([T] 3.2.2; [A] 5.1).
+
+A request names events. What it names among the training events is the *forget set*; what stays of them is the
+*retain set*; what it names among held-out events leaves the held-out splits. Everything is a mask over event ids
+(see ``interactions``), so contexts are slices of retained events and nothing is copied per user.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+from safetensors.numpy import load_file, save_file
+
+from srun.config import config
+from srun.data.interactions import Dataset, Role, report_users
+from srun.data.sequences import Queries, Windows, cut, make_queries, pad
+from srun.errors import DataError
+from srun.files import write_folder
+from srun.registry import suggest
+from srun.rng import numpy_stream
+
+MIN_USERS_TO_TUNE = 20  # below, a request has no tune half
+TUNE, REPORT = 1, 2  # groups of users; 0 is neither
+
+Mask = NDArray[np.bool_]
+
+
+@config
+class InteractionsRequest:
+    """Single events: drawn as in [T] 3.2.2, or named in a file."""
+
+    kind: Literal["interactions"]
+    file: str | None
+    """CSV with the columns user_id, item_id and optionally timestamp; null draws."""
+    share_of_users: Annotated[float, Field(gt=0, le=1)]
+    """Share of the users with at least 3 training items that forget something."""
+    max_share_of_items: Annotated[float, Field(gt=0, le=1)]
+    """Each of them forgets 1 to this share of the training items, never the first two."""
+    catalogue: Literal["full", "retained"]
+    """Whether items without a retained event stay in softmax and negatives of training on the retain set."""
+    seed: int
+
+
+@config
+class CategoryRequest:
+    """Every event whose item has one of the categories, of all users or of the named ones ([A])."""
+
+    kind: Literal["category"]
+    categories: tuple[str, ...]
+    users: tuple[str, ...] | None
+    """Raw user ids; null means everybody."""
+    context: Literal["retained", "all"]
+    """History of a forgotten event: without the category, or with it ([A])."""
+    catalogue: Literal["full", "retained"]
+    seed: int
+
+
+@config
+class UsersRequest:
+    """All events of users: drawn, or named in a file."""
+
+    kind: Literal["users"]
+    file: str | None
+    """CSV with the column user_id; null draws."""
+    share_of_users: Annotated[float, Field(gt=0, le=1)]
+    catalogue: Literal["full", "retained"]
+    seed: int
+
+
+Request = Annotated[InteractionsRequest | CategoryRequest | UsersRequest, Field(discriminator="kind")]
+"""What must go."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A data set split by a request into what is forgotten, what is retained, and what is asked afterwards."""
+
+    data: Dataset
+    removed: Mask  # (E,) named by the request, in whatever role
+    never_seen: Mask  # (E,) events of calibration users that stand for forgotten ones
+    group: NDArray[np.uint8]  # (U,) TUNE, REPORT or 0, of users of the request and of calibration users
+    info: dict[str, Any]  # request, name, counts
+
+    @property
+    def kind(self) -> str:
+        return str(self.info["request"]["kind"])
+
+    @cached_property
+    def forget(self) -> Mask:
+        """(E,) training events that must be forgotten."""
+        return self.removed & (self.data.role == Role.TRAIN)
+
+    @cached_property
+    def retain(self) -> Mask:
+        """(E,) training events that stay."""
+        return ~self.removed & (self.data.role == Role.TRAIN)
+
+    @cached_property
+    def catalogue(self) -> Mask | None:
+        """(V+1,) items that training on the retain set may score; None means all."""
+        if self.info["request"]["catalogue"] == "full":
+            return None
+        return item_mask(self.data, self.retain)
+
+    @cached_property
+    def affected(self) -> Mask:
+        """(U,) users with a forgotten event."""
+        users = np.zeros(self.data.num_users, dtype=bool)
+        users[self.data.user[self.forget]] = True
+        return users
+
+    def queries(self, split: str) -> Queries:
+        """Return the ranking questions of a split (see SPLITS); contexts are the retained history except for test_raw.
+
+        Raises DataError for a split that this kind of request does not have.
+        """
+        if split not in self.splits:
+            raise DataError(f'a request of kind "{self.kind}" has no split "{split}"; it has {", ".join(self.splits)}')
+        return self.splits[split]
+
+    @cached_property
+    def splits(self) -> dict[str, Queries]:
+        """Every split of this request by name; a split may be empty."""
+        data, role = self.data, self.data.role
+        known = np.isin(role, (Role.TRAIN, Role.VALIDATION, Role.CONTEXT))
+        validation = self._ask(self.retain, role == Role.VALIDATION)
+        test = self._ask(known & ~self.removed, role == Role.TEST)
+        gone = self.removed[test.event]
+        kept = ~gone
+        affected = self.affected[test.user]
+        splits = {
+            "validation": validation.select(~self.removed[validation.event]),
+            "test": test.select(kept),
+            "test_affected": test.select(kept & affected),
+            "test_unaffected": test.select(kept & ~affected),
+            "test_raw": self._ask(known, role == Role.TEST),
+        }
+        forget, never = self._ask_forget(), self._ask(self._never_seen_context, self.never_seen)
+        for name, code in (("tune", TUNE), ("report", REPORT)):
+            splits[f"forget_{name}"] = forget.select(self.group[forget.user] == code)
+            splits[f"never_seen_{name}"] = never.select(self.group[never.user] == code)
+        if self.kind == "category":
+            report = self.group[test.user] == REPORT
+            splits["in_category"] = test.select(gone & report)
+            splits["out_of_category"] = test.select(kept & report)
+            tune = self.group[validation.user] == TUNE
+            splits["in_category_tune"] = validation.select(self.removed[validation.event] & tune)
+            splits["out_of_category_tune"] = validation.select(~self.removed[validation.event] & tune)
+        return splits
+
+    def forget_queries(self) -> Queries:
+        """Every forget event with a context, of tune and report users alike: what methods may train on."""
+        return self._ask_forget()
+
+    @cached_property
+    def _never_seen_context(self) -> Mask:
+        calibration = self.data.role == Role.CALIBRATION
+        if self.kind == "users" or self.info["request"].get("context") == "all":
+            return calibration
+        return calibration & ~self.never_seen & ~self.removed
+
+    def _ask(self, context: Mask, targets: Mask) -> Queries:
+        return make_queries(self.data.item, self.data.user, self.data.offsets, context, targets)
+
+    def _ask_forget(self) -> Queries:
+        raw = self.kind == "users" or self.info["request"].get("context") == "all"
+        return self._ask(self.data.role == Role.TRAIN if raw else self.retain, self.forget)
+
+    def save(self, folder: Path) -> None:
+        """Write the partition as one folder, whole or not at all; the data set itself is not copied."""
+        with write_folder(folder) as new:
+            flags = {"removed": self.removed.astype(np.uint8), "never_seen": self.never_seen.astype(np.uint8)}
+            save_file({**flags, "group": self.group}, new / "masks.safetensors")
+            (new / "info.json").write_text(json.dumps(self.info, indent=1, sort_keys=True) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path, data: Dataset) -> "Partition":
+        """Read a folder that ``save`` wrote; raises DataError if it is missing or was made for other data."""
+        if not (folder / "info.json").is_file():
+            raise DataError(f"{folder}: no partition here; run `srun partition` first")
+        info = json.loads((folder / "info.json").read_text())
+        masks = load_file(folder / "masks.safetensors")
+        if info["fingerprint"] != data.fingerprint or len(masks["removed"]) != data.num_events:
+            raise DataError(f"{folder}: made for other data than the prepared set; run `srun partition` again")
+        return cls(data, masks["removed"].astype(bool), masks["never_seen"].astype(bool), masks["group"], info)
+
+
+def training_windows(data: Dataset, events: Mask) -> Windows:
+    """Windows of the given events, order kept, by user and oldest first; see ``sequences.cut``."""
+    user, item = data.user[events], data.item[events]
+    offsets = np.searchsorted(user, np.arange(data.num_users + 1)).astype(np.int64)
+    start, stop, _ = cut(offsets, data.max_length, data.drop_short)
+    return Windows(pad(item, start, stop, data.max_length + 1), user[start])
+
+
+def original_validation(data: Dataset) -> Queries:
+    """Validation before any request: raw training history, all validation targets."""
+    context = np.isin(data.role, (Role.TRAIN, Role.CONTEXT))
+    return make_queries(data.item, data.user, data.offsets, context, data.role == Role.VALIDATION)
+
+
+def item_mask(data: Dataset, events: Mask) -> Mask:
+    """(V+1,) which items occur in the given events."""
+    items = np.zeros(data.num_items + 1, dtype=bool)
+    items[data.item[events]] = True
+    return items
+
+
+def user_items(data: Dataset, events: Mask) -> NDArray[np.int64]:
+    """Sorted keys user * (V + 1) + item of the given events: who has what, for exact negatives and candidates."""
+    return np.unique(data.user[events].astype(np.int64) * (data.num_items + 1) + data.item[events])
+
+
+def partition(data: Dataset, name: str, request: Request) -> Partition:
+    """Carry out a request on a data set.
+
+    Raises DataError when it names unknown users, items or categories, or when nothing in training answers to it.
+    """
+    train, calibration = data.role == Role.TRAIN, data.role == Role.CALIBRATION
+    notes: dict[str, Any] = {}
+    if isinstance(request, CategoryRequest):
+        removed = _category_events(data, request)
+        never_seen = removed & _calibration_training(data)
+        chosen = np.ones(data.num_users, dtype=bool)
+        report = report_users(data.num_users, int(data.info["config"]["seed"]))
+        group = np.where(report, REPORT, TUNE).astype(np.uint8)
+    else:
+        removed = _named_events(data, request) if request.file else _drawn_events(data, request)
+        never_seen = _never_seen(data, request)
+        chosen = np.zeros(data.num_users, dtype=bool)
+        chosen[data.user[removed & train]] = True
+        group = _halves(chosen, request.seed, "tune") | _halves(_of(data, calibration), request.seed, "never-seen")
+        if chosen.sum() < MIN_USERS_TO_TUNE:
+            group[chosen] = REPORT
+            notes["no_tune_half"] = f"fewer than {MIN_USERS_TO_TUNE} users: schedules are fixed, nothing is chosen"
+    if not (removed & train).any():
+        raise DataError(f'request "{name}": it names no training event, so there is nothing to forget')
+    forget = removed & train
+    result = Partition(data, removed, never_seen, group, {})
+    info = {
+        "name": name,
+        "fingerprint": data.fingerprint,
+        "request": {field: getattr(request, field) for field in request.__dataclass_fields__},
+        "num_users": int(_of(data, forget).sum()),
+        "num_forget": int(forget.sum()),
+        "num_retain": int((train & ~removed).sum()),
+        "num_held_out_removed": int((removed & np.isin(data.role, (Role.VALIDATION, Role.TEST))).sum()),
+        "num_never_trained_on": int((removed & calibration).sum()) if not isinstance(request, CategoryRequest) else 0,
+        "num_items_only_forgotten": int((item_mask(data, forget) & ~item_mask(data, train & ~removed)).sum()),
+        **notes,
+    }
+    result = Partition(data, removed, never_seen, group, info)
+    info["num_forget_without_context"] = int(forget.sum()) - len(result.forget_queries())
+    info["splits"] = {split: len(queries) for split, queries in result.splits.items()}
+    return result
+
+
+def _of(data: Dataset, events: Mask) -> Mask:
+    users = np.zeros(data.num_users, dtype=bool)
+    users[data.user[events]] = True
+    return users
+
+
+def _halves(users: Mask, seed: int, name: str) -> NDArray[np.uint8]:
+    order = numpy_stream(seed, f"halves-{name}").permutation(np.flatnonzero(users))
+    group = np.zeros(len(users), dtype=np.uint8)
+    group[order[: len(order) // 2]] = TUNE
+    group[order[len(order) // 2 :]] = REPORT
+    return group
+
+
+def _drawn_events(data: Dataset, request: InteractionsRequest | UsersRequest) -> Mask:
+    rng = numpy_stream(request.seed, "request")
+    train = data.role == Role.TRAIN
+    length = np.bincount(data.user[train], minlength=data.num_users)
+    if isinstance(request, UsersRequest):
+        users = _some_users(length >= 1, request.share_of_users, rng)
+        return users[data.user] & (data.role != Role.CALIBRATION)
+    users = _some_users(length >= 3, request.share_of_users, rng)
+    return _draw(data, train & users[data.user], request.max_share_of_items, rng)
+
+
+def _some_users(eligible: Mask, share: float, rng: np.random.Generator) -> Mask:
+    candidates = np.flatnonzero(eligible)
+    chosen = np.zeros(len(eligible), dtype=bool)
+    chosen[rng.permutation(candidates)[: max(1, round(share * len(candidates)))]] = True
+    return chosen
+
+
+def _draw(data: Dataset, events: Mask, max_share: float, rng: np.random.Generator) -> Mask:
+    """[T] 3.2.2: of each user's events draw k ~ Uniform{1 .. floor(len * share)}, never one of the first two."""
+    event = np.flatnonzero(events)
+    user = data.user[event]
+    first = np.searchsorted(user, user)  # position of the user's first event
+    length = np.bincount(user, minlength=data.num_users)
+    # at least one and at most all but the first two, for shares other than the thesis' half
+    limit = np.clip(np.floor(length * max_share), 1, np.maximum(length - 2, 1)).astype(np.int64)
+    wanted = rng.integers(1, limit + 1)
+    key = rng.random(len(event))
+    key[np.arange(len(event)) - first < 2] = 2.0
+    order = np.lexsort((key, user))
+    rank = np.arange(len(event)) - first  # users stay in place under the sort
+    take = (rank < wanted[user]) & (key[order] < 1.0)
+    drawn = np.zeros(data.num_events, dtype=bool)
+    drawn[event[order[take]]] = True
+    return drawn
+
+
+def _never_seen(data: Dataset, request: InteractionsRequest | UsersRequest) -> Mask:
+    """Events of calibration users that stand for forgotten ones, drawn as those are."""
+    left = _calibration_training(data)
+    if isinstance(request, UsersRequest):
+        return left
+    length = np.bincount(data.user[left], minlength=data.num_users)
+    rng = numpy_stream(request.seed, "never-seen")
+    return _draw(data, left & (length >= 3)[data.user], request.max_share_of_items, rng)
+
+
+def _calibration_training(data: Dataset) -> Mask:
+    """Events of calibration users without the last two of each, which are set aside as if held out."""
+    left = data.role == Role.CALIBRATION
+    for back in (1, 2):
+        has = np.diff(data.offsets) >= back
+        left[data.offsets[1:][has] - back] = False
+    return left
+
+
+def _category_events(data: Dataset, request: CategoryRequest) -> Mask:
+    items = np.zeros(data.num_items + 1, dtype=bool)
+    known = list(data.categories)
+    if not known:
+        raise DataError(f'data set "{data.info["name"]}" has no item categories; import an item table with them')
+    for category in request.categories:
+        if category not in data.categories:
+            raise DataError(f'unknown category "{category}"{suggest(category, known)}; known: {", ".join(known[:30])}')
+        items |= data.categories[category]
+    events = items[data.item]
+    if request.users is not None:
+        named = pd.Series(request.users)
+        _check_known(named, data.users["user_id"], "user", None)
+        events &= data.users["user_id"].isin(named).to_numpy()[data.user]
+    return np.asarray(events)
+
+
+def _named_events(data: Dataset, request: InteractionsRequest | UsersRequest) -> Mask:
+    """Events that a request file names; a user may stand for several windows (holdout window)."""
+    path = Path(str(request.file))
+    wanted = ["user_id"] if isinstance(request, UsersRequest) else ["user_id", "item_id"]
+    table = _read_request(path, wanted)
+    _check_known(table["user_id"], data.users["user_id"], "user", path)
+    if isinstance(request, UsersRequest):
+        raw = data.users["user_id"].isin(table["user_id"]).to_numpy()
+        return np.asarray(raw[data.user])
+    _check_known(table["item_id"], data.items["item_id"], "item", path)
+    events = pd.DataFrame(
+        {
+            "user_id": data.users["user_id"].to_numpy()[data.user],
+            "item_id": data.items["item_id"].to_numpy()[data.item - 1],
+            "timestamp": data.time.astype(str),
+        }
+    )
+    on = [column for column in ("user_id", "item_id", "timestamp") if column in table]
+    named = pd.MultiIndex.from_frame(table[on].drop_duplicates())
+    present = pd.MultiIndex.from_frame(events[on])
+    missing = ~pd.MultiIndex.from_frame(table[on]).isin(present)
+    if missing.any():
+        row = int(np.flatnonzero(missing)[0])
+        raise DataError(f"{path}:{row + 2}: no such interaction: {dict(table[on].iloc[row])}")
+    return np.asarray(present.isin(named))
+
+
+def _read_request(path: Path, wanted: list[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path}: not a readable CSV file of what to forget ({error})") from error
+    missing = [column for column in wanted if column not in table]
+    if missing:
+        raise DataError(f"{path}:1: column {missing[0]} is missing; expected the header {','.join(wanted)}")
+    if table.empty:
+        raise DataError(f"{path}: names nothing to forget; expected a line for each")
+    return table
+
+
+def _check_known(names: pd.Series, known: pd.Series, what: str, path: Path | None) -> None:
+    """Raise DataError for the first raw id that is not known, with its line."""
+    unknown = ~names.isin(known)
+    if unknown.any():
+        row = int(np.flatnonzero(unknown)[0])
+        where = f"{path}:{row + 2}: " if path else "request: "
+        raise DataError(f'{where}unknown {what} "{names.iloc[row]}" in the prepared data (was it filtered out?)')

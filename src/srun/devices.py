@@ -1,0 +1,105 @@
+"""The machine a run is on: device, threads, deterministic arithmetic, peak memory."""
+
+import contextlib
+import os
+import platform
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from srun.config import config
+from srun.errors import RunError
+
+
+@config
+class RuntimeConfig:
+    """Where a stage runs. These choose no result, up to the rounding of floating point."""
+
+    device: str
+    """auto, cpu, cuda, cuda:N or mps; auto takes the first of cuda, mps, cpu that is there."""
+    threads: Annotated[int, Field(ge=0)]
+    """CPU threads; 0 leaves torch's own choice. Bits are the same only for the same number."""
+    tracking: bool
+    """Log to MLflow."""
+    progress: bool
+    """Show a progress bar when standard error is a terminal."""
+
+
+def start(settings: RuntimeConfig) -> torch.device:
+    """Set threads and determinism, and return the device; raises RunError if it is not there."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its bits only with it
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return resolve(settings.device)
+
+
+def resolve(name: str) -> torch.device:
+    """Return the device of a name; raises RunError naming what is there instead."""
+    there = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device(there[1] if len(there) > 1 else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise RunError(f'runtime.device "{name}" is no device; expected auto, {", ".join(there)}') from error
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if device.type not in there or (device.index or 0) >= count:
+        raise RunError(f'runtime.device "{name}" is not on this machine; here are: {", ".join(there)}')
+    return device
+
+
+@contextlib.contextmanager
+def out_of_memory_hint(keys: str) -> Iterator[None]:
+    """Turn an out-of-memory error into one line that says what to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunError(f"out of memory on the device; lower {keys}, or set runtime.device=cpu") from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "not enough memory" in str(error):
+            raise RunError(f"out of memory; lower {keys}") from error
+        raise
+
+
+class PeakMemory:
+    """The most memory in use since it was made, in MiB: of the device, or of the process on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        with contextlib.suppress(OSError):  # where the kernel cannot reset it, the peak is that of the whole process
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def mebibytes(self) -> float:
+        """The peak so far."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        status = Path("/proc/self/status")
+        if status.exists():
+            line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+            return int(line.split()[1]) / 1024
+        unit = 2**20 if platform.system() == "Darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def machine() -> dict[str, str]:
+    """Versions and processor, recorded beside every result."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        cpu = names[0] if names else cpu
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.system(),
+        "processor": cpu,
+        "threads": str(torch.get_num_threads()),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }

@@ -1,0 +1,73 @@
+"""model x split -> report: per-event ranks first, means after."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+
+from srun.config import config
+from srun.data.partition import Partition
+from srun.evaluation.ranking import RankingTask, sample_candidates
+from srun.metrics.ranking import hit, ndcg, ranking_metrics
+from srun.models.scorer import Scorer
+
+
+@config
+class EvaluateConfig:
+    """How models are ranked; the full catalogue is the headline, sampled candidates stand beside it."""
+
+    seed: int
+    """Fixes the sampled candidates."""
+    sampled: bool
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Per-event ranks and their means: ``metrics[split][metric]``."""
+
+    events: pd.DataFrame  # split, event, user, rank, rank_sampled; dense ids
+    metrics: dict[str, dict[str, float]]
+
+
+def evaluate(scorer: Scorer, request: Partition, settings: EvaluateConfig, device: torch.device) -> Evaluation:
+    """Rank every split of a request. Splits without queries have counts of 0 and no metrics."""
+    tables, metrics = [], {}
+    for split, queries in request.splits.items():
+        counts = {"num_events": len(queries), "num_users": len(np.unique(queries.user))}
+        metrics[split] = {name: float(count) for name, count in counts.items()}
+        if not len(queries):
+            continue
+        candidates = sample_candidates(request.data, queries, settings.seed) if settings.sampled else None
+        task = RankingTask.make(queries, scorer.max_length, device, settings.batch_size, candidates)
+        full, sampled = task.ranks(scorer)
+        name = recall_name(split)
+        metrics[split] |= ranking_metrics(full, name)
+        table = {"split": split, "event": queries.event, "user": queries.user, "target": queries.target, "rank": full}
+        if sampled is not None:
+            metrics[split] |= ranking_metrics(sampled, name, "_sampled")
+            table["rank_sampled"] = sampled
+        tables.append(pd.DataFrame(table))
+    return Evaluation(pd.concat(tables, ignore_index=True), metrics)
+
+
+def recall_name(split: str) -> str:
+    """Recall on held-out targets, hit on forgotten and never-seen events and in categories: one formula ([T])."""
+    return "recall" if split.startswith(("validation", "test")) else "hit"
+
+
+class Probe:
+    """Quick looks at a model while it changes: a split's Recall (Hit) and NDCG at 10, full ranking."""
+
+    def __init__(self, splits: dict[str, RankingTask]) -> None:
+        self._tasks = splits
+
+    def __call__(self, scorer: Scorer, split: str) -> dict[str, float]:
+        task = self._tasks[split]
+        if not len(task):
+            return {}
+        ranks, _ = task.ranks(scorer)
+        return {f"{split}/{recall_name(split)}_10": hit(ranks, 10), f"{split}/ndcg_10": ndcg(ranks, 10)}

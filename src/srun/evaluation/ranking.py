@@ -1,0 +1,147 @@
+"""Ranks of targets in the whole catalogue and among sampled candidates (methods: Negatives, candidates, ranking).
+
+Shapes: Q queries, B batch, L length, V catalogue, C context positions, S sampled candidates. No Q x V matrix is kept.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from srun.data.interactions import Dataset
+from srun.data.partition import user_items
+from srun.data.sequences import Queries, ragged_rows
+from srun.models.scorer import Scorer
+from srun.rng import derive
+
+NUM_SAMPLED = 100
+
+
+@dataclass(frozen=True)
+class RankingTask:
+    """Queries as tensors on the device, made once and ranked as often as needed."""
+
+    histories: Tensor  # (Q, L)
+    users: Tensor  # (Q,)
+    targets: Tensor  # (Q,)
+    context_row: Tensor  # (C,) ascending
+    context_item: Tensor  # (C,) items of the full contexts, which are no candidates
+    sampled: Tensor | None  # (Q, S) further candidates of the sampled protocol; 0 fills up
+    batch_size: int
+
+    @classmethod
+    def make(
+        cls,
+        queries: Queries,
+        max_length: int,
+        device: torch.device,
+        batch_size: int,
+        sampled: NDArray[np.int64] | None = None,
+    ) -> "RankingTask":
+        row, position = ragged_rows(queries.start, queries.stop)
+        arrays = (
+            queries.histories(max_length),
+            queries.user,
+            queries.target,
+            row,
+            queries.items[position],
+        )
+        tensors = [torch.from_numpy(array.astype(np.int64)).to(device) for array in arrays]
+        table = None if sampled is None else torch.from_numpy(sampled).to(device)
+        return cls(*tensors, table, batch_size)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @torch.inference_mode()
+    def ranks(self, scorer: Scorer) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Ranks (Q,) in the whole catalogue without the own context, and among the sampled candidates if there are any."""
+        full, few = [], []
+        edges = torch.arange(0, len(self) + self.batch_size, self.batch_size, device=self.targets.device)
+        splits = torch.searchsorted(self.context_row, edges).tolist()
+        for index, start in enumerate(range(0, len(self), self.batch_size)):
+            part = slice(start, start + self.batch_size)
+            scores = scorer.scores(self.histories[part], self.users[part])
+            target = scores.gather(1, self.targets[part, None])  # (B, 1)
+            if self.sampled is not None:
+                others = scores.gather(1, self.sampled[part])
+                others[self.sampled[part] == 0] = float("nan")
+                few.append(_rank(others, target) + 1)
+            inside = slice(splits[index], splits[index + 1])
+            # NaN is neither higher than the target nor equal to it: padding, the context and the target drop out
+            scores[self.context_row[inside] - start, self.context_item[inside]] = float("nan")
+            scores.scatter_(1, self.targets[part, None], float("nan"))
+            scores[:, 0] = float("nan")
+            full.append(_rank(scores, target) + 1)
+        if not full:
+            empty = np.zeros(0)
+            return empty, None if self.sampled is None else empty
+        return _numpy(full), _numpy(few) if few else None
+
+
+def _rank(scores: Tensor, target: Tensor) -> Tensor:
+    """(B,) number of ``scores`` (B, C) above ``target`` (B, 1), ties counted half."""
+    return (scores > target).sum(1).double() + 0.5 * (scores == target).sum(1)
+
+
+def _numpy(parts: list[Tensor]) -> NDArray[np.float64]:
+    return torch.cat(parts).cpu().numpy()
+
+
+def sample_candidates(data: Dataset, queries: Queries, seed: int, number: int = NUM_SAMPLED) -> NDArray[np.int64]:
+    """(Q, S) items for the sampled protocol, drawn without replacement from those nowhere in the user's raw sequence.
+
+    The draw depends on the seed and the event alone, so every model, split and batch sees the same candidates.
+    Users who know almost every item get fewer; 0 fills up.
+    """
+    keys = user_items(data, np.ones(data.num_events, dtype=bool))
+    known_per_user = np.bincount(keys // (data.num_items + 1), minlength=data.num_users)
+    wanted = np.minimum(number, data.num_items - known_per_user[queries.user])
+    table = np.zeros((len(queries), number), dtype=np.int64)
+    open_rows, width = np.flatnonzero(wanted > 0), 2 * number
+    while len(open_rows):
+        for rows in np.array_split(open_rows, max(1, len(open_rows) * width // 4_000_000)):
+            _fill(table, rows, wanted, data, keys, queries, seed, width)
+        open_rows = open_rows[(table[open_rows] > 0).sum(1) < wanted[open_rows]]
+        width *= 2
+    return table
+
+
+def _fill(
+    table: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    wanted: NDArray[np.int64],
+    data: Dataset,
+    keys: NDArray[np.int64],
+    queries: Queries,
+    seed: int,
+    width: int,
+) -> None:
+    """Draw ``width`` items for each row and keep the first that are new and unknown to the user."""
+    drawn = _hashed_items(queries.event[rows], width, derive(seed, "sampled"), data.num_items)  # (R, width)
+    wish = queries.user[rows].astype(np.int64)[:, None] * (data.num_items + 1) + drawn
+    place = np.minimum(np.searchsorted(keys, wish), len(keys) - 1)
+    order = np.argsort(drawn, axis=1, kind="stable")
+    ordered = np.take_along_axis(drawn, order, 1)
+    repeated = np.zeros_like(drawn, dtype=bool)
+    np.put_along_axis(repeated[:, :], order[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
+    good = (keys[place] != wish) & ~repeated
+    rank = np.cumsum(good, axis=1) - 1
+    good &= rank < wanted[rows][:, None]
+    table[rows] = 0
+    line, column = np.nonzero(good)
+    table[rows[line], rank[line, column]] = drawn[line, column]
+
+
+def _hashed_items(events: NDArray[np.int64], width: int, seed: int, num_items: int) -> NDArray[np.int64]:
+    """(R, width) items 1..V from a counter-based generator (splitmix64): column j of an event is always the same."""
+    golden, first, second = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+    with np.errstate(over="ignore"):
+        state = (events.astype(np.uint64) * first + np.uint64(seed))[:, None]
+        state = state + np.arange(1, width + 1, dtype=np.uint64) * golden
+        state = (state ^ (state >> np.uint64(30))) * first
+        state = (state ^ (state >> np.uint64(27))) * second
+        state ^= state >> np.uint64(31)
+    return (state % np.uint64(num_items)).astype(np.int64) + 1

@@ -1,0 +1,51 @@
+"""Files and folders that are written whole or not at all."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from srun.errors import RunError
+
+
+@contextlib.contextmanager
+def write_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new sibling folder; when the block ends well it takes the place of ``folder``, else it is removed.
+
+    Raises RunError when the place cannot be written (permission, no space), naming it.
+    """
+    new = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.new"
+    try:
+        new.mkdir(parents=True)
+        yield new
+        _replace(new, folder)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written ({error.strerror or error}); nothing was changed there") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all; raises RunError naming the path when it cannot be written."""
+    new = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.new"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(new, path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _replace(new: Path, folder: Path) -> None:
+    """Put ``new`` where ``folder`` is; a folder that is there is moved aside first and removed last."""
+    if not folder.exists():
+        os.rename(new, folder)
+        return
+    old = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.old"
+    os.rename(folder, old)
+    os.rename(new, folder)
+    shutil.rmtree(old)

@@ -1,0 +1,43 @@
+"""Ranking metrics of single-target queries, from ranks.
+
+Shapes: Q queries, K cut-off. A rank is 1 + the number of candidates scored strictly higher + half the ties, so it
+may be fractional: rank 10.5 is not within the first 10. No queries give NaN, never 0.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+CUT_OFFS = (1, 5, 10, 20)
+Ranks = NDArray[np.floating]
+
+
+def hit(ranks: Ranks, k: int) -> float:
+    """Share of targets within the first ``k`` ([T] eq. 12 and 13: recall and hit agree for one target)."""
+    return float(np.mean(ranks <= k)) if len(ranks) else math.nan
+
+
+def ndcg(ranks: Ranks, k: int) -> float:
+    """Mean of 1 / log2(1 + rank) over the targets within the first ``k`` ([T] eq. 9 to 11 with one relevant item)."""
+    return float(np.mean(np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0))) if len(ranks) else math.nan
+
+
+def mrr(ranks: Ranks) -> float:
+    """Mean reciprocal rank over the whole catalogue."""
+    return float(np.mean(1 / ranks)) if len(ranks) else math.nan
+
+
+def ranking_metrics(ranks: Ranks, recall_name: str = "recall", suffix: str = "") -> dict[str, float]:
+    """All metrics at all cut-offs; recall is called ``hit`` on forget events, as [T] does."""
+    return {
+        **{f"{recall_name}_{k}{suffix}": hit(ranks, k) for k in CUT_OFFS},
+        **{f"ndcg_{k}{suffix}": ndcg(ranks, k) for k in CUT_OFFS},
+        f"mrr{suffix}": mrr(ranks),
+    }
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation; the latter is NaN for fewer than two values."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

@@ -1,0 +1,159 @@
+"""The contract of a sequential recommender, and the blocks that several share.
+
+Shapes: B batch, L length, D hidden, H heads, V catalogue, T targets. Items 1..V, padding 0 (at the front), mask V+1.
+"""
+
+import math
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from srun.config import config
+
+
+@config
+class ModelConfig:
+    """What every recommender has."""
+
+    hidden: Annotated[int, Field(ge=1)]
+    """D: width of embeddings and states."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    tie_embeddings: bool
+    """Score with the input embeddings; false gives [T]'s separate output embedding."""
+
+
+class SequenceModel(nn.Module):
+    """A recommender: the score of item v after a history is state . embedding(v).
+
+    A subclass implements ``hidden`` and, when it is no next-item model, ``training_pairs`` and ``prediction_inputs``.
+    """
+
+    Config: ClassVar[type[ModelConfig]] = ModelConfig
+
+    def __init__(self, settings: ModelConfig, num_items: int, max_length: int) -> None:
+        super().__init__()
+        self.settings, self.num_items, self.max_length = settings, num_items, max_length
+        self.embedding = nn.Embedding(num_items + 2, settings.hidden, padding_idx=0)
+        self.output = None if settings.tie_embeddings else nn.Embedding(num_items + 1, settings.hidden, padding_idx=0)
+        self.dropout = Dropout(settings.dropout)
+
+    def hidden(self, inputs: Tensor) -> Tensor:
+        """States (B, L, D) at every position of ``inputs`` (B, L), L <= max_length, padded at the front."""
+        raise NotImplementedError(type(self).__name__)  # abstract: every entry of MODELS overrides it
+
+    def training_pairs(self, windows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Turn windows (B, n+1) into inputs (B, L) and targets (B, L), 0 where nothing is predicted.
+
+        The default is next-item prediction: at each item, the one that follows.
+        """
+        inputs, targets = windows[:, :-1], windows[:, 1:]
+        return inputs, targets * (inputs != 0)
+
+    def prediction_inputs(self, histories: Tensor) -> Tensor:
+        """Inputs (B, L) whose last position predicts what follows ``histories`` (B, n)."""
+        return histories
+
+    def last_item_hidden(self, windows: Tensor) -> Tensor:
+        """States (B, D) that predict the last item of ``windows`` (B, n+1) from the ones before it."""
+        return self.hidden(self.prediction_inputs(windows[:, :-1]))[:, -1]
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V+1, D) embeddings that states are compared with; row 0 is padding."""
+        table = self.embedding if self.output is None else self.output
+        return table.weight[: self.num_items + 1]
+
+    def scores(self, state: Tensor) -> Tensor:
+        """Scores (T, V+1) of the whole catalogue for states (T, D); column 0 means nothing."""
+        return state @ self.output_weight.T
+
+    def item_scores(self, state: Tensor, items: Tensor) -> Tensor:
+        """Scores (T,) or (T, N) of the given ``items`` for states (T, D)."""
+        embedded = nn.functional.embedding(items, self.output_weight)
+        return (embedded * (state if items.dim() == 1 else state[:, None])).sum(-1)
+
+    def use_generator(self, generator: torch.Generator) -> None:
+        """Draw all dropout masks from ``generator`` from now on."""
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Set all weights: Xavier normal for matrices, 0 for biases, 1 for norms, 0 for padding rows."""
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm):
+                nn.init.ones_(module.weight)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                fan_out, fan_in = parameter.shape[0], parameter[0].numel()
+                nn.init.normal_(parameter, std=math.sqrt(2.0 / (fan_in + fan_out)), generator=generator)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+        with torch.no_grad():
+            self.embedding.weight[0] = 0
+            if self.output is not None:
+                self.output.weight[0] = 0
+
+
+def require_divisible(hidden: int, heads: int) -> None:
+    """Raise ValueError unless the heads share the hidden width evenly."""
+    if hidden % heads:
+        raise ValueError(f"hidden {hidden} is no multiple of heads {heads}")
+
+
+class Dropout(nn.Module):
+    """Inverted dropout whose masks come from a given generator, eight positions from each random 64-bit integer.
+
+    The rate is rounded to a multiple of 1/256; what is kept is scaled by the exact inverse.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.threshold = round(rate * 256)
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.threshold == 0:
+            return x
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
+        words.random_(-(2**63), None, generator=self.generator)  # None: up to and with the largest integer
+        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold
+        return x * (keep * (256 / (256 - self.threshold)))
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention with the parameters of torch.nn.MultiheadAttention."""
+
+    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value = (nn.Linear(hidden, hidden) for _ in range(3))
+        self.out = nn.Linear(hidden, hidden)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
+        """Attend from ``query`` to ``memory``, both (B, L, D); ``blocked`` is additive, (B, 1, L, L) or broadcast."""
+        batch, length, hidden = query.shape
+
+        def split(x: Tensor) -> Tensor:  # (B, H, L, D/H)
+            return x.view(batch, length, self.heads, hidden // self.heads).transpose(1, 2)
+
+        q, k, v = split(self.query(query)), split(self.key(memory)), split(self.value(memory))
+        weights = (q @ k.transpose(-1, -2)) / math.sqrt(hidden // self.heads) + blocked  # (B, H, L, L)
+        mixed = self.dropout(weights.softmax(-1)) @ v
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, hidden))
+
+
+def attention_block(inputs: Tensor, causal: bool) -> Tensor:
+    """Additive mask (B, 1, L, L): -inf where a query may not look. A padded query may look at itself only.
+
+    Without that last rule its row would be all -inf, and its NaN would spread.
+    """
+    length = inputs.shape[1]
+    allowed = (inputs != 0)[:, None, None, :].expand(-1, 1, length, -1)
+    if causal:
+        allowed = allowed & torch.ones(length, length, dtype=torch.bool, device=inputs.device).tril()
+    allowed = allowed | torch.eye(length, dtype=torch.bool, device=inputs.device)
+    return torch.zeros(allowed.shape, device=inputs.device).masked_fill_(~allowed, float("-inf"))

@@ -1,0 +1,60 @@
+"""SASRec: causal self-attention over the history (Kang and McAuley, 2018)."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from srun.config import config
+from srun.models.base import Attention, Dropout, ModelConfig, SequenceModel, attention_block, require_divisible
+
+
+@config
+class SASRecConfig(ModelConfig):
+    blocks: Annotated[int, Field(ge=1)]
+    heads: Annotated[int, Field(ge=1)]
+
+    def __post_init__(self) -> None:
+        require_divisible(self.hidden, self.heads)
+
+
+class Block(nn.Module):
+    """Attention and point-wise feed-forward, each with a residual, in the order of the authors' code."""
+
+    def __init__(self, settings: SASRecConfig) -> None:
+        super().__init__()
+        hidden = settings.hidden
+        self.attention_norm, self.feed_forward_norm = (nn.LayerNorm(hidden, eps=1e-8) for _ in range(2))
+        self.attention = Attention(hidden, settings.heads, settings.dropout)
+        self.inner, self.outer = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.dropout = Dropout(settings.dropout)
+
+    def forward(self, x: Tensor, blocked: Tensor) -> Tensor:
+        query = self.attention_norm(x)
+        x = self.feed_forward_norm(query + self.attention(query, x, blocked))
+        neurons = torch.relu(self.dropout(self.inner(x)))  # (B, L, D)
+        return x + self.dropout(self.outer(neurons))
+
+
+class SASRec(SequenceModel):
+    """Item + learned position embedding, causal attention blocks, layer norm; next-item targets at every position."""
+
+    Config = SASRecConfig
+
+    def __init__(self, settings: SASRecConfig, num_items: int, max_length: int) -> None:
+        super().__init__(settings, num_items, max_length)
+        self.position = nn.Embedding(max_length, settings.hidden)
+        self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
+        self.norm = nn.LayerNorm(settings.hidden, eps=1e-8)
+
+    def hidden(self, inputs: Tensor) -> Tensor:
+        length = inputs.shape[1]
+        real = (inputs != 0).unsqueeze(-1)  # (B, L, 1)
+        # positions count from the end, so that trimming padding at the front changes nothing
+        x = self.embedding(inputs) * self.settings.hidden**0.5 + self.position.weight[self.max_length - length :]
+        x = self.dropout(x) * real
+        blocked = attention_block(inputs, causal=True)
+        for block in self.blocks:
+            x = block(x, blocked) * real
+        return self.norm(x)

@@ -1,0 +1,168 @@
+"""What is ranked and what is published: one or more models, with what must never be recommended.
+
+Shapes: B batch, L length, V catalogue. A published folder holds ``weights.safetensors`` and ``model.json``: no pickle.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from srun import __version__
+from srun.config import build
+from srun.errors import CheckpointError
+from srun.files import write_folder
+from srun.models import MODELS
+from srun.models.base import SequenceModel
+
+
+class Scorer:
+    """Histories in, scores out: the mean over ``models``, -inf for what ``exclude`` and ``masked`` forbid.
+
+    ``catalogue`` (V+1,) bool: items that were trained; the others have no learned score and get -inf.
+    ``masked`` (M, 2): pairs of user and item that are never shown; user -1 means everybody.
+    """
+
+    def __init__(
+        self, models: Sequence[SequenceModel], catalogue: Tensor | None = None, masked: Tensor | None = None
+    ) -> None:
+        self.models, self.catalogue = list(models), catalogue
+        self.masked = None if masked is None else masked[masked[:, 0].argsort(stable=True)]
+        for model in self.models:
+            model.eval()
+
+    @property
+    def model(self) -> SequenceModel:
+        """The only model; raises CheckpointError for an ensemble, which has no single one."""
+        if len(self.models) != 1:
+            raise CheckpointError(f"expected one model, found an ensemble of {len(self.models)}")
+        return self.models[0]
+
+    @property
+    def num_items(self) -> int:
+        return self.models[0].num_items
+
+    @property
+    def max_length(self) -> int:
+        return self.models[0].max_length
+
+    @property
+    def device(self) -> torch.device:
+        return self.models[0].embedding.weight.device
+
+    def untrained_raw(self) -> "Scorer":
+        """The same without the rule that untrained items get -inf."""
+        return Scorer(self.models, None, self.masked)
+
+    def to(self, device: torch.device) -> "Scorer":
+        """Move everything to a device."""
+        for model in self.models:
+            model.to(device)
+        self.catalogue = None if self.catalogue is None else self.catalogue.to(device)
+        self.masked = None if self.masked is None else self.masked.to(device)
+        return self
+
+    @torch.inference_mode()
+    def scores(self, histories: Tensor, users: Tensor) -> Tensor:
+        """Scores (B, V+1) of all items after ``histories`` (B, L), for ``users`` (B,); column 0 means nothing."""
+        total = sum(model.scores(_last_state(model, histories)) for model in self.models)
+        scores = total / len(self.models) if len(self.models) > 1 else total
+        assert isinstance(scores, Tensor)
+        if self.catalogue is not None:
+            scores[:, ~self.catalogue] = float("-inf")
+        if self.masked is not None:
+            everybody = self.masked[self.masked[:, 0] == -1, 1]
+            scores[:, everybody] = float("-inf")
+            row, position = _matches(self.masked[:, 0].contiguous(), users)
+            scores[row, self.masked[position, 1]] = float("-inf")
+        return scores
+
+
+def _last_state(model: SequenceModel, histories: Tensor) -> Tensor:
+    state = model.hidden(model.prediction_inputs(histories))[:, -1]
+    if not torch.isfinite(state).all():
+        raise CheckpointError("the model gives states that are not numbers: training diverged; lower its learning rate")
+    return state
+
+
+def _matches(sorted_users: Tensor, users: Tensor) -> tuple[Tensor, Tensor]:
+    """(row, position) of every entry of ``sorted_users`` that equals users[row]."""
+    first = torch.searchsorted(sorted_users, users)
+    size = torch.searchsorted(sorted_users, users, right=True) - first
+    row = torch.repeat_interleave(torch.arange(len(users), device=users.device), size)
+    within = torch.arange(len(row), device=users.device) - torch.repeat_interleave(size.cumsum(0) - size, size)
+    return row, first[row] + within
+
+
+def clone_model(model: SequenceModel) -> SequenceModel:
+    """A copy with its own weights; nothing done to it reaches the one it came from."""
+    copy = new_model(model_description(model))
+    copy.load_state_dict(model.state_dict())
+    return copy.to(model.embedding.weight.device)
+
+
+def model_description(model: SequenceModel) -> dict[str, Any]:
+    """Name, settings and sizes: what ``new_model`` needs."""
+    name = next(name for name in MODELS if MODELS[name] is type(model))
+    settings = {field: getattr(model.settings, field) for field in model.settings.__dataclass_fields__}
+    return {"name": name, "settings": settings, "num_items": model.num_items, "max_length": model.max_length}
+
+
+def new_model(description: dict[str, Any]) -> SequenceModel:
+    """An untrained model of a description; its weights are not set yet."""
+    kind = MODELS[description["name"]]
+    settings = build(kind.Config, description["settings"], f"model.{description['name']}")
+    return kind(settings, description["num_items"], description["max_length"])
+
+
+def publish(folder: Path, scorer: Scorer, info: dict[str, Any], history: list[dict[str, float]]) -> None:
+    """Write a scorer with ``info`` (config, seeds, data fingerprint, edits) and its curves, whole or not at all."""
+    tensors = {
+        f"{index}/{name}": tensor.contiguous()
+        for index, model in enumerate(scorer.models)
+        for name, tensor in model.state_dict().items()
+    }
+    for name in ("catalogue", "masked"):
+        if (tensor := getattr(scorer, name)) is not None:
+            tensors[name] = tensor.contiguous()
+    with write_folder(folder) as new:
+        save_file(tensors, new / "weights.safetensors")
+        description = {"models": [model_description(model) for model in scorer.models], "version": __version__, **info}
+        (new / "model.json").write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
+        _write_history(new / "history.csv", history)
+
+
+def load_published(folder: Path, device: torch.device | str = "cpu") -> tuple[Scorer, dict[str, Any]]:
+    """Read what ``publish`` wrote: the scorer and its info. Strict: raises CheckpointError naming what differs."""
+    try:
+        info = json.loads((folder / "model.json").read_text())
+        tensors = load_file(folder / "weights.safetensors", device=str(device))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder}: no model here ({Path(error.filename).name} is missing)") from error
+    except (json.JSONDecodeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: the model cannot be read ({error}); make it again") from error
+    models = []
+    for index, description in enumerate(info["models"]):
+        model = new_model(description).to(device)
+        weights = {name.partition("/")[2]: t for name, t in tensors.items() if name.startswith(f"{index}/")}
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder}: weights do not fit {description['name']}: {error}") from error
+        models.append(model)
+    return Scorer(models, tensors.get("catalogue"), tensors.get("masked")), info
+
+
+def _write_history(path: Path, history: list[dict[str, float]]) -> None:
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    lines = [",".join(columns)] + [",".join(_cell(row.get(column)) for column in columns) for row in history]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.8g}"

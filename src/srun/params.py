@@ -1,0 +1,119 @@
+"""The root of params.yaml: every section's dataclass, and how a file, presets and overrides become one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from srun.config import build, config, merge, override, parse_assignment, read_yaml, section
+from srun.data.interactions import PrepareConfig
+from srun.data.partition import Request
+from srun.devices import RuntimeConfig
+from srun.errors import ConfigError
+from srun.evaluation.evaluate import EvaluateConfig
+from srun.models import MODELS
+from srun.registry import suggest
+from srun.training.fit import TrainConfig
+from srun.unlearning import UNLEARNERS
+
+NAMED = ("partition", "originals", "cells")
+"""Sections whose entries users name themselves."""
+
+
+@config
+class DataConfig:
+    name: str
+    """The raw data set: a folder of data/raw."""
+
+
+@config
+class OriginalCell:
+    """A model to train on everything."""
+
+    model: str
+    seed: int
+
+
+@config
+class Cell:
+    """One row of the comparison: a request carried out by a method on an Original."""
+
+    request: str
+    model: str
+    method: str
+    original: int
+    """Training seed of the Original it is given."""
+    seed: int
+    """Training seed of what it trains from scratch; for other methods that of Original."""
+
+
+ModelSection = section("ModelSection", {name: MODELS[name].Config for name in MODELS})
+UnlearnSection = section("UnlearnSection", {"seed": int, **{name: UNLEARNERS[name].Config for name in UNLEARNERS}})
+
+
+@config
+class Params:
+    """All of params.yaml. Stages are handed their own sections, never the whole."""
+
+    data: DataConfig
+    prepare: PrepareConfig
+    partition: dict[str, Request]
+    model: ModelSection  # type: ignore[valid-type]  # made from the registry above
+    train: TrainConfig
+    unlearn: UnlearnSection  # type: ignore[valid-type]
+    evaluate: EvaluateConfig
+    runtime: RuntimeConfig
+    originals: dict[str, OriginalCell]
+    cells: dict[str, Cell]
+
+    def request(self, name: str) -> Any:
+        """The request of a name, or ConfigError."""
+        return _named(self.partition, name, "request", "partition")
+
+    def model_settings(self, name: str) -> Any:
+        """The model's block, or ConfigError for an unknown model."""
+        MODELS[name]
+        return getattr(self.model, name)
+
+    def method_settings(self, name: str) -> Any:
+        """The method's block, or ConfigError for an unknown method."""
+        UNLEARNERS[name]
+        return getattr(self.unlearn, name)
+
+
+def load_values(file: Path, presets: Sequence[Path] = (), assignments: Sequence[str] = ()) -> dict[str, Any]:
+    """Read params.yaml, lay the presets over it in order, then the ``key=value`` assignments; plain values."""
+    values = read_yaml(file)
+    for preset in presets:
+        merge(values, read_yaml(preset), NAMED)
+    for assignment in assignments:
+        override(values, *parse_assignment(assignment), free=NAMED)
+    return values
+
+
+def load(file: Path, presets: Sequence[Path] = (), assignments: Sequence[str] = ()) -> Params:
+    """As ``load_values``, checked and typed; raises ConfigError naming the dotted key."""
+    params = build(Params, load_values(file, presets, assignments))
+    for name, original in params.originals.items():
+        _check(f"originals.{name}.model", original.model, list(MODELS))
+    for name, cell in params.cells.items():
+        _check(f"cells.{name}.request", cell.request, list(params.partition))
+        _check(f"cells.{name}.model", cell.model, list(MODELS))
+        _check(f"cells.{name}.method", cell.method, list(UNLEARNERS))
+        trained = [(o.model, o.seed) for o in params.originals.values()]
+        if (cell.model, cell.original) not in trained:
+            raise ConfigError(f'cells.{name}: no entry of "originals" trains {cell.model} with seed {cell.original}')
+        kinds = UNLEARNERS[cell.method].kinds
+        if params.partition[cell.request].kind not in kinds:
+            raise ConfigError(f"cells.{name}: {cell.method} is not defined for requests other than {', '.join(kinds)}")
+    return params
+
+
+def _named(entries: dict[str, Any], name: str, what: str, where: str) -> Any:
+    if name not in entries:
+        raise ConfigError(f'unknown {what} "{name}": {where} has {", ".join(entries)}{suggest(name, list(entries))}')
+    return entries[name]
+
+
+def _check(key: str, name: str, known: list[str]) -> None:
+    if name not in known:
+        raise ConfigError(f'parameter "{key}": unknown "{name}", expected one of {", ".join(known)}{suggest(name, known)}')

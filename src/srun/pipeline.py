@@ -1,0 +1,93 @@
+"""The stages as they are called: each with its own sections, its paths and a tracked run of its own."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from srun.params import Cell, Params
+from srun.stages import evaluate, partition, prepare, report, train, unlearn
+from srun.stages.layout import Layout
+from srun.tracking import NullTracker, Tracker, tracked_run
+
+
+class Pipeline:
+    """Runs single stages, or all of them in order in one process (DVC runs the same stages one by one)."""
+
+    def __init__(self, params: Params, root: Path) -> None:
+        self.params, self.layout = params, Layout(root)
+
+    def prepare(self) -> dict[str, Any]:
+        params = self.params
+        with self._tracked("prepare", params.data.name, {"prepare": vars(params.prepare)}) as tracker:
+            return prepare.run(self.layout.raw(params.data.name), self.layout.prepared, params.prepare, tracker)
+
+    def partition(self, name: str) -> dict[str, Any]:
+        request = self.params.request(name)
+        shown = {key: value for key, value in vars(request).items() if key != "users"}  # raw user ids stay here
+        with self._tracked("partition", name, {"partition": {name: shown}}, request=name) as tracker:
+            return partition.run(self.layout.prepared, self.layout.partition(name), name, request, tracker)
+
+    def train(self, model: str, seed: int) -> dict[str, float]:
+        params, settings = self.params, self.params.model_settings(model)
+        logged = {"model": {model: vars(settings)}, "train": vars(params.train), "seed": seed}
+        with self._tracked("train", f"original {model}-{seed}", logged, model=model, method="original") as tracker:
+            batch = params.evaluate.batch_size
+            return train.run(self.layout, model, settings, params.train, seed, batch, params.runtime, tracker)
+
+    def unlearn(self, cell: Cell) -> dict[str, float]:
+        params, settings = self.params, self.params.method_settings(cell.method)
+        logged = {"cell": vars(cell), "unlearn": {cell.method: vars(settings), "seed": params.unlearn.seed}}
+        with self._tracked("unlearn", _title(cell), logged, **_tags(cell)) as tracker:
+            seed = params.unlearn.seed
+            cost = unlearn.run(self.layout, cell, settings, seed, params.evaluate, params.runtime, tracker)
+        return cost.exact() | cost.measured()
+
+    def evaluate(self, cell: Cell) -> dict[str, dict[str, float]]:
+        params = self.params
+        logged = {"cell": vars(cell), "evaluate": vars(params.evaluate)}
+        with self._tracked("evaluate", _title(cell), logged, **_tags(cell)) as tracker:
+            return evaluate.run(self.layout, cell, params.evaluate, params.runtime, tracker)
+
+    def report(self) -> dict[str, Any]:
+        with self._tracked("report", self.params.data.name, {}) as tracker:
+            return report.run(self.layout, self.params.cells, tracker)
+
+    def run(self) -> dict[str, Any]:
+        """Every stage, in order, for every request, Original and cell of the parameters."""
+        self.prepare()
+        for name in dict.fromkeys(cell.request for cell in self.params.cells.values()):
+            self.partition(name)
+        for original in self.params.originals.values():
+            self.train(original.model, original.seed)
+        for cell in self.params.cells.values():
+            self.unlearn(cell)
+            self.evaluate(cell)
+        return self.report()
+
+    @contextmanager
+    def _tracked(self, stage: str, name: str, params: Mapping[str, Any], **tags: str) -> Iterator[Tracker]:
+        if not self.params.runtime.tracking:
+            yield NullTracker()
+            return
+        data = self.params.data.name
+        fingerprint = self._fingerprint()
+        all_tags = {"stage": stage, "data.name": data, **tags} | ({"data.fingerprint": fingerprint} if fingerprint else {})
+        dataset = (data, fingerprint) if fingerprint else None
+        with tracked_run(self.layout.root, "srun", f"{stage}: {name}", all_tags, dataset) as tracker:
+            tracker.params({"data.name": data, **params})
+            yield tracker
+
+    def _fingerprint(self) -> str | None:
+        from srun.data.raw import read_info
+
+        folder = self.layout.raw(self.params.data.name)
+        return str(read_info(folder)["fingerprint"]) if folder.is_dir() else None
+
+
+def _title(cell: Cell) -> str:
+    return f"{cell.method} {cell.model}-{cell.seed} ({cell.request})"
+
+
+def _tags(cell: Cell) -> dict[str, str]:
+    return {"model": cell.model, "method": cell.method, "request": cell.request, "seed": str(cell.seed)}

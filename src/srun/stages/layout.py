@@ -1,0 +1,55 @@
+"""Where everything lies under the project's root; stages are the only code that knows paths."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class CellPaths:
+    """The folders of one row: a request carried out by a method on an Original."""
+
+    model: Path
+    """Published model: the same bits at every run."""
+    evaluation: Path
+    """Per-event ranks and all metrics."""
+    metrics: Path
+    """The few figures `dvc metrics show` prints."""
+    run: Path
+    """What differs from run to run: seconds, memory, MLflow run ids."""
+    resume: Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Every path of a project."""
+
+    root: Path
+
+    def raw(self, name: str) -> Path:
+        return self.root / "data" / "raw" / name
+
+    @property
+    def prepared(self) -> Path:
+        return self.root / "data" / "prepared"
+
+    def partition(self, request: str) -> Path:
+        return self.root / "data" / "partition" / request
+
+    def original(self, model: str, seed: int) -> CellPaths:
+        return self._cell(Path(f"{model}-{seed}"), "original")
+
+    def cell(self, request: str, model: str, original: int, method: str, seed: int) -> CellPaths:
+        return self._cell(Path(f"{model}-{original}") / request, f"{method}-{seed}")
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    def _cell(self, folder: Path, name: str) -> CellPaths:
+        return CellPaths(
+            model=self.root / "models" / folder / name,
+            evaluation=self.root / "evaluations" / folder / name,
+            metrics=self.reports / "metrics" / folder / f"{name}.json",
+            run=self.root / "runs" / folder / f"{name}.json",
+            resume=self.root / "runs" / "resume" / folder / name,
+        )

@@ -1,0 +1,70 @@
+"""Stage unlearn: a request carried out by one method on one Original."""
+
+import hashlib
+from typing import Any
+
+from srun.data.partition import Partition
+from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start
+from srun.errors import CheckpointError, DataError
+from srun.evaluation.evaluate import EvaluateConfig, Probe
+from srun.evaluation.ranking import RankingTask
+from srun.models.scorer import load_published, publish
+from srun.stages.common import Reporter, load_dataset, resume_folder, write_run
+from srun.stages.layout import Layout
+from srun.tracking import Tracker
+from srun.training.fit import Cost
+from srun.unlearning import UNLEARNERS
+from srun.unlearning.base import Context, Original
+
+
+def run(
+    layout: Layout,
+    cell: Any,
+    settings: Any,
+    unlearning_seed: int,
+    evaluation: EvaluateConfig,
+    runtime: RuntimeConfig,
+    tracker: Tracker,
+) -> Cost:
+    """Carry out one cell and publish what comes of it; returns the cost."""
+    device = start(runtime)
+    data = load_dataset(layout)
+    request = Partition.load(layout.partition(cell.request), data)
+    source = layout.original(cell.model, cell.original).model
+    scorer, source_info = load_published(source, device)
+    if source_info["fingerprint"] != data.fingerprint or source_info["prepare"] != data.info["config"]:
+        raise CheckpointError(f"{source}: trained on other data than the prepared set; run `srun train` again")
+    method = UNLEARNERS[cell.method]
+    if request.kind not in method.kinds:
+        raise DataError(f'{cell.method} is not defined for requests of kind "{request.kind}"')
+    seed = cell.seed if method.from_scratch else unlearning_seed
+    paths = layout.cell(cell.request, cell.model, cell.original, cell.method, cell.seed)
+    info = {
+        "stage": "unlearn",
+        "cell": vars(cell),
+        "settings": vars(settings),
+        "unlearning_seed": unlearning_seed,
+        "fingerprint": data.fingerprint,
+        "prepare": data.info["config"],
+        "request": request.info,
+        "train": source_info["train"],
+        "original_sha256": hashlib.sha256((source / "weights.safetensors").read_bytes()).hexdigest(),
+        "threads": runtime.threads,
+        "device": str(device),
+    }
+    tasks = {
+        split: RankingTask.make(request.queries(split), data.max_length, device, evaluation.batch_size)
+        for split in ("validation", "forget_tune")
+    }
+    title = f"{cell.method} {cell.model}-{cell.seed}"
+    reporter = Reporter(title, "forget_tune/hit_10", runtime.progress, tracker)
+    memory = PeakMemory(device)
+    with out_of_memory_hint(f"unlearn.{cell.method}.batch_size or train.batch_size"), reporter:
+        context = Context(device, seed, Probe(tasks), reporter.on_epoch, resume_folder(paths, info))
+        result = method(settings).unlearn(Original(scorer, source_info), request, context)
+    result.cost.peak_memory_mb = memory.mebibytes()
+    info |= {**result.info, "cost": result.cost.exact()}
+    publish(paths.model, result.scorer.to("cpu"), info, result.history)
+    write_run(paths, result.cost, tracker)
+    tracker.artifact(paths.model, "model")
+    return result.cost

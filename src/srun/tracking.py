@@ -1,0 +1,139 @@
+"""Experiment tracking: a protocol, a tracker that does nothing, and MLflow. The only module that imports mlflow.
+
+Nothing that identifies a user goes to a tracker: dense ids, counts and metrics only.
+"""
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from srun.config import flatten
+
+
+class Tracker(Protocol):
+    """Where a run's parameters, curves and files go."""
+
+    run_id: str | None
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Record parameters; nested mappings become dotted keys."""
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Record finite figures, at a step of a curve or once."""
+
+    def artifact(self, path: Path, where: str) -> None:
+        """Keep a file, or a folder's files, under the name ``where``."""
+
+
+class NullTracker:
+    """Forgets everything it is told."""
+
+    run_id: str | None = None
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        pass
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        pass
+
+    def artifact(self, path: Path, where: str) -> None:
+        pass
+
+
+class MlflowTracker:
+    """Writes to one MLflow run; each call is one request to the store."""
+
+    def __init__(self, run_id: str) -> None:
+        import mlflow
+
+        self.run_id: str | None = run_id
+        self._client = mlflow.MlflowClient()
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        flat = flatten(values)
+        self._client.log_batch(self.run_id, params=[Param(key, str(value)) for key, value in flat.items()])
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        import time
+
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        finite = [Metric(key, float(v), now, step or 0) for key, v in values.items() if abs(v) < float("inf")]
+        if finite:
+            self._client.log_batch(self.run_id, metrics=finite)
+
+    def artifact(self, path: Path, where: str) -> None:
+        if path.is_dir():
+            self._client.log_artifacts(self.run_id, str(path), where)
+        else:
+            self._client.log_artifact(self.run_id, str(path), where)
+
+
+@contextmanager
+def tracked_run(
+    root: Path, experiment: str, name: str, tags: Mapping[str, str], dataset: tuple[str, str] | None
+) -> Iterator[Tracker]:
+    """Open an MLflow run; it ends as FINISHED, or as FAILED when the block raises.
+
+    The store is MLFLOW_TRACKING_URI, or ``mlflow.db`` and ``mlartifacts`` under ``root``. ``dataset`` is the name
+    and the fingerprint of the data the run reads.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri(root))
+    mlflow.set_experiment(experiment_id=_experiment_id(root, experiment))
+    all_tags = {**tags, **_git_tags(root)}
+    with mlflow.start_run(run_name=name, tags=all_tags, log_system_metrics=False) as run:
+        if dataset is not None:
+            _log_dataset(*dataset)
+        yield MlflowTracker(run.info.run_id)
+
+
+def tracking_uri(root: Path) -> str:
+    """The store's address: MLFLOW_TRACKING_URI, or a SQLite file under ``root``, which is made if it is missing."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri:
+        return uri
+    database = root.resolve() / "mlflow.db"
+    if not database.exists():
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")  # halves the time of a write
+    return f"sqlite:///{database}"
+
+
+def _experiment_id(root: Path, name: str) -> str:
+    import mlflow
+
+    found = mlflow.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    own_store = not os.environ.get("MLFLOW_TRACKING_URI")
+    place = (root.resolve() / "mlartifacts").as_uri() if own_store else None
+    return str(mlflow.create_experiment(name, artifact_location=place))
+
+
+def _git_tags(root: Path) -> dict[str, str]:
+    """The revision the code and parameters are at, and whether anything differs from it; nothing outside git."""
+    tags = {}
+    for tag, command in {"git.revision": "rev-parse HEAD", "git.changes": "status --porcelain -uno"}.items():
+        done = subprocess.run(["git", *command.split()], cwd=root, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            tags[tag] = done.stdout.strip() if tag == "git.revision" else str(bool(done.stdout.strip())).lower()
+    return tags
+
+
+def _log_dataset(name: str, fingerprint: str) -> None:
+    import mlflow
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    source = CodeDatasetSource(tags={"srun.command": f"srun data fetch {name}"})
+    mlflow.log_input(MetaDataset(source=source, name=name, digest=fingerprint[:36]), context="training")

@@ -1,0 +1,84 @@
+"""Where a computation goes on after it was killed: a folder of tensors and JSON, no pickle.
+
+A state is written as a new folder and renamed whole; the one before is removed afterwards, so that at every moment
+at least one complete state is there. Shapes are those of the tensors given.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from srun.files import write_folder
+
+
+class ResumeFolder:
+    """The states of one run; ``key`` identifies what is computed, and a state of another key is not resumed."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+
+    def save(self, number: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Store the state numbered ``number`` (counting upwards) and drop the earlier ones."""
+        with write_folder(self.folder / f"{number:08d}") as new:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new / "state.safetensors")
+            (new / "state.json").write_text(json.dumps({"key": self.key, **state}))
+        for older in self._numbers():
+            if older < number:
+                shutil.rmtree(self.folder / f"{older:08d}")
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return the newest state, or None when there is none of this key."""
+        for number in reversed(self._numbers()):
+            folder = self.folder / f"{number:08d}"
+            state = json.loads((folder / "state.json").read_text())
+            if state.pop("key") == self.key:
+                return load_file(folder / "state.safetensors"), state
+        return None
+
+    def clear(self) -> None:
+        """Remove all states: the run has ended, or starts anew."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _numbers(self) -> list[int]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(child.name) for child in self.folder.iterdir() if re.fullmatch(r"\d{8}", child.name))
+
+
+def pack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Prefix the names of tensors, to keep several groups in one file."""
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def unpack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Undo ``pack``."""
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")}
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as named tensors: ``index/field``."""
+    return {
+        f"{index}/{field}": value
+        for index, fields in optimiser.state_dict()["state"].items()
+        for field, value in fields.items()
+    }
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what ``optimiser_tensors`` returned."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, field = name.split("/")
+        state.setdefault(int(index), {})[field] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def copy_weights(model: nn.Module) -> dict[str, Tensor]:
+    """A detached copy of all weights."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

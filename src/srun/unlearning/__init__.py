@@ -1,0 +1,22 @@
+"""Ways to unlearn by name: adding one is a file, a line here, and a block in params.yaml."""
+
+from typing import Any
+
+from srun.registry import Registry
+from srun.unlearning.base import Unlearner
+from srun.unlearning.finetune_only import FinetuneOnly
+from srun.unlearning.original import KeepOriginal
+from srun.unlearning.output_mask import OutputMask
+from srun.unlearning.retrain import Retrain
+from srun.unlearning.sruga import SRUGA
+
+UNLEARNERS: Registry[type[Unlearner[Any]]] = Registry(
+    "method",
+    {
+        "original": KeepOriginal,
+        "retrain": Retrain,
+        "sruga": SRUGA,
+        "finetune_only": FinetuneOnly,
+        "output_mask": OutputMask,
+    },
+)

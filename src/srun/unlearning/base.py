@@ -1,0 +1,79 @@
+"""The contract of every way to unlearn, Retrain and SISA included."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+
+from srun.config import build
+from srun.data.partition import Partition
+from srun.models.base import SequenceModel
+from srun.models.scorer import Scorer, model_description
+from srun.training.checkpoint import ResumeFolder
+from srun.training.fit import Cost, TrainConfig
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Original:
+    """The model trained on everything, and how it was trained."""
+
+    scorer: Scorer
+    info: dict[str, Any]
+
+    @property
+    def model(self) -> SequenceModel:
+        return self.scorer.model
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Name, settings and sizes of the model, to make another of the kind."""
+        return model_description(self.model)
+
+    @property
+    def recipe(self) -> TrainConfig:
+        """The training recipe, which Retrain and SISA repeat."""
+        return build(TrainConfig, self.info["train"], "train")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method is given beside its settings."""
+
+    device: torch.device
+    seed: int
+    """Training seed for methods that train from scratch, unlearning seed for the others."""
+    probe: Callable[[Scorer, str], dict[str, float]]
+    """Metrics of a scorer on ``validation`` or ``forget_tune``, with keys such as ``forget_tune/hit_10``."""
+    on_epoch: Callable[[dict[str, float], int, int], None]
+    """Is told of every epoch: its figures, its number and the cap."""
+    resume: ResumeFolder
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a method returns: what is ranked from now on, what it cost, and its curves."""
+
+    scorer: Scorer
+    cost: Cost
+    history: list[dict[str, float]] = field(default_factory=list)
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class Unlearner(Generic[Settings]):
+    """A way to unlearn. ``Config`` is its block in params.yaml; the original is never changed."""
+
+    Config: ClassVar[type[Any]]
+    kinds: ClassVar[tuple[str, ...]] = ("interactions", "category", "users")
+    """Kinds of request it is defined for."""
+    from_scratch: ClassVar[bool] = False
+    """Whether it trains anew, so that its seed is a training seed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
+        """Carry out ``request``; raises RunError when the numbers break down."""
+        raise NotImplementedError(type(self).__name__)  # abstract: every entry of UNLEARNERS overrides it

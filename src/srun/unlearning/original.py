@@ -1,0 +1,20 @@
+"""No unlearning at all: the row that every other is compared with."""
+
+from srun.config import config
+from srun.data.partition import Partition
+from srun.training.fit import Cost
+from srun.unlearning.base import Context, Original, Result, Unlearner
+
+
+@config
+class NothingConfig:
+    """This method has no settings."""
+
+
+class KeepOriginal(Unlearner[NothingConfig]):
+    """Returns the original as it is."""
+
+    Config = NothingConfig
+
+    def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
+        return Result(original.scorer, Cost())
