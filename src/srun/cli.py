@@ -12,8 +12,8 @@ import click
 from srun.errors import SrunError
 
 if TYPE_CHECKING:
-    from srun.params import Cell
     from srun.pipeline import Pipeline
+    from srun.stages.cells import Cell
 
 
 class Cli(click.Group):
@@ -42,7 +42,7 @@ def cli(debug: bool, quiet: bool) -> None:
     \b
     Example:
       srun data fetch ml-100k
-      srun run --params experiments/quick.yaml
+      srun run --params experiments/quick.yaml --out out/quick
     """
     import logging
 
@@ -70,9 +70,8 @@ def cell_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the selectors of a cell to a command."""
     for option in (
         click.option("--seed", type=int, default=None, help="Training seed of the row; that of Original if not given."),
-        click.option("--original", type=int, default=0, show_default=True, help="Training seed of the Original."),
         click.option("--method", required=True, help="Block of `unlearn` in params.yaml, such as sruga."),
-        click.option("--model", required=True, help="Block of `model` in params.yaml, such as sasrec."),
+        click.option("--original", default=None, help="Entry of `originals` to start from; the first if not given."),
         click.option("--request", default="interactions", show_default=True, help="Block of `partition`."),
     ):
         command = option(command)
@@ -114,6 +113,51 @@ def data_fetch(name: str, place: str | None, out: Path | None, as_json: bool) ->
     from srun.stages.fetch import fetch
 
     _print_mapping(fetch(name, out or Path("data/raw") / name, place), as_json)
+
+
+@data.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="Name of the new data set: a folder of data/raw.")
+@click.option(
+    "--format", "form", default=None, help="csv, tsv, parquet, pairs, sequences, amazon, steam; else guessed."
+)
+@click.option(
+    "--columns", default=None, metavar="user=A,item=B,time=C", help="Which column is what; time=none: by line."
+)
+@click.option("--items", type=click.Path(path_type=Path), default=None, help="Item table: ids, titles, categories.")
+@click.option(
+    "--item-columns", default=None, metavar="item=A,title=B,categories=C", help="The same for the item table."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def data_import(
+    file: Path,
+    name: str,
+    form: str | None,
+    columns: str | None,
+    items: Path | None,
+    item_columns: str | None,
+    as_json: bool,
+) -> None:
+    """Import a log of your own as data/raw/NAME: CSV, TSV, Parquet, "user item" or "user item item ..." lines, gzip.
+
+    \b
+    Example:
+      srun data import clicks.csv --name shop --columns user=customer,item=sku,time=clicked_at --items products.csv
+      srun run --set data.name=shop --out out/shop
+    """
+    from srun.data.importing import column_mapping
+    from srun.stages.fetch import import_file
+
+    info = import_file(
+        file,
+        name,
+        Path("data/raw"),
+        form=form,
+        columns=None if columns is None else column_mapping(columns),
+        items=items,
+        item_columns=None if item_columns is None else column_mapping(item_columns),
+    )
+    _print_mapping(info, as_json)
 
 
 @data.command("describe")
@@ -159,17 +203,17 @@ def partition(request: str, presets: Sequence[str], assignments: Sequence[str], 
 
 
 @cli.command()
-@click.option("--model", default="sasrec", show_default=True, help="Block of `model` in params.yaml.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Training seed.")
+@click.option("--original", default=None, help="Entry of `originals` to train; the first if not given.")
 @params_options
-def train(model: str, seed: int, presets: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
+def train(original: str | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
     """Train an Original on everything, on a GPU where there is one.
 
     \b
     Example:
-      srun train --model sasrec --seed 0 --set train.loss=bce
+      srun train --original sasrec-0 --set train.loss=bce
     """
-    _print_mapping(_pipeline(presets, assignments).train(model, seed), as_json)
+    pipeline = _pipeline(presets, assignments)
+    _print_mapping(pipeline.train(original or next(iter(pipeline.params.originals))), as_json)
 
 
 @cli.command()
@@ -180,9 +224,10 @@ def unlearn(presets: Sequence[str], assignments: Sequence[str], as_json: bool, *
 
     \b
     Example:
-      srun unlearn --model sasrec --method sruga --set unlearn.sruga.ascent_weight=0.3
+      srun unlearn --original sasrec-0 --method sruga --set unlearn.sruga.ascent_weight=0.3
     """
-    _print_mapping(_pipeline(presets, assignments).unlearn(_cell(**selectors)), as_json)
+    pipeline = _pipeline(presets, assignments)
+    _print_mapping(pipeline.unlearn(_cell(pipeline, **selectors)), as_json)
 
 
 @cli.command()
@@ -193,9 +238,10 @@ def evaluate(presets: Sequence[str], assignments: Sequence[str], as_json: bool, 
 
     \b
     Example:
-      srun evaluate --model sasrec --method sruga --json
+      srun evaluate --original sasrec-0 --method sruga --json
     """
-    _print_splits(_pipeline(presets, assignments).evaluate(_cell(**selectors)), as_json)
+    pipeline = _pipeline(presets, assignments)
+    _print_splits(pipeline.evaluate(_cell(pipeline, **selectors)), as_json)
 
 
 @cli.command()
@@ -211,15 +257,42 @@ def report(presets: Sequence[str], assignments: Sequence[str], as_json: bool) ->
 
 
 @cli.command()
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder to write into; default this one.")
 @params_options
-def run(presets: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
-    """Run every stage after fetch, in this process and folder (dvc repro runs only what has changed).
+def run(out: Path | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
+    """Run every stage after fetch in one process (dvc repro runs only what has changed).
 
     \b
     Example:
-      srun run --params experiments/quick.yaml
+      srun run --params experiments/quick.yaml --out out/quick
     """
-    _print_mapping(_pipeline(presets, assignments).run(), as_json)
+    _print_mapping(_pipeline(presets, assignments, out).run(), as_json)
+
+
+@cli.command()
+@click.option("--history", required=True, metavar="ITEM,ITEM,...", help="Raw item ids, oldest first.")
+@click.option("--model", "folder", type=click.Path(path_type=Path), required=True, help="A published model's folder.")
+@click.option("-k", type=int, default=10, show_default=True, help="How many items.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def recommend(history: str, folder: Path, k: int, as_json: bool) -> None:
+    """Recommend items after a history, with any published model.
+
+    \b
+    Example:
+      srun recommend --model models/sasrec-0/interactions/sruga-0 --history 50,181,174
+    """
+    import csv
+
+    from srun.serving import Recommender
+
+    [items] = csv.reader([history], skipinitialspace=True)
+    [answer] = Recommender.load(folder).recommend([[item for item in items if item]], k)
+    rows = [{"item_id": item, "score": score} for item, score in zip(answer.item_ids, answer.scores, strict=True)]
+    if answer.unknown:
+        click.echo(f"unknown items left out: {', '.join(answer.unknown)}", err=True)
+    if not rows:
+        click.echo("the history has no known item, so there is nothing to go by", err=True)
+    _print_rows(rows, as_json)
 
 
 @cli.command("params")
@@ -239,17 +312,21 @@ def show_params(presets: Sequence[str], assignments: Sequence[str], as_json: boo
     _print_mapping(flatten(load_values(Path("params.yaml"), files, assignments)), as_json)
 
 
-def _pipeline(presets: Sequence[str], assignments: Sequence[str]) -> "Pipeline":
+def _pipeline(presets: Sequence[str], assignments: Sequence[str], out: Path | None = None) -> "Pipeline":
     from srun.params import load
     from srun.pipeline import Pipeline
 
-    return Pipeline(load(Path("params.yaml"), [Path(preset) for preset in presets], assignments), Path.cwd())
+    params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments)
+    return Pipeline(params, Path.cwd(), None if out is None else out.resolve())
 
 
-def _cell(request: str, model: str, method: str, original: int, seed: int | None) -> "Cell":
-    from srun.params import Cell
+def _cell(pipeline: "Pipeline", request: str, original: str | None, method: str, seed: int | None) -> "Cell":
+    from srun.stages.cells import Cell
 
-    return Cell(request=request, model=model, method=method, original=original, seed=original if seed is None else seed)
+    name = original or next(iter(pipeline.params.originals))
+    if seed is None:
+        seed = pipeline.params.original(name).seed
+    return Cell(request=request, original=name, method=method, seed=seed)
 
 
 def _print_mapping(values: Mapping[str, Any], as_json: bool) -> None:

@@ -7,7 +7,7 @@ An override may only replace a value that exists: a typing error is never a new 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -19,8 +19,12 @@ from srun.registry import suggest
 
 T = TypeVar("T")
 
-config = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
-"""Decorator of every section: frozen, keyword-only, no unknown keys, no conversion between types."""
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def config(cls: type[T]) -> type[T]:
+    """Decorator of every section: frozen, keyword-only, no unknown keys, no conversion between types."""
+    made: Any = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))(cls)
+    return cast(type[T], made)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -43,7 +47,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """Split ``section.key=value``; the value is read as YAML 1.2, so 3, 1e-5, true, null and [a, b] mean what they say."""
+    """Split ``section.key=value`` and read the value as YAML 1.2: 3, 1e-5, true, null, [a, b]."""
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f'--set "{text}": expected section.key=value, such as unlearn.sruga.ascent_weight=0.3')
@@ -71,13 +75,18 @@ def override(values: dict[str, Any], key: str, value: Any, free: Sequence[str] =
     node[last] = value
 
 
-def merge(values: dict[str, Any], other: Mapping[str, Any], free: Sequence[str], prefix: str = "") -> None:
-    """Lay a preset over ``values`` in place, key by key; a section in ``free`` is replaced as a whole."""
+def merge(
+    values: dict[str, Any], other: Mapping[str, Any], free: Sequence[str], whole: Sequence[str], prefix: str = ""
+) -> None:
+    """Lay a preset over ``values`` in place, key by key; sections in ``free`` take new entries (see ``override``).
+
+    A section in ``whole`` is a list in spirit, such as the rows of a comparison: it is replaced as a whole.
+    """
     for key, value in other.items():
         dotted = f"{prefix}{key}"
         current = values.get(key) if isinstance(values, dict) else None
-        if isinstance(value, dict) and isinstance(current, dict) and dotted not in free:
-            merge(current, value, free, f"{dotted}.")
+        if isinstance(value, dict) and isinstance(current, dict) and dotted not in whole:
+            merge(current, value, free, whole, f"{dotted}.")
         elif key in values or prefix.rstrip(".") in free:
             values[key] = value
         else:
@@ -96,7 +105,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def build(kind: type[T], values: Any, where: str = "") -> T:
-    """Make ``kind`` (a ``config`` dataclass) from plain values; raises ConfigError for the first fault, by dotted key."""
+    """Make ``kind`` (a ``config`` dataclass) from plain values; ConfigError names the first fault's dotted key."""
     try:
         # JSON mode: strict about types, yet mappings become dataclasses and lists become tuples
         return TypeAdapter(kind).validate_json(json.dumps(values, default=str))
@@ -133,7 +142,9 @@ def _keys(loc: Sequence[Any], values: Any) -> list[str]:
 
 def _known_keys(error: ValidationError, values: Any, path: list[str]) -> list[str]:
     """Names that were expected beside an unknown key: those reported missing at the same place, and those present."""
-    missing = [str(f["loc"][-1]) for f in error.errors() if f["type"].startswith("missing") and len(f["loc"]) == len(path)]
+    missing = [
+        str(f["loc"][-1]) for f in error.errors() if f["type"].startswith("missing") and len(f["loc"]) == len(path)
+    ]
     node = values
     for part in path[:-1]:
         node = node.get(part, {}) if isinstance(node, dict) else {}

@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all."""
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -18,7 +19,9 @@ def write_folder(folder: Path) -> Iterator[Path]:
     """
     new = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.new"
     try:
-        new.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        new.mkdir()
         yield new
         _replace(new, folder)
     except OSError as error:
@@ -41,11 +44,28 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _replace(new: Path, folder: Path) -> None:
-    """Put ``new`` where ``folder`` is; a folder that is there is moved aside first and removed last."""
+    """Put ``new`` where ``folder`` is; what is there is moved aside, put back on failure, and removed last."""
+    old = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.old"
     if not folder.exists():
         os.rename(new, folder)
         return
-    old = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.old"
+    if not folder.is_dir():
+        raise OSError(errno.ENOTDIR, "a file is in the place of this folder")
     os.rename(folder, old)
-    os.rename(new, folder)
-    shutil.rmtree(old)
+    try:
+        os.rename(new, folder)
+    except OSError:
+        os.rename(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a killed run left beside ``folder``; the only complete copy is never among it."""
+    for new in folder.parent.glob(f".{folder.name}.????????.new"):
+        shutil.rmtree(new, ignore_errors=True)
+    for old in folder.parent.glob(f".{folder.name}.????????.old"):
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(old, folder)

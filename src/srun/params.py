@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srun.config import build, config, merge, override, parse_assignment, read_yaml, section
 from srun.data.interactions import PrepareConfig
@@ -12,11 +12,14 @@ from srun.errors import ConfigError
 from srun.evaluation.evaluate import EvaluateConfig
 from srun.models import MODELS
 from srun.registry import suggest
+from srun.stages.cells import Cell, OriginalCell
 from srun.training.fit import TrainConfig
 from srun.unlearning import UNLEARNERS
 
 NAMED = ("partition", "originals", "cells")
 """Sections whose entries users name themselves."""
+REPLACED = ("originals", "cells")
+"""Those of them that a preset replaces as a whole."""
 
 
 @config
@@ -25,29 +28,11 @@ class DataConfig:
     """The raw data set: a folder of data/raw."""
 
 
-@config
-class OriginalCell:
-    """A model to train on everything."""
-
-    model: str
-    seed: int
-
-
-@config
-class Cell:
-    """One row of the comparison: a request carried out by a method on an Original."""
-
-    request: str
-    model: str
-    method: str
-    original: int
-    """Training seed of the Original it is given."""
-    seed: int
-    """Training seed of what it trains from scratch; for other methods that of Original."""
-
-
-ModelSection = section("ModelSection", {name: MODELS[name].Config for name in MODELS})
-UnlearnSection = section("UnlearnSection", {"seed": int, **{name: UNLEARNERS[name].Config for name in UNLEARNERS}})
+if TYPE_CHECKING:  # made from the registries below, which a type checker cannot follow
+    from typing import Any as ModelSection, Any as UnlearnSection
+else:
+    ModelSection = section("ModelSection", {name: MODELS[name].Config for name in MODELS})
+    UnlearnSection = section("UnlearnSection", {"seed": int, **{name: UNLEARNERS[name].Config for name in UNLEARNERS}})
 
 
 @config
@@ -57,9 +42,9 @@ class Params:
     data: DataConfig
     prepare: PrepareConfig
     partition: dict[str, Request]
-    model: ModelSection  # type: ignore[valid-type]  # made from the registry above
+    model: ModelSection
     train: TrainConfig
-    unlearn: UnlearnSection  # type: ignore[valid-type]
+    unlearn: UnlearnSection
     evaluate: EvaluateConfig
     runtime: RuntimeConfig
     originals: dict[str, OriginalCell]
@@ -68,6 +53,10 @@ class Params:
     def request(self, name: str) -> Any:
         """The request of a name, or ConfigError."""
         return _named(self.partition, name, "request", "partition")
+
+    def original(self, name: str) -> OriginalCell:
+        """The Original of a name, or ConfigError."""
+        return _named(self.originals, name, "original", "originals")
 
     def model_settings(self, name: str) -> Any:
         """The model's block, or ConfigError for an unknown model."""
@@ -84,7 +73,7 @@ def load_values(file: Path, presets: Sequence[Path] = (), assignments: Sequence[
     """Read params.yaml, lay the presets over it in order, then the ``key=value`` assignments; plain values."""
     values = read_yaml(file)
     for preset in presets:
-        merge(values, read_yaml(preset), NAMED)
+        merge(values, read_yaml(preset), NAMED, REPLACED)
     for assignment in assignments:
         override(values, *parse_assignment(assignment), free=NAMED)
     return values
@@ -97,11 +86,8 @@ def load(file: Path, presets: Sequence[Path] = (), assignments: Sequence[str] = 
         _check(f"originals.{name}.model", original.model, list(MODELS))
     for name, cell in params.cells.items():
         _check(f"cells.{name}.request", cell.request, list(params.partition))
-        _check(f"cells.{name}.model", cell.model, list(MODELS))
+        _check(f"cells.{name}.original", cell.original, list(params.originals))
         _check(f"cells.{name}.method", cell.method, list(UNLEARNERS))
-        trained = [(o.model, o.seed) for o in params.originals.values()]
-        if (cell.model, cell.original) not in trained:
-            raise ConfigError(f'cells.{name}: no entry of "originals" trains {cell.model} with seed {cell.original}')
         kinds = UNLEARNERS[cell.method].kinds
         if params.partition[cell.request].kind not in kinds:
             raise ConfigError(f"cells.{name}: {cell.method} is not defined for requests other than {', '.join(kinds)}")
@@ -116,4 +102,6 @@ def _named(entries: dict[str, Any], name: str, what: str, where: str) -> Any:
 
 def _check(key: str, name: str, known: list[str]) -> None:
     if name not in known:
-        raise ConfigError(f'parameter "{key}": unknown "{name}", expected one of {", ".join(known)}{suggest(name, known)}')
+        raise ConfigError(
+            f'parameter "{key}": unknown "{name}", expected one of {", ".join(known)}{suggest(name, known)}'
+        )

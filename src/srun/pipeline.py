@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from srun.params import Cell, Params
+from srun.params import Params
 from srun.stages import evaluate, partition, prepare, report, train, unlearn
+from srun.stages.cells import Cell
 from srun.stages.layout import Layout
 from srun.tracking import NullTracker, Tracker, tracked_run
 
@@ -14,8 +15,8 @@ from srun.tracking import NullTracker, Tracker, tracked_run
 class Pipeline:
     """Runs single stages, or all of them in order in one process (DVC runs the same stages one by one)."""
 
-    def __init__(self, params: Params, root: Path) -> None:
-        self.params, self.layout = params, Layout(root)
+    def __init__(self, params: Params, project: Path, root: Path | None = None) -> None:
+        self.params, self.layout = params, Layout(project, root or project)
 
     def prepare(self) -> dict[str, Any]:
         params = self.params
@@ -28,17 +29,18 @@ class Pipeline:
         with self._tracked("partition", name, {"partition": {name: shown}}, request=name) as tracker:
             return partition.run(self.layout.prepared, self.layout.partition(name), name, request, tracker)
 
-    def train(self, model: str, seed: int) -> dict[str, float]:
-        params, settings = self.params, self.params.model_settings(model)
-        logged = {"model": {model: vars(settings)}, "train": vars(params.train), "seed": seed}
-        with self._tracked("train", f"original {model}-{seed}", logged, model=model, method="original") as tracker:
+    def train(self, name: str) -> dict[str, float]:
+        params, original = self.params, self.params.original(name)
+        settings = params.model_settings(original.model)
+        logged = {"original": vars(original), "model": {original.model: vars(settings)}, "train": vars(params.train)}
+        with self._tracked("train", name, logged, model=original.model, method="original") as tracker:
             batch = params.evaluate.batch_size
-            return train.run(self.layout, model, settings, params.train, seed, batch, params.runtime, tracker)
+            return train.run(self.layout, name, original, settings, params.train, batch, params.runtime, tracker)
 
     def unlearn(self, cell: Cell) -> dict[str, float]:
         params, settings = self.params, self.params.method_settings(cell.method)
         logged = {"cell": vars(cell), "unlearn": {cell.method: vars(settings), "seed": params.unlearn.seed}}
-        with self._tracked("unlearn", _title(cell), logged, **_tags(cell)) as tracker:
+        with self._tracked("unlearn", _title(cell), logged, **self._tags(cell)) as tracker:
             seed = params.unlearn.seed
             cost = unlearn.run(self.layout, cell, settings, seed, params.evaluate, params.runtime, tracker)
         return cost.exact() | cost.measured()
@@ -46,7 +48,7 @@ class Pipeline:
     def evaluate(self, cell: Cell) -> dict[str, dict[str, float]]:
         params = self.params
         logged = {"cell": vars(cell), "evaluate": vars(params.evaluate)}
-        with self._tracked("evaluate", _title(cell), logged, **_tags(cell)) as tracker:
+        with self._tracked("evaluate", _title(cell), logged, **self._tags(cell)) as tracker:
             return evaluate.run(self.layout, cell, params.evaluate, params.runtime, tracker)
 
     def report(self) -> dict[str, Any]:
@@ -58,8 +60,8 @@ class Pipeline:
         self.prepare()
         for name in dict.fromkeys(cell.request for cell in self.params.cells.values()):
             self.partition(name)
-        for original in self.params.originals.values():
-            self.train(original.model, original.seed)
+        for name in dict.fromkeys(cell.original for cell in self.params.cells.values()):
+            self.train(name)
         for cell in self.params.cells.values():
             self.unlearn(cell)
             self.evaluate(cell)
@@ -72,11 +74,17 @@ class Pipeline:
             return
         data = self.params.data.name
         fingerprint = self._fingerprint()
-        all_tags = {"stage": stage, "data.name": data, **tags} | ({"data.fingerprint": fingerprint} if fingerprint else {})
+        all_tags = {"stage": stage, "data.name": data, **tags} | (
+            {"data.fingerprint": fingerprint} if fingerprint else {}
+        )
         dataset = (data, fingerprint) if fingerprint else None
-        with tracked_run(self.layout.root, "srun", f"{stage}: {name}", all_tags, dataset) as tracker:
+        with tracked_run(self.layout.project, "srun", f"{stage}: {name}", all_tags, dataset) as tracker:
             tracker.params({"data.name": data, **params})
             yield tracker
+
+    def _tags(self, cell: Cell) -> dict[str, str]:
+        model = self.params.original(cell.original).model
+        return {"model": model, "method": cell.method, "request": cell.request, "seed": str(cell.seed)}
 
     def _fingerprint(self) -> str | None:
         from srun.data.raw import read_info
@@ -86,8 +94,4 @@ class Pipeline:
 
 
 def _title(cell: Cell) -> str:
-    return f"{cell.method} {cell.model}-{cell.seed} ({cell.request})"
-
-
-def _tags(cell: Cell) -> dict[str, str]:
-    return {"model": cell.model, "method": cell.method, "request": cell.request, "seed": str(cell.seed)}
+    return f"{cell.method}-{cell.seed} on {cell.original} ({cell.request})"

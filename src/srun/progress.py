@@ -36,7 +36,9 @@ class EpochBar:
     def update(self, row: dict[str, float], epoch: int, cap: int) -> None:
         """Show the figures of an epoch; metrics that it does not have keep their last value."""
         self._latest |= row
-        figures = [f"{name.rpartition('/')[2]} {value:.4f}" for name, value in self._latest.items() if self._is_shown(name)]
+        figures = [
+            f"{name.rpartition('/')[2]} {value:.4f}" for name, value in self._latest.items() if self._is_shown(name)
+        ]
         self._bar.update(self._task, completed=epoch, total=cap, figures="  ".join(figures))
 
     def _is_shown(self, name: str) -> bool:

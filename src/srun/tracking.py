@@ -3,14 +3,18 @@
 Nothing that identifies a user goes to a tracker: dense ids, counts and metrics only.
 """
 
+import functools
+import logging
 import os
 import sqlite3
 import subprocess
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from srun import __version__
 from srun.config import flatten
 
 
@@ -28,6 +32,9 @@ class Tracker(Protocol):
     def artifact(self, path: Path, where: str) -> None:
         """Keep a file, or a folder's files, under the name ``where``."""
 
+    def model(self, folder: Path, name: str, alias: str) -> None:
+        """Keep a published folder, and register it as a new version of ``name`` that ``alias`` points to."""
+
 
 class NullTracker:
     """Forgets everything it is told."""
@@ -41,6 +48,9 @@ class NullTracker:
         pass
 
     def artifact(self, path: Path, where: str) -> None:
+        pass
+
+    def model(self, folder: Path, name: str, alias: str) -> None:
         pass
 
 
@@ -75,6 +85,23 @@ class MlflowTracker:
         else:
             self._client.log_artifact(self.run_id, str(path), where)
 
+    def model(self, folder: Path, name: str, alias: str) -> None:
+        import mlflow
+
+        self.artifact(folder, "model")
+        with warnings.catch_warnings():
+            # advice to derive the signature from type hints or an example; this one is given in full
+            warnings.simplefilter("ignore", UserWarning)
+            served = mlflow.pyfunc.log_model(
+                name="served",
+                python_model=str(Path(__file__).with_name("serving_pyfunc.py")),
+                artifacts={"model": str(folder)},
+                signature=_signature(),
+                pip_requirements=[f"srun-unlearning=={__version__}"],
+                registered_model_name=name,
+            )
+        self._client.set_registered_model_alias(name, alias, served.registered_model_version)
+
 
 @contextmanager
 def tracked_run(
@@ -88,13 +115,23 @@ def tracked_run(
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
+    for chatty in ("mlflow.store.db.utils", "alembic.runtime.migration"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(tracking_uri(root))
-    mlflow.set_experiment(experiment_id=_experiment_id(root, experiment))
-    all_tags = {**tags, **_git_tags(root)}
-    with mlflow.start_run(run_name=name, tags=all_tags, log_system_metrics=False) as run:
+    parent, experiment_id = _launched_by()
+    experiment_id = experiment_id or _experiment_id(root, experiment)
+    all_tags = {**tags, **_git_tags(root)} | ({"mlflow.parentRunId": parent} if parent else {})
+    with mlflow.start_run(experiment_id=experiment_id, run_name=name, tags=all_tags, log_system_metrics=False) as run:
         if dataset is not None:
             _log_dataset(*dataset)
         yield MlflowTracker(run.info.run_id)
+
+
+@functools.cache
+def _launched_by() -> tuple[str | None, str | None]:
+    """The run and experiment that `mlflow run` opened for this process: ours are children, each a run of its own."""
+    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    return run_id, os.environ.get("MLFLOW_EXPERIMENT_ID") if run_id else None
 
 
 def tracking_uri(root: Path) -> str:
@@ -128,6 +165,20 @@ def _git_tags(root: Path) -> dict[str, str]:
         if done.returncode == 0:
             tags[tag] = done.stdout.strip() if tag == "git.revision" else str(bool(done.stdout.strip())).lower()
     return tags
+
+
+def _signature() -> Any:
+    """Histories in (lists of raw item ids, oldest first), ids and scores out; ``k`` may be given with a request."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array
+
+    text, number = Array(DataType.string), Array(DataType.double)
+    return ModelSignature(
+        inputs=Schema([ColSpec(text, "history")]),
+        outputs=Schema([ColSpec(text, "item_ids"), ColSpec(number, "scores"), ColSpec(text, "unknown")]),
+        params=ParamSchema([ParamSpec("k", DataType.long, 10)]),
+    )
 
 
 def _log_dataset(name: str, fingerprint: str) -> None:

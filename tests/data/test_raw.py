@@ -216,6 +216,23 @@ def test_an_unwritable_place_is_named(tmp_path):
         write_raw(tmp_path / "file" / "t", data)
 
 
+def test_only_data_sets_are_replaced(tmp_path, stored):
+    data = canonical(table([("7", "7", 7)]), None, name="t")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "letter").write_text("mine")
+    for name in ("file", "folder"):
+        with pytest.raises(RunError, match="not a data set, so it is not replaced"):
+            write_raw(tmp_path / name, data)
+    assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "letter").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    write_raw(tmp_path / "empty", data)
+    (tmp_path / "link").symlink_to(stored)
+    write_raw(tmp_path / "link", data)
+    assert (tmp_path / "link").is_symlink()
+    assert read_raw(stored).fingerprint == data.fingerprint
+
+
 def test_reading_tells_what_is_wrong_and_how_to_mend_it(stored):
     log = stored / "interactions.csv"
     good = log.read_bytes()

@@ -4,6 +4,7 @@ Shapes: W windows, n maximum length, B batch, T targets, N negatives, V catalogu
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ class TrainingData:
 
 
 class Cycle:
-    """Batches of row numbers without end, a new shuffle at each pass; ``order`` and ``position`` are its whole state."""
+    """Batches of row numbers without end, a new shuffle at each pass; ``order`` and ``position`` are its state."""
 
     def __init__(self, num_rows: int, batch_size: int, generator: torch.Generator) -> None:
         self.batch_size, self.generator = batch_size, generator
@@ -87,5 +88,5 @@ class Cycle:
         return rows
 
 
-def _tensor(array: NDArray, device: torch.device) -> Tensor:  # type: ignore[type-arg]  # any integer array
+def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:
     return torch.from_numpy(array.astype("int64")).to(device)

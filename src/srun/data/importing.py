@@ -121,44 +121,46 @@ def guess_format(path: Path, columns: Mapping[str, str] | None = None) -> tuple[
     if sample[:4] == b"PAR1":
         return "parquet", "it begins with PAR1"
     lines = _sample_lines(path, sample)
-    if lines[0].lstrip().startswith("{"):
-        return _guess_records(path, lines[0])
+    number, first = lines[0]
+    if first.lstrip().startswith("{"):
+        return _guess_records(path, number, first)
     for form, delimiter in DELIMITERS.items():
-        if delimiter in lines[0]:
-            header = next(csv.reader([lines[0]], delimiter=delimiter))
+        if delimiter in first:
+            header = next(csv.reader([first], delimiter=delimiter))
             if columns or ("user" in _known_columns(header) and "item" in _known_columns(header)):
-                return form, f"its first line is {lines[0][:60]!r}"
-    if any(mark in lines[0] for mark in ",;"):
+                return form, f"its first line is {first[:60]!r}"
+    if any(mark in first for mark in ",;"):
         raise DataError(
-            f"{path}:1: no known column names in {lines[0][:60]!r}; expected a header such as"
+            f"{path}:{number}: no known column names in {first[:60]!r}; expected a header such as"
             " user_id,item_id,timestamp, separated by commas or tabs. Name the columns with --columns user=..,item=..,"
             "time=.. (numbers from 1 if there is no header)"
         )
     return _guess_lines(path, lines)
 
 
-def _guess_records(path: Path, line: str) -> tuple[str, str]:
-    fields = parse_record(line.encode(), f"{path}:1")
+def _guess_records(path: Path, number: int, line: str) -> tuple[str, str]:
+    fields = parse_record(line.encode(), f"{path}:{number}")
     for form, layout in LAYOUTS.items():
         if layout.user in fields and layout.item in fields:
             return form, f"its records have {layout.user} and {layout.item}"
     wanted = " or ".join(f"{layout.user} and {layout.item}" for layout in LAYOUTS.values())
-    raise DataError(f"{path}:1: a record with the fields {', '.join(map(str, fields))[:80]}; expected {wanted}")
+    raise DataError(f"{path}:{number}: a record with the fields {', '.join(map(str, fields))[:80]}; expected {wanted}")
 
 
-def _guess_lines(path: Path, lines: list[str]) -> tuple[str, str]:
-    counts = {len(line.split()) for line in lines if line.strip()}
+def _guess_lines(path: Path, lines: list[tuple[int, str]]) -> tuple[str, str]:
+    counts = {len(line.split()) for _, line in lines}
     if counts == {2}:
         return "pairs", "its lines hold two words each"
     if min(counts) >= 2 and (len(counts) > 1 or min(counts) > 4):
         return "sequences", f"its lines hold {min(counts)} to {max(counts)} words"
     if counts in ({3}, {4}):
         raise DataError(
-            f"{path}:1: {counts.pop()} words on every line may be columns or sequences; say --format sequences, or"
-            " --format tsv --columns user=1,item=2,time=.. for tab-separated columns without a header"
+            f"{path}:{lines[0][0]}: {counts.pop()} words on every line may be columns or sequences; say --format"
+            " sequences, or --format tsv --columns user=1,item=2,time=.. for tab-separated columns without a header"
         )
+    number, line = next((number, line) for number, line in lines if len(line.split()) < 2)
     raise DataError(
-        f"{path}:1: not a known form ({lines[0][:60]!r}); expected a CSV or TSV with a header, Parquet, "
+        f"{path}:{number}: not a known form ({line[:60]!r}); expected a CSV or TSV with a header, Parquet, "
         '"user item" lines or "user item item ..." lines; say which with --format'
     )
 
@@ -192,8 +194,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); expected a data file") from error
 
 
-def _sample_lines(path: Path, sample: bytes) -> list[str]:
-    """Return the first lines of a text file without its last, perhaps cut, one; raises DataError if it is no text."""
+def _sample_lines(path: Path, sample: bytes) -> list[tuple[int, str]]:
+    """Return (number, text) of the first lines that are not blank; raises DataError if the file is empty or no text."""
     if not sample.strip():
         raise DataError(f"{path}: the file is empty; expected interactions, one or more a line")
     if sample[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -204,7 +206,8 @@ def _sample_lines(path: Path, sample: bytes) -> list[str]:
     whole = sample
     if len(sample) == _SAMPLE:  # the last line, perhaps the only one, is cut
         whole = sample[: sample.rfind(b"\n") + 1] or sample.decode(errors="ignore").encode()
-    return [_decoded(path, number, line) for number, line in enumerate(whole.splitlines(), start=1) if line.strip()]
+    lines = enumerate(whole.splitlines(), start=1)
+    return [(number, _decoded(path, number, line)) for number, line in lines if line.strip()]
 
 
 def _decoded(path: Path, number: int, line: bytes) -> str:
@@ -373,8 +376,8 @@ def _dates(texts: pa.ChunkedArray) -> np.ndarray:
     encoded = texts.combine_chunks().dictionary_encode()
     encoded = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
     stamps = pd.to_datetime(encoded.dictionary.to_pandas(), format="ISO8601", utc=True)
-    if stamps.isna().any():
-        raise _FaultError("not a date")
+    if stamps.isna().any() or stamps.min().timestamp() < 0:
+        raise _FaultError("not a date, or one before 1970")
     seconds = (stamps - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(seconds=1)
     return seconds.to_numpy(dtype=np.int64)[encoded.indices.to_numpy()]
 
@@ -611,11 +614,11 @@ def _check_log(path: Path, table: pd.DataFrame) -> None:
 def _read_items(path: Path, form: str, mapping: Mapping[str, str] | None) -> pd.DataFrame:
     """Read an item table: CSV or TSV, or the catalogue of the publisher if the log is Amazon's or Steam's."""
     with _opened(path) as file:
-        lines = _sample_lines(path, file.read(_SAMPLE))
-    if lines[0].lstrip().startswith("{") and form in LAYOUTS:
+        _, first = _sample_lines(path, file.read(_SAMPLE))[0]
+    if first.lstrip().startswith("{") and form in LAYOUTS:
         with _opened(path) as file:
             return read_catalogue(file, LAYOUTS[form], str(path))
-    delimiter = "\t" if "\t" in lines[0] else ","
+    delimiter = "\t" if "\t" in first else ","
     rows: dict[str, tuple[int, str, str]] = {}
     with _opened(path) as file:
         reader = _rows(path, file, delimiter)

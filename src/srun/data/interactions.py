@@ -112,7 +112,12 @@ class Dataset:
     def save(self, folder: Path) -> None:
         """Write the data set as one folder, whole or not at all."""
         with write_folder(folder) as new:
-            arrays = {"user": self.user, "item": self.item, "time": self.time, "role": self.role}
+            arrays: dict[str, NDArray[Any]] = {
+                "user": self.user,
+                "item": self.item,
+                "time": self.time,
+                "role": self.role,
+            }
             save_file(arrays, new / "events.safetensors")
             self.users.to_csv(new / "users.csv", index=False, lineterminator="\n")
             self.items.to_csv(new / "items.csv", index=False, lineterminator="\n")
@@ -187,7 +192,7 @@ def prepare(raw: RawData, settings: PrepareConfig) -> Dataset:
     info = {
         "name": raw.name,
         "fingerprint": raw.info["fingerprint"],
-        "config": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
+        "config": dict(vars(settings)),
         "before": counts(raw.interactions),
         "after": counts(table),
         "num_windows_dropped": num_dropped,
@@ -205,7 +210,9 @@ def report_users(num_users: int, seed: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def _roles(user: NDArray[np.int32], num_users: int, settings: PrepareConfig) -> tuple[NDArray[np.uint8], dict[str, int]]:
+def _roles(
+    user: NDArray[np.int32], num_users: int, settings: PrepareConfig
+) -> tuple[NDArray[np.uint8], dict[str, int]]:
     offsets = np.searchsorted(user, np.arange(num_users + 1))
     length = np.diff(offsets)
     calibration = np.zeros(num_users, dtype=bool)

@@ -127,7 +127,7 @@ class Partition:
     @cached_property
     def splits(self) -> dict[str, Queries]:
         """Every split of this request by name; a split may be empty."""
-        data, role = self.data, self.data.role
+        role = self.data.role
         known = np.isin(role, (Role.TRAIN, Role.VALIDATION, Role.CONTEXT))
         validation = self._ask(self.retain, role == Role.VALIDATION)
         test = self._ask(known & ~self.removed, role == Role.TEST)
@@ -246,7 +246,7 @@ def partition(data: Dataset, name: str, request: Request) -> Partition:
     info = {
         "name": name,
         "fingerprint": data.fingerprint,
-        "request": {field: getattr(request, field) for field in request.__dataclass_fields__},
+        "request": dict(vars(request)),
         "num_users": int(_of(data, forget).sum()),
         "num_forget": int(forget.sum()),
         "num_retain": int((train & ~removed).sum()),

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from srun.errors import DataError
+from srun.errors import DataError, RunError
 from srun.files import write_folder
 
 INTERACTIONS = "interactions.csv"
@@ -139,10 +139,14 @@ def positions(users: np.ndarray) -> np.ndarray:
 
 
 def write_raw(folder: Path, data: RawData) -> None:
-    """Write a data set as ``folder``, whole or not at all; what stood there before is replaced.
+    """Write a data set as ``folder``, whole or not at all; a data set that stood there is replaced.
 
-    Raises RunError if it cannot be written (permission, no space); then whatever stood there still does.
+    Raises RunError if it cannot be written (permission, no space), or if something stands there that is no data set;
+    then that still does. Where ``folder`` is a link, the folder it leads to is written.
     """
+    folder = folder.resolve()
+    if folder.exists() and not _replaceable(folder):
+        raise RunError(f"{folder}: not a data set, so it is not replaced; remove it or choose another place")
     with write_folder(folder) as new:
         _write_file(new / INTERACTIONS, _interaction_bytes(data.interactions))
         if data.items is not None:
@@ -205,6 +209,12 @@ def sort_ids(ids: pa.Array) -> np.ndarray:
     except pa.ArrowInvalid:  # some are beyond int64: Python's own integers, a loop over distinct ids only
         numbers = np.array([int(text) for text in ids.to_pylist()], dtype=object)
     return by_bytes[np.argsort(numbers[by_bytes], kind="stable")]
+
+
+def _replaceable(folder: Path) -> bool:
+    """Whether an existing path is a folder that is empty or holds a data set, perhaps a broken one."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    return not names or bool(names & {INTERACTIONS, ITEMS, INFO})
 
 
 def _mend(folder: Path) -> str:

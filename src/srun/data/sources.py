@@ -244,9 +244,10 @@ def verify(path: Path, sha256: str) -> None:
 
 def _reason(error: BaseException) -> str:
     """Return an error in one line; urllib wraps the cause of a failed connection, but not an answer such as 404."""
-    wrapped = isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError)
-    text = str(error.reason if wrapped else error) or type(error).__name__
-    return " ".join(text.split())
+    cause: object = error
+    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+        cause = error.reason
+    return " ".join(str(cause).split()) or type(error).__name__
 
 
 # MovieLens -----------------------------------------------------------------------------------------------------------

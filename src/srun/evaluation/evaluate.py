@@ -1,15 +1,18 @@
 """model x split -> report: per-event ranks first, means after."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 
 from srun.config import config
 from srun.data.partition import Partition
+from srun.data.sequences import Queries
 from srun.evaluation.ranking import RankingTask, sample_candidates
 from srun.metrics.ranking import hit, ndcg, ranking_metrics
 from srun.models.scorer import Scorer
@@ -62,11 +65,18 @@ def recall_name(split: str) -> str:
 class Probe:
     """Quick looks at a model while it changes: a split's Recall (Hit) and NDCG at 10, full ranking."""
 
-    def __init__(self, splits: dict[str, RankingTask]) -> None:
-        self._tasks = splits
+    def __init__(self, splits: dict[str, Queries], max_length: int, device: torch.device, batch_size: int) -> None:
+        self._splits = splits
+        self._make = partial(RankingTask.make, max_length=max_length, device=device, batch_size=batch_size)
+        self._tasks: dict[tuple[str, str | bytes], RankingTask] = {}
 
-    def __call__(self, scorer: Scorer, split: str) -> dict[str, float]:
-        task = self._tasks[split]
+    def __call__(self, scorer: Scorer, split: str, users: NDArray[np.bool_] | None = None) -> dict[str, float]:
+        """Metrics of a split, of the given users (U,) only if there is a mask; empty for a split without queries."""
+        key = (split, "" if users is None else users.tobytes())
+        if key not in self._tasks:
+            queries = self._splits[split]
+            self._tasks[key] = self._make(queries if users is None else queries.select(users[queries.user]))
+        task = self._tasks[key]
         if not len(task):
             return {}
         ranks, _ = task.ranks(scorer)

@@ -4,6 +4,7 @@ Shapes: Q queries, B batch, L length, V catalogue, C context positions, S sample
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,23 +42,26 @@ class RankingTask:
         sampled: NDArray[np.int64] | None = None,
     ) -> "RankingTask":
         row, position = ragged_rows(queries.start, queries.stop)
-        arrays = (
-            queries.histories(max_length),
-            queries.user,
-            queries.target,
-            row,
-            queries.items[position],
+
+        def tensor(array: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(array.astype(np.int64)).to(device)
+
+        return cls(
+            histories=tensor(queries.histories(max_length)),
+            users=tensor(queries.user),
+            targets=tensor(queries.target),
+            context_row=tensor(row),
+            context_item=tensor(queries.items[position]),
+            sampled=None if sampled is None else tensor(sampled),
+            batch_size=batch_size,
         )
-        tensors = [torch.from_numpy(array.astype(np.int64)).to(device) for array in arrays]
-        table = None if sampled is None else torch.from_numpy(sampled).to(device)
-        return cls(*tensors, table, batch_size)
 
     def __len__(self) -> int:
         return len(self.targets)
 
     @torch.inference_mode()
     def ranks(self, scorer: Scorer) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """Ranks (Q,) in the whole catalogue without the own context, and among the sampled candidates if there are any."""
+        """Ranks (Q,) in the whole catalogue without the own context, and among the sampled candidates, if any."""
         full, few = [], []
         edges = torch.arange(0, len(self) + self.batch_size, self.batch_size, device=self.targets.device)
         splits = torch.searchsorted(self.context_row, edges).tolist()

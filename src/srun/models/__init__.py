@@ -1,6 +1,9 @@
 """Sequential recommenders by name: adding one is a file, a line here, and a block in params.yaml."""
 
 from srun.models.base import SequenceModel
+from srun.models.bert4rec import BERT4Rec
+from srun.models.caser import Caser
+from srun.models.gru4rec import GRU4Rec
 from srun.models.sasrec import SASRec
 from srun.registry import Registry
 
@@ -8,5 +11,8 @@ MODELS: Registry[type[SequenceModel]] = Registry(
     "model",
     {
         "sasrec": SASRec,
+        "bert4rec": BERT4Rec,
+        "gru4rec": GRU4Rec,
+        "caser": Caser,
     },
 )

@@ -31,6 +31,8 @@ class SequenceModel(nn.Module):
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
+    next_item: ClassVar[bool] = True
+    """Whether the last state of a training pass predicts the last item of the window from the ones before it."""
 
     def __init__(self, settings: ModelConfig, num_items: int, max_length: int) -> None:
         super().__init__()
@@ -55,9 +57,9 @@ class SequenceModel(nn.Module):
         """Inputs (B, L) whose last position predicts what follows ``histories`` (B, n)."""
         return histories
 
-    def last_item_hidden(self, windows: Tensor) -> Tensor:
-        """States (B, D) that predict the last item of ``windows`` (B, n+1) from the ones before it."""
-        return self.hidden(self.prediction_inputs(windows[:, :-1]))[:, -1]
+    def last_item_inputs(self, windows: Tensor) -> Tensor:
+        """Inputs (B, L) whose last position predicts the last item of ``windows`` (B, n+1) from the ones before it."""
+        return self.prediction_inputs(windows[:, :-1])
 
     @property
     def output_weight(self) -> Tensor:
@@ -81,16 +83,14 @@ class SequenceModel(nn.Module):
                 module.generator = generator
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Set all weights: Xavier normal for matrices, 0 for biases, 1 for norms, 0 for padding rows."""
-        for module in self.modules():
-            if isinstance(module, nn.LayerNorm):
-                nn.init.ones_(module.weight)
-        for name, parameter in self.named_parameters():
+        """Set every weight: Xavier normal for matrices and filters, 1 for norms, 0 for biases and padding rows."""
+        norms = {id(module.weight) for module in self.modules() if isinstance(module, nn.LayerNorm)}
+        for parameter in self.parameters():
             if parameter.dim() > 1:
                 fan_out, fan_in = parameter.shape[0], parameter[0].numel()
                 nn.init.normal_(parameter, std=math.sqrt(2.0 / (fan_in + fan_out)), generator=generator)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
+            else:
+                nn.init.constant_(parameter, 1.0 if id(parameter) in norms else 0.0)
         with torch.no_grad():
             self.embedding.weight[0] = 0
             if self.output is not None:
@@ -106,12 +106,12 @@ def require_divisible(hidden: int, heads: int) -> None:
 class Dropout(nn.Module):
     """Inverted dropout whose masks come from a given generator, eight positions from each random 64-bit integer.
 
-    The rate is rounded to a multiple of 1/256; what is kept is scaled by the exact inverse.
+    The rate is rounded to a multiple of 1/256, at most 255/256; what is kept is scaled by the exact inverse.
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.threshold = round(rate * 256)
+        self.threshold = min(round(rate * 256), 255)
         self.generator: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -19,6 +20,8 @@ from srun.errors import CheckpointError
 from srun.files import write_folder
 from srun.models import MODELS
 from srun.models.base import SequenceModel
+
+ITEMS_FILE = "items.csv"
 
 
 class Scorer:
@@ -59,7 +62,7 @@ class Scorer:
         """The same without the rule that untrained items get -inf."""
         return Scorer(self.models, None, self.masked)
 
-    def to(self, device: torch.device) -> "Scorer":
+    def to(self, device: torch.device | str) -> "Scorer":
         """Move everything to a device."""
         for model in self.models:
             model.to(device)
@@ -109,8 +112,12 @@ def clone_model(model: SequenceModel) -> SequenceModel:
 def model_description(model: SequenceModel) -> dict[str, Any]:
     """Name, settings and sizes: what ``new_model`` needs."""
     name = next(name for name in MODELS if MODELS[name] is type(model))
-    settings = {field: getattr(model.settings, field) for field in model.settings.__dataclass_fields__}
-    return {"name": name, "settings": settings, "num_items": model.num_items, "max_length": model.max_length}
+    return {
+        "name": name,
+        "settings": dict(vars(model.settings)),
+        "num_items": model.num_items,
+        "max_length": model.max_length,
+    }
 
 
 def new_model(description: dict[str, Any]) -> SequenceModel:
@@ -120,8 +127,17 @@ def new_model(description: dict[str, Any]) -> SequenceModel:
     return kind(settings, description["num_items"], description["max_length"])
 
 
-def publish(folder: Path, scorer: Scorer, info: dict[str, Any], history: list[dict[str, float]]) -> None:
-    """Write a scorer with ``info`` (config, seeds, data fingerprint, edits) and its curves, whole or not at all."""
+def publish(
+    folder: Path,
+    scorer: Scorer,
+    info: dict[str, Any],
+    history: list[dict[str, float]],
+    items: pd.DataFrame | None = None,
+) -> None:
+    """Write a scorer with ``info`` (config, seeds, data fingerprint, edits) and its curves, whole or not at all.
+
+    ``items`` (item_id, title; V rows) leads from the model's item numbers to raw ids; serving needs it.
+    """
     tensors = {
         f"{index}/{name}": tensor.contiguous()
         for index, model in enumerate(scorer.models)
@@ -135,6 +151,8 @@ def publish(folder: Path, scorer: Scorer, info: dict[str, Any], history: list[di
         description = {"models": [model_description(model) for model in scorer.models], "version": __version__, **info}
         (new / "model.json").write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
         _write_history(new / "history.csv", history)
+        if items is not None:
+            items[["item_id", "title"]].to_csv(new / ITEMS_FILE, index=False, lineterminator="\n")
 
 
 def load_published(folder: Path, device: torch.device | str = "cpu") -> tuple[Scorer, dict[str, Any]]:

@@ -2,13 +2,13 @@
 
 import json
 import math
-from typing import Any
 
 from srun.data.partition import Partition
 from srun.devices import RuntimeConfig, out_of_memory_hint, start
 from srun.evaluation.evaluate import EvaluateConfig, evaluate
 from srun.files import write_folder, write_text
-from srun.models.scorer import load_published
+from srun.models.scorer import load_published, model_description
+from srun.stages.cells import Cell
 from srun.stages.common import load_dataset
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
@@ -17,13 +17,13 @@ HEADLINE = ("test/ndcg_10", "test/recall_10", "forget_tune/hit_10", "forget_repo
 
 
 def run(
-    layout: Layout, cell: Any, settings: EvaluateConfig, runtime: RuntimeConfig, tracker: Tracker
+    layout: Layout, cell: Cell, settings: EvaluateConfig, runtime: RuntimeConfig, tracker: Tracker
 ) -> dict[str, dict[str, float]]:
     """Write per-event ranks and metrics of a cell; returns ``metrics[split][metric]``."""
     device = start(runtime)
     data = load_dataset(layout)
     request = Partition.load(layout.partition(cell.request), data)
-    paths = layout.cell(cell.request, cell.model, cell.original, cell.method, cell.seed)
+    paths = layout.cell(cell)
     scorer, info = load_published(paths.model, device)
     with out_of_memory_hint("evaluate.batch_size"):
         result = evaluate(scorer, request, settings, device)
@@ -32,6 +32,7 @@ def run(
             untrained = evaluate(scorer.untrained_raw(), request, settings, device).metrics
     record = {
         "cell": vars(cell),
+        "model": model_description(scorer.models[0])["name"],
         "dataset": data.info["name"],
         "fingerprint": data.fingerprint,
         "request": request.info,

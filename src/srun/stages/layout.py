@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from srun.stages.cells import Cell
+
 
 @dataclass(frozen=True)
 class CellPaths:
@@ -21,12 +23,13 @@ class CellPaths:
 
 @dataclass(frozen=True)
 class Layout:
-    """Every path of a project."""
+    """Every path of a project: raw data lie under ``project``, everything made from them under ``root``."""
 
+    project: Path
     root: Path
 
     def raw(self, name: str) -> Path:
-        return self.root / "data" / "raw" / name
+        return self.project / "data" / "raw" / name
 
     @property
     def prepared(self) -> Path:
@@ -35,11 +38,11 @@ class Layout:
     def partition(self, request: str) -> Path:
         return self.root / "data" / "partition" / request
 
-    def original(self, model: str, seed: int) -> CellPaths:
-        return self._cell(Path(f"{model}-{seed}"), "original")
+    def original(self, name: str) -> CellPaths:
+        return self._cell(Path(name), "original")
 
-    def cell(self, request: str, model: str, original: int, method: str, seed: int) -> CellPaths:
-        return self._cell(Path(f"{model}-{original}") / request, f"{method}-{seed}")
+    def cell(self, cell: Cell) -> CellPaths:
+        return self._cell(Path(cell.original) / cell.request, f"{cell.method}-{cell.seed}")
 
     @property
     def reports(self) -> Path:

@@ -1,4 +1,111 @@
 """Stage report: evaluations -> results.csv, summary.md, figures, index.html."""
-from srun.stages.layout import Layout
-def run(layout, cells, tracker):
-    return {}
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from srun.errors import DataError
+from srun.files import write_folder, write_text
+from srun.reporting.page import render, what_was_run
+from srun.reporting.records import History, Record, Trained, group_records
+from srun.reporting.results import long_form, to_csv
+from srun.reporting.summary import Comparison, compare, write_summary
+from srun.stages.cells import Cell
+from srun.stages.layout import CellPaths, Layout
+from srun.tracking import Tracker
+
+
+def run(layout: Layout, cells: Mapping[str, Cell], tracker: Tracker) -> dict[str, Any]:
+    """Write the tables, figures and the page of exactly these cells; returns the paths and the headline rows.
+
+    Raises DataError when a cell has no evaluation, when rows do not belong together, or when Retrain is missing.
+    """
+    from srun.reporting.figures import draw  # matplotlib, which other stages should not wait for
+
+    records = [_read(layout, name, cell) for name, cell in cells.items()]
+    originals = dict.fromkeys(cell.original for cell in cells.values())
+    groups = group_records(records, [_read_original(layout, name) for name in originals])
+    rows, comparisons = long_form(groups), [compare(group) for group in groups]
+    figures, facts = draw(groups), what_was_run(groups)
+    out = layout.reports
+    write_text(out / "results.csv", to_csv(rows))
+    write_text(out / "summary.md", write_summary(comparisons, facts))
+    with write_folder(out / "figures") as new:
+        for figure in figures:
+            (new / figure.file).write_bytes(figure.png)
+    write_text(out / "index.html", render(groups, comparisons, figures, facts))
+    for file in ("results.csv", "summary.md", "index.html", "figures"):
+        tracker.artifact(out / file, "figures" if file == "figures" else "report")
+    written = [out / "index.html", out / "summary.md", out / "results.csv", out / "figures"]
+    return {"written": {path.name: str(path) for path in written}, **_headlines(comparisons)}
+
+
+def _headlines(comparisons: list[Comparison]) -> dict[str, dict[str, str]]:
+    """A short line a method, by the comparison's title: the figures that decide, and the verdict."""
+    shown = ("Test NDCG@10", "Forget Hit@10", "Gap to Retrain", "Speed-up, seconds")
+    tables: dict[str, dict[str, str]] = {}
+    for table in comparisons:
+        tables[table.title] = {}
+        for line in table.lines:
+            figures = dict(zip(table.header, line.cells, strict=True))
+            parts = [f"{title} {figures[title]}" for title in shown if title in figures]
+            tables[table.title][line.name] = "; ".join([*parts, line.verdict])
+    return tables
+
+
+def _read(layout: Layout, name: str, cell: Cell) -> Record:
+    paths = layout.cell(cell)
+    selectors = f"--request {cell.request} --original {cell.original} --method {cell.method} --seed {cell.seed}"
+    found = _read_json(paths.evaluation / "report.json", f"cell {name}", f"srun evaluate {selectors}")
+    info = _read_json(paths.model / "model.json", f"cell {name}", f"srun unlearn {selectors}")
+    run = _read_run(paths)
+    return Record(
+        cell=name,
+        request=cell.request,
+        model=found["model"],
+        method=cell.method,
+        original=cell.original,
+        seed=cell.seed,
+        dataset=found["dataset"],
+        fingerprint=found["fingerprint"],
+        partition=found["request"],
+        metrics=found["metrics"],
+        untrained_raw=found["untrained_raw"],
+        counts=found["cost"],
+        measured=run.get("cost"),
+        machine=run.get("machine"),
+        info=info,
+        history=_history(paths),
+    )
+
+
+def _read_original(layout: Layout, name: str) -> Trained:
+    paths = layout.original(name)
+    info = _read_json(paths.model / "model.json", f"Original {name}", f"srun train --original {name}")
+    return Trained(name, info, _read_run(paths).get("cost"), _history(paths))
+
+
+def _read_run(paths: CellPaths) -> dict[str, Any]:
+    """What was measured; nothing where the results came from a cache and were not computed here."""
+    return _read_json(paths.run, paths.run.stem, "dvc repro --force") if paths.run.is_file() else {}
+
+
+def _read_json(file: Path, what: str, command: str) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: {what} is not there yet; make it with `{command}`") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file}:{error.lineno}: not valid JSON; make it again with `{command}`") from error
+    return values
+
+
+def _history(paths: CellPaths) -> History:
+    """Curves of a published model: one row an epoch, without the figures that were not taken at it."""
+    file = paths.model / "history.csv"
+    if not file.is_file():
+        return []
+    lines = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    return [{name: float(value) for name, value in line.items() if value} for line in lines]

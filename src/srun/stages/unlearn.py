@@ -7,8 +7,8 @@ from srun.data.partition import Partition
 from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start
 from srun.errors import CheckpointError, DataError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
-from srun.evaluation.ranking import RankingTask
 from srun.models.scorer import load_published, publish
+from srun.stages.cells import Cell
 from srun.stages.common import Reporter, load_dataset, resume_folder, write_run
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
@@ -19,7 +19,7 @@ from srun.unlearning.base import Context, Original
 
 def run(
     layout: Layout,
-    cell: Any,
+    cell: Cell,
     settings: Any,
     unlearning_seed: int,
     evaluation: EvaluateConfig,
@@ -30,7 +30,7 @@ def run(
     device = start(runtime)
     data = load_dataset(layout)
     request = Partition.load(layout.partition(cell.request), data)
-    source = layout.original(cell.model, cell.original).model
+    source = layout.original(cell.original).model
     scorer, source_info = load_published(source, device)
     if source_info["fingerprint"] != data.fingerprint or source_info["prepare"] != data.info["config"]:
         raise CheckpointError(f"{source}: trained on other data than the prepared set; run `srun train` again")
@@ -38,7 +38,7 @@ def run(
     if request.kind not in method.kinds:
         raise DataError(f'{cell.method} is not defined for requests of kind "{request.kind}"')
     seed = cell.seed if method.from_scratch else unlearning_seed
-    paths = layout.cell(cell.request, cell.model, cell.original, cell.method, cell.seed)
+    paths = layout.cell(cell)
     info = {
         "stage": "unlearn",
         "cell": vars(cell),
@@ -52,19 +52,16 @@ def run(
         "threads": runtime.threads,
         "device": str(device),
     }
-    tasks = {
-        split: RankingTask.make(request.queries(split), data.max_length, device, evaluation.batch_size)
-        for split in ("validation", "forget_tune")
-    }
-    title = f"{cell.method} {cell.model}-{cell.seed}"
-    reporter = Reporter(title, "forget_tune/hit_10", runtime.progress, tracker)
+    probe = Probe(request.splits, data.max_length, device, evaluation.batch_size)
+    reporter = Reporter(f"{cell.method} on {cell.original}", "forget_tune/hit_10", runtime.progress, tracker)
     memory = PeakMemory(device)
     with out_of_memory_hint(f"unlearn.{cell.method}.batch_size or train.batch_size"), reporter:
-        context = Context(device, seed, Probe(tasks), reporter.on_epoch, resume_folder(paths, info))
+        context = Context(device, seed, probe, reporter.on_epoch, resume_folder(paths, info))
         result = method(settings).unlearn(Original(scorer, source_info), request, context)
     result.cost.peak_memory_mb = memory.mebibytes()
     info |= {**result.info, "cost": result.cost.exact()}
-    publish(paths.model, result.scorer.to("cpu"), info, result.history)
+    publish(paths.model, result.scorer.to("cpu"), info, result.history, data.items)
+    context.resume.clear()
     write_run(paths, result.cost, tracker)
-    tracker.artifact(paths.model, "model")
+    tracker.model(paths.model, f"srun-{cell.original}", f"{cell.request}-{cell.method}-{cell.seed}")
     return result.cost

@@ -41,6 +41,10 @@ class ResumeFolder:
                 return load_file(folder / "state.safetensors"), state
         return None
 
+    def child(self, name: str) -> "ResumeFolder":
+        """The folder of one part of a run that trains several models."""
+        return ResumeFolder(self.folder / name, self.key)
+
     def clear(self) -> None:
         """Remove all states: the run has ended, or starts anew."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -28,9 +28,11 @@ STOP_METRIC = "validation/ndcg_10"
 class TrainConfig:
     """The recipe that Original, Retrain and SISA share."""
 
-    loss: Literal["bce", "ce"]
+    loss: Literal["bce", "ce", "gbce"]
     num_negatives: Annotated[int, Field(ge=1)]
-    """Negatives of a target; used by bce."""
+    """Negatives of a target; used by bce and gbce."""
+    gbce_t: Annotated[float, Field(ge=0, le=1)]
+    """How much of the negative sampling gbce corrects for: 0 is bce, 1 all of it; used by gbce."""
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)]
     max_epochs: Annotated[int, Field(ge=1)]
@@ -99,7 +101,11 @@ def target_loss(
     if recipe.loss == "ce":
         return losses.ce(model, state, chosen, data.catalogue)
     users = users[:, None].expand_as(targets)[place]
-    return losses.bce(model, state, chosen, data.negatives(users, recipe.num_negatives, streams["negatives"]))
+    negatives = data.negatives(users, recipe.num_negatives, streams["negatives"])  # (T, N)
+    if recipe.loss == "gbce":
+        beta = losses.gbce_beta(recipe.num_negatives, len(data.candidates), recipe.gbce_t)
+        return losses.gbce(model, state, chosen, negatives, beta)
+    return losses.bce(model, state, chosen, negatives)
 
 
 def train_new(
@@ -127,7 +133,8 @@ def fit(
 ) -> Fit:
     """Train ``model`` in place until the stop and leave the best weights in it.
 
-    A run that was killed goes on from its last validation and ends with the same bits.
+    A run that was killed goes on from its last validation and ends with the same bits; one that had ended returns
+    at once, until the caller clears ``watch.resume``.
     Raises RunError when the loss is no longer a number.
     """
     model.use_generator(streams["dropout"])
@@ -145,7 +152,6 @@ def fit(
             run.save()
     model.load_state_dict(run.best_weights)
     model.eval()
-    watch.resume.clear()
     return Fit(run.best_epoch, run.final_cost(), run.history)
 
 

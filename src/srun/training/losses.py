@@ -16,6 +16,24 @@ def bce(model: SequenceModel, state: Tensor, targets: Tensor, negatives: Tensor)
     return softplus(-positive) + softplus(model.item_scores(state, negatives)).sum(-1)
 
 
+def gbce(model: SequenceModel, state: Tensor, targets: Tensor, negatives: Tensor, beta: float) -> Tensor:
+    """Generalised binary cross-entropy (T,): bce with the likelihood sigmoid(score)**beta of ``targets`` (T,).
+
+    Petrov and Macdonald, 2023 (gSASRec), but summed over the labels like bce, not averaged.
+    """
+    positive = model.item_scores(state, targets)
+    return beta * softplus(-positive) + softplus(model.item_scores(state, negatives)).sum(-1)
+
+
+def gbce_beta(num_negatives: int, num_candidates: int, t: float) -> float:
+    """The power of gbce, alpha * (t * (1 - 1/alpha) + 1/alpha), alpha the share of the other items that is drawn.
+
+    ``t`` in [0, 1]: 0 gives 1 (bce), 1 gives alpha. More negatives than other items count as all of them.
+    """
+    alpha = min(num_negatives / max(num_candidates - 1, 1), 1.0)
+    return alpha * (t * (1 - 1 / alpha) + 1 / alpha)
+
+
 def ce(model: SequenceModel, state: Tensor, targets: Tensor, catalogue: Tensor | None) -> Tensor:
     """Full softmax cross-entropy (T,) over the items 1..V, or over those of ``catalogue`` (V+1,) only."""
     return cross_entropy(catalogue_scores(model, state, catalogue), targets, reduction="none")

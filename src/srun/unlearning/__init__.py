@@ -8,6 +8,7 @@ from srun.unlearning.finetune_only import FinetuneOnly
 from srun.unlearning.original import KeepOriginal
 from srun.unlearning.output_mask import OutputMask
 from srun.unlearning.retrain import Retrain
+from srun.unlearning.sisa import SISA
 from srun.unlearning.sruga import SRUGA
 
 UNLEARNERS: Registry[type[Unlearner[Any]]] = Registry(
@@ -15,6 +16,7 @@ UNLEARNERS: Registry[type[Unlearner[Any]]] = Registry(
     {
         "original": KeepOriginal,
         "retrain": Retrain,
+        "sisa": SISA,
         "sruga": SRUGA,
         "finetune_only": FinetuneOnly,
         "output_mask": OutputMask,

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 
 from srun.config import build
-from srun.data.partition import Partition
+from srun.data.interactions import Dataset
+from srun.data.partition import Mask, Partition
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, model_description
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Cost, TrainConfig
+from srun.training.shards import Shards
 
 Settings = TypeVar("Settings")
 
@@ -30,12 +32,22 @@ class Original:
     @property
     def description(self) -> dict[str, Any]:
         """Name, settings and sizes of the model, to make another of the kind."""
-        return model_description(self.model)
+        return model_description(self.scorer.models[0])
 
     @property
     def recipe(self) -> TrainConfig:
         """The training recipe, which Retrain and SISA repeat."""
         return build(TrainConfig, self.info["train"], "train")
+
+    def shards(self, data: Dataset) -> Shards:
+        """Which shard every user was in when it was trained."""
+        return Shards.draw(data.num_users, self.info["shards"], self.info["seed"])
+
+
+class Probe(Protocol):
+    """Metrics of a scorer on a split, with keys such as ``forget_tune/hit_10``, of the users (U,) of a mask if given."""
+
+    def __call__(self, scorer: Scorer, split: str, users: Mask | None = None) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,8 @@ class Context:
     device: torch.device
     seed: int
     """Training seed for methods that train from scratch, unlearning seed for the others."""
-    probe: Callable[[Scorer, str], dict[str, float]]
-    """Metrics of a scorer on ``validation`` or ``forget_tune``, with keys such as ``forget_tune/hit_10``."""
+    probe: Probe
+    """Measures a scorer on ``validation`` or ``forget_tune``."""
     on_epoch: Callable[[dict[str, float], int, int], None]
     """Is told of every epoch: its figures, its number and the cap."""
     resume: ResumeFolder
@@ -60,6 +72,11 @@ class Result:
     cost: Cost
     history: list[dict[str, float]] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)
+
+
+def catalogue_mask(request: Partition, context: Context) -> torch.Tensor | None:
+    """(V+1,) the items that training on the retain set may score, on the device; None means all."""
+    return None if request.catalogue is None else torch.from_numpy(request.catalogue).to(context.device)
 
 
 class Unlearner(Generic[Settings]):

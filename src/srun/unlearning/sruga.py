@@ -92,7 +92,6 @@ class SRUGA(Unlearner[SRUGAConfig]):
             run.epoch_of_steps()
             run.measure(context)
             run.save()
-        context.resume.clear()
         return Result(run.scorer, run.cost, run.history, {"epochs": run.cost.epochs, "stop": run.reason})
 
 
@@ -141,7 +140,9 @@ class _Run:
         num_steps = -(-len(self.targets) // self.settings.batch_size)
         for _ in range(num_steps):
             terms = self._terms(ascent)
-            total = sum((weight * value for weight, value in terms.values()), torch.zeros((), device=self.retain.device))
+            total = sum(
+                (weight * value for weight, value in terms.values()), torch.zeros((), device=self.retain.device)
+            )
             self.optimiser.zero_grad(set_to_none=True)
             total.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
@@ -171,18 +172,27 @@ class _Run:
     def _retain_terms(self, windows: Tensor, users: Tensor) -> dict[str, tuple[float, Tensor]]:
         terms: dict[str, tuple[float, Tensor]] = {}
         inputs, targets = self.model.training_pairs(windows, self.streams["cloze"])
-        hidden = self.model.hidden(inputs)  # one pass for both terms
-        self._count(inputs, 1.0, 0)
+        # a cloze pass may show the last item and hides others: KL at the last position then has a pass of its own
+        own_pass = self.settings.kl_weight > 0 and self.settings.kl_items == "all" and not self.model.next_item
+        if self.settings.finetune_weight or not own_pass:
+            hidden = self._pass(inputs)  # one pass for both terms
         if self.settings.finetune_weight:
             loss = target_loss(self.model, hidden, targets, users, self.retain, self.recipe, self.streams)
             terms["finetune"] = (self.settings.finetune_weight, loss.mean())
             self.cost.scored_positions += len(loss) if self.recipe.loss == "ce" else 0
+        if own_pass:
+            inputs = self.model.last_item_inputs(windows)
+            hidden = self._pass(inputs)
         if self.settings.kl_weight:
             with torch.no_grad():
                 teacher = self.original.hidden(inputs)
             self._count(inputs, TEACHER_SHARE, 0)
             terms["kl"] = (self.settings.kl_weight, self._kl(hidden, teacher, targets).mean())
         return terms
+
+    def _pass(self, inputs: Tensor) -> Tensor:
+        self._count(inputs, 1.0, 0)
+        return self.model.hidden(inputs)
 
     def _kl(self, hidden: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
         if self.settings.kl_items == "all":
@@ -191,6 +201,7 @@ class _Run:
             with torch.no_grad():
                 frozen = catalogue_scores(self.original, teacher[:, -1], None)
         else:  # [T] to the letter: a softmax over the window's own targets, each scored at its position
+            # (for a cloze model these are the masked items of the fine-tuning pass)
             padding = targets == 0
             student = self.model.item_scores(hidden.flatten(0, 1), targets.flatten()).view(targets.shape)
             student = student.masked_fill(padding, float("-inf"))

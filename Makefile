@@ -1,0 +1,37 @@
+# make setup      a virtual environment in .venv with pinned versions
+# make reproduce  set-up, then the whole flow: data, models, unlearning, reports/index.html
+# make quick      set-up, then a two-minute version of it, in out/quick
+# make test       set-up, then the tests
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: setup reproduce quick test lint clean
+.DEFAULT_GOAL := setup
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "srun needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+reproduce: setup
+	dvc repro
+
+quick: setup
+	srun data fetch ml-100k
+	srun run --params experiments/quick.yaml --out out/quick
+
+test: setup
+	pytest -n 2 --dist worksteal
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+
+clean:
+	rm -rf .venv out runs

@@ -1,0 +1,300 @@
+"""The comparison: one row a method with mean and spread over its seeds, a verdict in words, and summary.md."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from srun.metrics.ranking import mean_and_spread
+from srun.reporting.methods import model_name, style
+from srun.reporting.records import Group, Record
+from srun.reporting.reference import METRIC, SPLIT, Place, forget_gap, prediction_bound
+from srun.reporting.results import category, costs
+
+NOT_MEASURED = "not measured here"
+NONE = "–"
+COMMANDS = ("make reproduce", "dvc repro", "srun run")
+"""What makes everything from the raw data; the same stages, whichever is typed."""
+
+PLACES: dict[Place, str] = {
+    "below": "over-unlearning",
+    "within": "within Retrain's interval",
+    "above": "under-unlearning",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the comparison that shows a metric."""
+
+    title: str
+    split: str
+    metric: str
+    digits: int = 4
+
+
+UTILITY = (
+    Column("Test NDCG@10", "test", "ndcg_10"),
+    Column("Test Recall@10", "test", "recall_10"),
+    Column("Test NDCG@10, sampled", "test", "ndcg_10_sampled", 3),
+)
+FORGETTING = (
+    Column("Forget Hit@10", SPLIT, METRIC),
+    Column("Forget Hit@10, sampled", SPLIT, f"{METRIC}_sampled", 3),
+)
+COSTS = ("Seconds", "Speed-up, seconds", "Speed-up, target gradients")
+NEVER_SEEN = (Column("Never-seen Hit@10", "never_seen_report", "hit_10"),)
+CATEGORY = (
+    Column("In category Hit@10", "in_category", "hit_10"),
+    Column("Out of category NDCG@10", "out_of_category", "ndcg_10"),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method's line of the comparison: cells of text under the titles of ``Comparison.header``."""
+
+    method: str
+    name: str
+    cells: tuple[str, ...]
+    verdict: str
+    mark: str
+    """``reference``, ``over`` for over-unlearning, or nothing: how the page colours it."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The comparison of one model and request."""
+
+    title: str
+    request: str
+    header: tuple[str, ...]
+    lines: tuple[Line, ...]
+    sizes: str
+    """Users and events behind each split's figures."""
+    plain: tuple[str, ...]
+    """The verdict in sentences."""
+
+
+def compare(group: Group) -> Comparison:
+    """The comparison of a group, its lines in the order of the methods."""
+    gap = ("Gap to Retrain",) if has_gaps(group) else ()
+    before, after = [*UTILITY, *FORGETTING], [*(CATEGORY if group.first.kind == "category" else ()), *NEVER_SEEN]
+    header = ("Method", "Verdict", "Seeds", *_titles(before), *gap, *_titles(after), *COSTS)
+    lines = tuple(_line(group, method, before, after) for method in group.methods)
+    title = f"{model_name(group.model)}, request “{group.request}”"
+    return Comparison(title, describe_request(group.first), header, lines, sizes(group), tuple(plain_words(group)))
+
+
+def describe_request(record: Record) -> str:
+    """What must be forgotten, in a clause; never names a user."""
+    info = record.partition
+    what = {
+        "interactions": "Single interactions",
+        "users": "All interactions of users",
+        "category": f"All interactions with items of {category(record).replace('|', ', ')}",
+    }.get(record.kind, record.kind)
+    forgotten = f"{info['num_forget']:,} events of {info['num_users']:,} users forgotten"
+    return f"{what}: {forgotten}, {info['num_retain']:,} retained"
+
+
+def sizes(group: Group) -> str:
+    """Users and events of every split that the comparison shows."""
+    shown = {column.split for column in (*UTILITY, *FORGETTING, *CATEGORY, *NEVER_SEEN)}
+    parts = [(split, part) for split, part in group.first.metrics.items() if split in shown and part["num_events"]]
+    return "; ".join(
+        f"{split}: {part['num_users']:,.0f} users, {part['num_events']:,.0f} events" for split, part in parts
+    )
+
+
+def mean_text(values: Sequence[float], digits: int) -> str:
+    """``mean ± spread`` (sample standard deviation over seeds), the value alone if there is one, a dash for none."""
+    if not values:
+        return NONE
+    mean, spread = mean_and_spread(values)
+    return f"{mean:.{digits}f}" + ("" if math.isnan(spread) else f" ± {spread:.{digits}f}")
+
+
+def verdict(group: Group, method: str) -> str:
+    """What the gap to Retrain says of a method, in plain words."""
+    shown = style(method)
+    places = [gap.place for record in group.of(method) if (gap := forget_gap(group, record)) is not None]
+    if shown.role == "reference":
+        return "the reference" + _outliers(group)
+    if shown.role == "raw":
+        return shown.about
+    if method == "output_mask":
+        return "control: hides, does not unlearn"
+    prefix = {"original": "nothing removed", "control": "control"}.get(shown.role, "")
+    if shown.role == "original" and places:
+        where = {"below": "already below", "within": "yet within", "above": "above"}[_worst(places)]
+        return f"{prefix}; {where} Retrain's interval"
+    words = _words(group, places)
+    return f"{prefix}: {words}" if prefix else words
+
+
+def plain_words(group: Group) -> list[str]:
+    """The verdict as sentences: the reference first, then each method, then what the data themselves allow to say."""
+    values = group.values("retrain", SPLIT, METRIC)
+    if not has_gaps(group) or len(values) < 2:
+        return [_no_interval(group, values)]
+    mean, bound = mean_and_spread(values)[0], prediction_bound(values)
+    sentences = [
+        f"Retrained without the forgotten events, {model_name(group.model)} still ranks {mean:.1%} of them in its top "
+        f"10 (mean of {len(values)} seeds; one more Retrain would be expected between {max(0, mean - bound):.1%} and "
+        f"{min(1, mean + bound):.1%})."
+    ]
+    sentences += [_method_sentence(group, method) for method in group.methods if style(method).role == "method"]
+    return sentences + _caveats(group)
+
+
+def write_summary(comparisons: Sequence[Comparison], run: Mapping[str, Any]) -> str:
+    """summary.md: verdict, tables, and what was run (see ``page.what_was_run``)."""
+    out = ["# Unlearning beside Retrain", ""]
+    for comparison in comparisons:
+        out += [f"## {_escape(comparison.title)}", "", _escape(comparison.request) + ".", ""]
+        out += [" ".join(_escape(sentence) for sentence in comparison.plain), ""]
+        out += markdown_table(comparison.header, [line.cells for line in comparison.lines])
+        out += ["", f"Users and events: {_escape(comparison.sizes)}.", ""]
+    out += ["## How to read it", "", *[f"- {line}" for line in NOTES], "", "## What was run", ""]
+    return "\n".join(out + [f"- {name}: {_escape(str(value))}" for name, value in run.items()]) + "\n"
+
+
+NOTES = (
+    "± is the standard deviation over training seeds. The gap is the method's forget Hit@10 less the Retrains' mean; "
+    "in brackets, how far a further Retrain would be expected from that mean (95 %).",
+    "A gap below the interval is over-unlearning: forgotten items rank lower than if they had never been there, "
+    "which can itself be noticed. Low is not good by itself; near Retrain is good.",
+    "Ranking is over the whole catalogue; “sampled” columns rank against 100 random items, for comparison with papers.",
+    "Controls make one figure look perfect: the output mask gets a Hit of 0 and has unlearned nothing.",
+    "Forget figures are of the report half of the request's users, which no choice has looked at.",
+)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table, texts to the left and figures to the right."""
+    rule = ["---" if title in ("Method", "Verdict") else "---:" for title in header]
+    return [f"| {' | '.join(_escape(cell) for cell in row)} |" for row in (header, rule, *rows)]
+
+
+def _escape(text: str) -> str:
+    for sign, safe in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("\n", " ")):
+        text = text.replace(sign, safe)
+    return text
+
+
+def _titles(columns: Sequence[Column]) -> list[str]:
+    return [column.title for column in columns]
+
+
+def _line(group: Group, method: str, before: Sequence[Column], after: Sequence[Column]) -> Line:
+    def texts(columns: Sequence[Column]) -> list[str]:
+        return [mean_text(group.values(method, c.split, c.metric), c.digits) for c in columns]
+
+    name, words = style(method).name, verdict(group, method)
+    figures = [*texts(before), *([_gap_text(group, method)] if has_gaps(group) else []), *texts(after)]
+    seeds = ", ".join(str(record.seed) for record in group.of(method))
+    over = style(method).role == "method" and PLACES["below"] in words
+    mark = "reference" if method == "retrain" else "over" if over else ""
+    return Line(method, name, (name, words, seeds, *figures, *_cost_texts(group, method)), words, mark)
+
+
+def _gap_text(group: Group, method: str) -> str:
+    values = group.values("retrain", SPLIT, METRIC)
+    if len(values) < 2:
+        return NONE
+    if method == "retrain":
+        return f"0 (± {prediction_bound(values):.4f})"
+    gaps = [gap for record in group.of(method) if (gap := forget_gap(group, record)) is not None]
+    return f"{mean_and_spread([g.value for g in gaps])[0]:+.4f} (± {gaps[0].bound:.4f})" if gaps else NONE
+
+
+def _cost_texts(group: Group, method: str) -> tuple[str, str, str]:
+    found = [costs(group, record) for record in group.of(method)]
+    seconds = [cost["seconds"] for cost in found if "seconds" in cost]
+    time = mean_text(seconds, 1) if any(seconds) else "0" if seconds else NOT_MEASURED
+    if style(method).role == "raw":
+        return NONE, NONE, NONE
+    if method == "retrain":
+        return time, "1", "1"
+    speedups = ([cost[key] for cost in found if key in cost] for key in ("speedup", "speedup_target_gradients"))
+    texts = [f"{mean_and_spread(values)[0]:.1f}×" if values else NONE for values in speedups]
+    return time, texts[0], texts[1]
+
+
+def has_gaps(group: Group) -> bool:
+    """Whether any row but Retrain's own can be compared with Retrain's interval."""
+    return any(forget_gap(group, record) is not None for record in group.records if record.method != "retrain")
+
+
+def _worst(places: Sequence[Place]) -> Place:
+    """The place of several seeds: below if any is, else above if any is."""
+    return next((place for place in ("below", "above") if place in places), "within")
+
+
+def _words(group: Group, places: Sequence[Place]) -> str:
+    if not places:
+        return "not judged by forget hits" if group.first.kind == "category" else "no verdict: needs two Retrains"
+    counts = {place: places.count(place) for place in PLACES if place in places}
+    if len(counts) == 1:
+        return PLACES[places[0]]
+    return ", ".join(f"{PLACES[place]} in {count} of {len(places)} seeds" for place, count in counts.items())
+
+
+def _outliers(group: Group) -> str:
+    """Audit of the audit: which Retrains the same rule would not take for one."""
+    gaps = {record.seed: forget_gap(group, record) for record in group.retrains}
+    # few events make the others' hits coincide at times; an interval without width says nothing
+    outside = [str(seed) for seed, gap in gaps.items() if gap and gap.bound > 0 and gap.place != "within"]
+    return f"; seed {', '.join(outside)} lies outside the interval of the others" if outside else ""
+
+
+def _no_interval(group: Group, values: Sequence[float]) -> str:
+    if group.first.kind == "category":
+        return (
+            "For a category as a concept the forget hit beside Retrain's is one reference among several; the table "
+            "shows it for all methods, without a verdict."
+        )
+    if not values:
+        return "The request has no forget events to report on, so there is no verdict."
+    return f"With {len(values)} Retrain there is no interval to judge by, so there is no verdict; two are needed."
+
+
+def _method_sentence(group: Group, method: str) -> str:
+    name, words = style(method).name, verdict(group, method)
+    hit = mean_and_spread(group.values(method, SPLIT, METRIC))[0]
+    meaning = {
+        PLACES["below"]: "over-unlearning, since forgotten items rank lower than if they had never been there",
+        PLACES["above"]: "under-unlearning, since more of them is left than after Retrain",
+        PLACES["within"]: "within Retrain's interval, so by this figure it could be a Retrain",
+    }.get(words, words)
+    return f"{name} ranks {hit:.1%} of them in its top 10: {meaning}; {_utility_and_cost(group, method)}."
+
+
+def _utility_and_cost(group: Group, method: str) -> str:
+    utility, reference = (group.values(name, "test", "ndcg_10") for name in (method, "retrain"))
+    parts = []
+    if utility and reference and mean_and_spread(reference)[0] > 0:
+        share = mean_and_spread(utility)[0] / mean_and_spread(reference)[0]
+        parts.append(f"its test NDCG@10 is {share:.0%} of Retrain's")
+    _, speedup, gradients = _cost_texts(group, method)
+    if gradients != NONE:
+        in_time = "" if speedup == NONE else f"{speedup[:-1]} times less time and "
+        parts.append(f"it took {in_time}{gradients[:-1]} times fewer target gradients than Retrain")
+    return ", and ".join(parts) or "its utility was not compared"
+
+
+def _caveats(group: Group) -> list[str]:
+    """What the rows that unlearn nothing say about how much these figures can show."""
+    gaps = [gap for record in group.of("original") if (gap := forget_gap(group, record)) is not None]
+    sentences = []
+    if gaps and any(gap.place != "above" for gap in gaps):
+        hit = mean_and_spread(group.values("original", SPLIT, METRIC))[0]
+        sentences.append(
+            f"Original, from which nothing was removed, ranks {hit:.1%} of them there, which is not above Retrain's "
+            "interval; so here forget Hit@10 does not show whether an event was learned: it can show over-unlearning, "
+            "but not success."
+        )
+    if group.of("output_mask"):
+        sentences.append("The output mask's 0 is no success either: it hides items and has unlearned nothing.")
+    return sentences

@@ -1,0 +1,73 @@
+"""A published model as a service: raw item ids in, the best raw item ids and their scores out.
+
+Shapes: B histories, K recommendations, V catalogue. The only other thing it needs is the model's own folder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from srun.data.sequences import pad
+from srun.errors import CheckpointError, DataError
+from srun.models.scorer import ITEMS_FILE, Scorer, load_published
+
+NOBODY = -2  # a user id that no mask names; -1 stands for everybody
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The best items for one history, best first."""
+
+    item_ids: list[str]
+    scores: list[float]
+    unknown: list[str]
+    """Items of the history that the model does not know; they were left out."""
+
+
+class Recommender:
+    """Recommends from histories of raw item ids; items of the history itself are never recommended.
+
+    A history without a known item, an empty one included, has nothing to go by: it gets no recommendation.
+    Masks that name single users do not apply, since a history does not say whose it is.
+    """
+
+    def __init__(self, scorer: Scorer, item_ids: Sequence[str]) -> None:
+        if len(item_ids) != scorer.num_items:
+            raise CheckpointError(f"the model has {scorer.num_items} items and its item table {len(item_ids)}")
+        self.scorer = scorer
+        self.item_ids = np.array(item_ids, dtype=object)
+        self.code = {item_id: code for code, item_id in enumerate(item_ids, start=1)}
+
+    @classmethod
+    def load(cls, folder: Path) -> "Recommender":
+        """Read a published folder; raises CheckpointError if it is none."""
+        scorer, _ = load_published(folder)
+        items = pd.read_csv(folder / ITEMS_FILE, dtype=str, keep_default_na=False)
+        return cls(scorer, items["item_id"].tolist())
+
+    def recommend(self, histories: Sequence[Sequence[str]], k: int = 10) -> list[Recommendation]:
+        """The ``k`` best items for every history, oldest item first; raises DataError unless 1 <= k <= V."""
+        if not 1 <= k <= self.scorer.num_items:
+            raise DataError(f"k is {k}; expected 1 to {self.scorer.num_items}, the number of items")
+        known = [[self.code[item] for item in history if item in self.code] for history in histories]
+        answers = {row: self._answer(codes, k) for row, codes in enumerate(known) if codes}
+        return [
+            Recommendation(*answers.get(row, ([], [])), unknown=[item for item in history if item not in self.code])
+            for row, history in enumerate(histories)
+        ]
+
+    @torch.inference_mode()
+    def _answer(self, codes: list[int], k: int) -> tuple[list[str], list[float]]:
+        items = np.array(codes, dtype=np.int32)
+        inputs = pad(items, np.array([0]), np.array([len(items)]), self.scorer.max_length)
+        scores = self.scorer.scores(torch.from_numpy(inputs.astype(np.int64)), torch.tensor([NOBODY]))[0]
+        scores[0] = float("-inf")
+        scores[torch.from_numpy(items.astype(np.int64))] = float("-inf")
+        best = scores.topk(k)
+        shown = torch.isfinite(best.values)  # what is masked or was never trained is not recommended
+        codes_out = best.indices[shown].numpy() - 1
+        return self.item_ids[codes_out].tolist(), [round(float(score), 6) for score in best.values[shown]]

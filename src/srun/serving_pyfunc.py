@@ -1,0 +1,29 @@
+"""The MLflow model that serves a published folder, logged as code: nothing is pickled. Only MLflow loads this file.
+
+Input: one row a history, column ``history`` (a list of raw item ids, oldest first); parameter ``k``. Output: one row
+a history with ``item_ids``, ``scores`` and ``unknown``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+from srun.serving import Recommender
+
+
+class ServedRecommender(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow's base class is not typed
+    """A published folder behind MLflow's pyfunc interface."""
+
+    def load_context(self, context: Any) -> None:
+        self.recommender = Recommender.load(Path(context.artifacts["model"]))
+
+    # no type hints: mlflow would derive a schema from them, and the signature already has one
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        k = int((params or {}).get("k", 10))
+        histories = [[str(item) for item in history] for history in model_input["history"]]
+        return pd.DataFrame([vars(answer) for answer in self.recommender.recommend(histories, k)])
+
+
+mlflow.models.set_model(ServedRecommender())

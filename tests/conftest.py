@@ -1,0 +1,229 @@
+"""Small synthetic logs, requests and models that several test files use. Builders are given as functions."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import hypothesis
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from srun.config import build, read_yaml
+from srun.data.interactions import Dataset, PrepareConfig, Role, prepare
+from srun.data.partition import CategoryRequest, InteractionsRequest, Partition, UsersRequest, partition
+from srun.data.raw import RawData, canonical
+from srun.evaluation.evaluate import Probe
+from srun.models import MODELS
+from srun.models.scorer import Scorer, new_model
+from srun.training.checkpoint import ResumeFolder
+from srun.training.fit import TrainConfig, Watch, train_new
+from srun.training.shards import Shards
+from srun.unlearning import UNLEARNERS
+from srun.unlearning.base import Context, Original
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+PARAMS = read_yaml(ROOT / "params.yaml")
+
+hypothesis.settings.register_profile("srun", deadline=None, max_examples=50, database=None)
+hypothesis.settings.load_profile("srun")
+
+RECIPE = {
+    **PARAMS["train"],
+    "loss": "ce",
+    "learning_rate": 0.01,
+    "batch_size": 64,
+    "max_epochs": 2,
+    "evaluate_every": 1,
+    "patience": 10,
+}
+PREPARE = {
+    **PARAMS["prepare"],
+    "filter": "none",
+    "min_interactions": 1,
+    "max_length": 5,
+    "holdout": "user",
+    "drop_short": False,
+    "calibration_users": 0.0,
+    "seed": 0,
+}
+
+
+def make_raw(events: list[tuple[str, str, int]], categories: dict[str, str] | None = None) -> RawData:
+    """A raw data set of (user, item, time); ``categories`` maps an item to its ``|``-separated categories."""
+    items = None
+    if categories is not None:
+        items = pd.DataFrame({"item_id": list(categories), "title": "", "categories": list(categories.values())})
+    return canonical(pd.DataFrame(events, columns=["user_id", "item_id", "timestamp"]), items, name="tiny")
+
+
+def make_data(events: list[tuple[str, str, int]], categories: dict[str, str] | None = None, **settings) -> Dataset:
+    """Prepared data of (user, item, time): nothing filtered, no calibration users, n = 5, unless settings say so."""
+    return prepare(make_raw(events, categories), PrepareConfig(**{**PREPARE, **settings}))
+
+
+def random_events(num_users: int, num_items: int, seed: int = 0, low: int = 5, high: int = 14) -> list:
+    """A log in which the next item mostly follows from the last; names are u0, u1, ... and i0, i1, ..."""
+    rng = np.random.default_rng(seed)
+    events = []
+    for user in range(num_users):
+        item = int(rng.integers(num_items))
+        for time in range(int(rng.integers(low, high + 1))):
+            events.append((f"u{user}", f"i{item}", time))
+            item = (item * 3 + 1) % num_items if rng.random() < 0.8 else int(rng.integers(num_items))
+    return events
+
+
+def log_of(sequences: list[list[int]]) -> list:
+    """(user, item, time) of one sequence of item numbers for each user; time is the position."""
+    return [(f"u{u}", f"i{item}", t) for u, items in enumerate(sequences) for t, item in enumerate(items)]
+
+
+def interactions_request(**changes) -> InteractionsRequest:
+    values = {"file": None, "share_of_users": 0.5, "max_share_of_items": 0.5, "catalogue": "full", "seed": 0}
+    return InteractionsRequest(kind="interactions", **{**values, **changes})
+
+
+def users_request(**changes) -> UsersRequest:
+    values = {"file": None, "share_of_users": 0.3, "catalogue": "full", "seed": 0}
+    return UsersRequest(kind="users", **{**values, **changes})
+
+
+def category_request(**changes) -> CategoryRequest:
+    values = {"categories": ("red",), "users": None, "context": "retained", "catalogue": "retained", "seed": 0}
+    return CategoryRequest(kind="category", **{**values, **changes})
+
+
+def write_request(path: Path, rows: list[tuple], header: str = "user_id,item_id,timestamp") -> str:
+    """Write a request file and return its path as text."""
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return str(path)
+
+
+def describe_model(data: Dataset, name: str = "sasrec", **changes) -> dict:
+    """A tiny model of any kind: its block of params.yaml, cut down."""
+    small = {key: value for key, value in {"hidden": 8, "blocks": 1}.items() if key in PARAMS["model"][name]}
+    settings = {**PARAMS["model"][name], **small, **changes}
+    return {"name": name, "settings": settings, "num_items": data.num_items, "max_length": data.max_length}
+
+
+def random_model(data: Dataset, name: str = "sasrec", seed: int = 0, **changes):
+    """An untrained model with weights from a seed, in eval mode."""
+    model = new_model(describe_model(data, name, **changes))
+    model.initialise(torch.Generator().manual_seed(seed))
+    return model.eval()
+
+
+def method_settings(name: str, **changes):
+    """A method's block of params.yaml, cut down to two epochs."""
+    small = {"max_epochs": 2} if "max_epochs" in PARAMS["unlearn"][name] else {}
+    return build(UNLEARNERS[name].Config, {**PARAMS["unlearn"][name], **small, **changes}, f"unlearn.{name}")
+
+
+def recipe(**changes) -> TrainConfig:
+    return TrainConfig(**{**RECIPE, **changes})
+
+
+def no_telling(row: dict, epoch: int, cap: int) -> None:
+    """An on_epoch that does nothing."""
+
+
+@dataclass(frozen=True)
+class World:
+    """An Original trained a little on a small log, and a request to it."""
+
+    data: Dataset
+    request: Partition
+    original: Original
+
+    def probe(self) -> Probe:
+        return Probe(self.request.splits, self.data.max_length, CPU, 64)
+
+    def context(self, folder: Path, seed: int = 0, **changes) -> Context:
+        return replace(
+            Context(CPU, seed, self.probe(), no_telling, ResumeFolder(folder / "resume", f"key-{seed}")), **changes
+        )
+
+    def run(self, name: str, folder: Path, seed: int = 0, **settings):
+        """Carry out the request by a method."""
+        return UNLEARNERS[name](method_settings(name, **settings)).unlearn(
+            self.original, self.request, self.context(folder, seed)
+        )
+
+
+def make_world(data: Dataset, request, folder: Path, model: str = "sasrec", num_shards: int = 1, **train) -> World:
+    """Train an Original for two epochs and carry out the partition."""
+    settings = recipe(**train)
+    shards = Shards.draw(data.num_users, num_shards, 0)
+
+    def trained(shard: int):
+        resume = ResumeFolder(folder / f"original-{shard}", "original")
+        watch = Watch(lambda m: {"validation/ndcg_10": 0.0}, lambda m: {}, no_telling, resume)
+        windows = shards.data(data, data.role == Role.TRAIN, shard, None, CPU)
+        return train_new(describe_model(data, model), windows, settings, shards.training_seed(shard), watch)[0]
+
+    info = {"train": vars(settings), "seed": 0, "shards": num_shards}
+    return World(data, partition(data, "r", request), Original(Scorer([trained(s) for s in range(num_shards)]), info))
+
+
+def weight_bytes(scorer: Scorer) -> bytes:
+    """All weights of a scorer as bytes."""
+    tensors = [t for model in scorer.models for t in model.state_dict().values()]
+    return b"".join(t.detach().cpu().contiguous().numpy().tobytes() for t in tensors)
+
+
+@pytest.fixture(scope="session")
+def small() -> SimpleNamespace:
+    """The builders above."""
+    names = (
+        *("make_raw", "make_data", "random_events", "log_of", "write_request", "describe_model", "random_model"),
+        *("interactions_request", "users_request", "category_request", "method_settings", "recipe", "no_telling"),
+        *("make_world", "weight_bytes", "PREPARE", "RECIPE", "PARAMS", "ROOT", "CPU"),
+    )
+    return SimpleNamespace(**{name: globals()[name] for name in names})
+
+
+CATEGORIES = {f"i{item}": ["red", "green", "red|green", ""][item % 4] for item in range(30)}
+
+
+@pytest.fixture(scope="session")
+def coloured() -> Dataset:
+    """60 users, up to 30 items with categories red and green, 20 % calibration users."""
+    return make_data(random_events(60, 30), CATEGORIES, calibration_users=0.2)
+
+
+NEEDS_SHARDS = ("sisa",)
+"""Methods that start from an Original of several shards."""
+
+
+@pytest.fixture(scope="session")
+def worlds(coloured: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], World]:
+    """(kind of request, in shards or not) -> an Original and a request to it."""
+    requests = {
+        "interactions": interactions_request(),
+        "category": category_request(),
+        "users": users_request(share_of_users=0.5),
+    }
+    return {
+        (kind, sharded): make_world(coloured, request, tmp_path_factory.mktemp("world"), num_shards=2 if sharded else 1)
+        for kind, request in requests.items()
+        for sharded in (False, True)
+    }
+
+
+@pytest.fixture(scope="session")
+def world_for(worlds: dict[tuple[str, bool], World]):
+    """The world for a method: of the kind of request given, or the first it is defined for."""
+
+    def world_for(name: str, kind: str | None = None) -> World:
+        return worlds[kind or UNLEARNERS[name].kinds[0], name in NEEDS_SHARDS]
+
+    return world_for
+
+
+@pytest.fixture(scope="session")
+def world(worlds: dict[tuple[str, bool], World]) -> World:
+    """An Original and a drawn request of single interactions with tune and report halves."""
+    return worlds["interactions", False]

@@ -1,0 +1,105 @@
+"""README, params.yaml, presets, dvc.yaml and MLproject name only things that exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from ruamel.yaml import YAML
+
+from srun.cli import cli
+from srun.config import flatten
+from srun.models import MODELS
+from srun.params import load, load_values
+from srun.unlearning import UNLEARNERS
+
+ROOT = Path(__file__).parents[2]
+PRESETS = sorted((ROOT / "experiments").glob("*.yaml"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands_in(text: str) -> list[str]:
+    """Every `srun ...` command in code blocks, MLproject, dvc.yaml and the Makefile, continuation lines joined."""
+    joined = text.replace("\\\n", " ")
+    return [
+        match.group(1).strip()
+        for match in re.finditer(r"(?:^|\s|&& |\")(srun [a-z][^`\n\"#|&]*)", joined, re.MULTILINE)
+    ]
+
+
+def check_command(command: str) -> None:
+    """Walk a command's words through Click: sub-commands and options must exist."""
+    words = shlex.split(re.sub(r"\$?\{[^}]*\}", "1", command))[1:]
+    group: click.Command = cli
+    while words and isinstance(group, click.Group):
+        name = words.pop(0)
+        assert name in group.commands, f"{command}: no command {name}"
+        group = group.commands[name]
+    known = {option for parameter in group.params for option in parameter.opts} | {"--help", "-h"}
+    for word in words:
+        if word.startswith("--"):
+            assert word.partition("=")[0] in known, f"{command}: no option {word}"
+
+
+@pytest.mark.parametrize("path", [ROOT / "dvc.yaml", ROOT / "MLproject", *DOCUMENTS], ids=lambda path: path.name)
+def test_commands_exist(path: Path) -> None:
+    text = path.read_text().replace("\n        ", " ") if path.suffix == ".yaml" else path.read_text()
+    commands = commands_in(text)
+    assert commands or path.name not in ("dvc.yaml", "MLproject", "README.md")
+    for command in commands:
+        check_command(command)
+
+
+def test_help_examples_exist() -> None:
+    def walk(command: click.Command, path: str) -> None:
+        if isinstance(command, click.Group):
+            for name, child in command.commands.items():
+                walk(child, f"{path} {name}")
+            return
+        examples = commands_in(command.help or "")
+        assert any(example.startswith(path) for example in examples), f"{path} --help has no example of itself"
+        for example in examples:
+            check_command(example)
+
+    walk(cli, "srun")
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
+def test_presets_load(preset: Path) -> None:
+    assert load(ROOT / "params.yaml", [preset]).cells
+
+
+def test_every_model_and_method_has_a_block() -> None:
+    values = load_values(ROOT / "params.yaml")
+    assert set(values["model"]) == set(MODELS)
+    assert set(values["unlearn"]) - {"seed"} == set(UNLEARNERS)
+
+
+def test_dvc_names_existing_parameters_and_files() -> None:
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    values = load_values(ROOT / "params.yaml")
+    known = set(flatten(values)) | set(values)
+    for name, stage in stages.items():
+        body = stage.get("do", stage)
+        for key in body.get("params", []):
+            stem = key.partition(".${")[0]
+            assert stem in known, f"dvc.yaml {name}: no parameter {key}"
+        for dependency in body.get("deps", []):
+            if dependency.startswith("src/") and "${" not in dependency:
+                assert (ROOT / dependency).exists(), f"dvc.yaml {name}: no {dependency}"
+        if "foreach" in stage:
+            assert stage["foreach"].strip("${}") in values
+
+
+def test_every_cell_has_its_code_files() -> None:
+    params = load(ROOT / "params.yaml")
+    for name, cell in params.cells.items():
+        for folder, file in (("unlearning", cell.method), ("models", params.original(cell.original).model)):
+            assert (ROOT / "src/srun" / folder / f"{file}.py").is_file(), f"cells.{name}: no {folder}/{file}.py"
+
+
+def test_paths_in_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / target).exists(), f"README.md links to {target}"

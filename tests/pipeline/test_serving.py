@@ -1,0 +1,107 @@
+"""A tracked model answers over http as it does in process; unknown items and empty histories are handled."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from srun.cli import cli
+from srun.serving import Recommender
+
+HISTORIES = [["i1", "i4", "i13"], ["i1", "no such item"], [], ["nothing known"]]
+
+
+def ok(*words: str) -> Result:
+    result = CliRunner().invoke(cli, list(words))
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(port: int, body: object, patience: float = 60) -> tuple[int, object]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    until = time.monotonic() + patience
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+@pytest.fixture
+def trained(project: Path) -> Path:
+    ok("data", "import", "log.csv", "--name", "tiny")
+    for words in (["prepare"], ["partition"], ["train", "--set", "runtime.tracking=true"]):
+        ok(*words, "--params", "tiny.yaml")
+    return project
+
+
+@pytest.mark.slow
+def test_served_model_answers_as_in_process(trained: Path) -> None:
+    expected = Recommender.load(trained / "models/sasrec-0/original").recommend(HISTORIES, k=5)
+    assert [len(answer.item_ids) for answer in expected] == [5, 5, 0, 0]
+    assert expected[1].unknown == ["no such item"]
+    assert not set(expected[0].item_ids) & {"i1", "i4", "i13"}
+    port = free_port()
+    command = ["serve", "-m", "models:/srun-sasrec-0@original", "--env-manager", "local", "--port", str(port)]
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{trained}/mlflow.db",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "models", *command],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        body = {
+            "dataframe_split": {"columns": ["history"], "data": [[history] for history in HISTORIES]},
+            "params": {"k": 5},
+        }
+        status, answer = ask(port, body)
+        assert status == 200, answer
+        assert isinstance(answer, dict)
+        assert [row["item_ids"] for row in answer["predictions"]] == [answer.item_ids for answer in expected]
+        status, _ = ask(port, {"dataframe_split": {"columns": ["story"], "data": [["i1"]]}})
+        assert status == 400
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait()
+
+
+def test_recommend_command(trained: Path) -> None:
+    words = ["recommend", "--model", "models/sasrec-0/original", "--history", "i1,i4,i13", "-k", "3", "--json"]
+    rows = json.loads(ok(*words).stdout)
+    [expected] = Recommender.load(trained / "models/sasrec-0/original").recommend([["i1", "i4", "i13"]], k=3)
+    assert [row["item_id"] for row in rows] == expected.item_ids
+    assert not [path for path in trained.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
+    missing = CliRunner().invoke(cli, ["recommend", "--model", "nowhere", "--history", "i1"])
+    assert missing.exit_code == 1
+    assert "nowhere: no model here" in missing.output

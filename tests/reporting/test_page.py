@@ -1,0 +1,46 @@
+import re
+from dataclasses import replace
+
+from srun.reporting.figures import Figure
+from srun.reporting.page import render, what_was_run
+from srun.reporting.records import Trained, group_records
+from srun.reporting.summary import compare
+
+HOSTILE = "<script>alert(1)</script>&\"'"
+
+
+def page(records, originals=()):
+    groups = group_records(records, originals)
+    figures = [Figure("curves.png", f"Curves {HOSTILE}", "caption", b"\x89PNG")]
+    return render(groups, [compare(group) for group in groups], figures, what_was_run(groups))
+
+
+def test_holds_everything_and_asks_for_nothing(record, retrains):
+    html = page([*retrains, record("sruga", 0, 0.05), record("output_mask", 0, 0.0)], [trained()])
+    assert "data:image/png;base64,iVBORw==" in html
+    assert not re.search(r"(src|href)=\"(?!data:)", html)
+    assert "http" not in html
+    for words in ("over-unlearning", "How to read this", "What was run", "Retrain is the reference", "hides, does not"):
+        assert words in html
+    assert 'class="over"' in html
+
+
+def test_every_text_is_escaped(record, retrains):
+    rows = [replace(row, dataset=HOSTILE, request=HOSTILE, cell=HOSTILE) for row in retrains]
+    method = record(
+        "sruga", 0, 0.05, dataset=HOSTILE, request=HOSTILE, info={**rows[0].info, "settings": {"a": HOSTILE}}
+    )
+    html = page([*rows, method])
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_costs_before_a_request_are_shown(record, retrains):
+    facts = what_was_run(group_records(retrains, [trained()]))
+    assert facts["Original sasrec-0"] == "seed 3, 5 shards, 7.5 s, 1,000 target gradients"
+    unmeasured = replace(trained(), measured=None)
+    assert "not measured here" in what_was_run(group_records(retrains, [unmeasured]))["Original sasrec-0"]
+
+
+def trained():
+    return Trained("sasrec-0", {"seed": 3, "shards": 5, "cost": {"target_gradients": 1000.0}}, {"seconds": 7.5})

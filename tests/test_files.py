@@ -1,0 +1,145 @@
+"""Files and folders are written whole or not at all, and what was there stays when writing fails."""
+
+import errno
+import os
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from srun.errors import RunError
+from srun.files import write_folder, write_text
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def fill(folder, text):
+    with write_folder(folder) as new:
+        (new / "a.txt").write_text(text)
+        (new / "sub").mkdir()
+        (new / "sub" / "b.txt").write_text(text)
+
+
+@contextmanager
+def full_disk():
+    """Files cannot grow: the error of the kernel, not an imitation."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_folder_appears_whole(tmp_path):
+    target = tmp_path / "deep" / "er" / "x"
+    with write_folder(target) as new:
+        (new / "a.txt").write_text("1")
+        assert not target.exists()
+        assert new.parent == target.parent
+    assert content(target) == {"a.txt": "1"}
+    assert os.listdir(target.parent) == ["x"]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    target = tmp_path / "x"
+    fill(target, "old")
+    (target / "more.txt").write_text("old")
+    fill(target, "new")
+    assert content(target) == {"a.txt": "new", os.path.join("sub", "b.txt"): "new"}
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_another_error_leaves_what_was_there_and_no_litter(tmp_path, error):
+    fill(tmp_path / "x", "old")
+    with pytest.raises(error), write_folder(tmp_path / "x") as new:
+        (new / "a.txt").write_text("half")
+        raise error
+    assert content(tmp_path / "x")["a.txt"] == "old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_full_disk_is_an_error_that_names_the_folder_and_changes_nothing(tmp_path):
+    fill(tmp_path / "x", "old")
+    with pytest.raises(RunError, match=str(tmp_path / "x")), full_disk():
+        fill(tmp_path / "x", "new" * 1000)
+    assert content(tmp_path / "x")["a.txt"] == "old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_full_disk_while_weights_are_written_is_the_same_error(tmp_path):
+    fill(tmp_path / "x", "old")
+    with pytest.raises(RunError, match=str(tmp_path / "x")), full_disk(), write_folder(tmp_path / "x") as new:
+        save_file({"w": torch.zeros(10_000)}, new / "weights.safetensors")
+    assert content(tmp_path / "x")["a.txt"] == "old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_rename_that_fails_leaves_what_was_there(tmp_path, monkeypatch, failing):
+    fill(tmp_path / "x", "old")
+    calls = []
+
+    def rename(source, target, real=os.rename):
+        calls.append(source)
+        if len(calls) == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(RunError, match="No space left"):
+        fill(tmp_path / "x", "new")
+    assert content(tmp_path / "x")["a.txt"] == "old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_place_below_a_file_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(RunError, match="file"):
+        fill(tmp_path / "file" / "x", "new")
+    with pytest.raises(RunError, match="file"):
+        write_text(tmp_path / "file" / "x.txt", "new")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_cannot_be_written(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    with pytest.raises(RunError, match="closed"):
+        fill(closed / "x", "new")
+    with pytest.raises(RunError, match="closed"):
+        write_text(closed / "x.txt", "new")
+
+
+def test_a_refused_permission_is_an_error_that_names_the_place(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(RunError, match=f"{tmp_path / 'x'}.*Permission denied"):
+        fill(tmp_path / "x", "new")
+    with pytest.raises(RunError, match="Permission denied"):
+        write_text(tmp_path / "x.txt", "new")
+
+
+def test_text_is_written_whole_with_plain_line_ends(tmp_path):
+    write_text(tmp_path / "new" / "a.txt", "é\nb\n")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == "é\nb\n".encode()
+    write_text(tmp_path / "new" / "a.txt", "c")
+    assert (tmp_path / "new" / "a.txt").read_text() == "c"
+    assert os.listdir(tmp_path / "new") == ["a.txt"]
+
+
+def test_text_on_a_full_disk_keeps_the_old_text(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RunError, match=r"a\.txt"), full_disk():
+        write_text(tmp_path / "a.txt", "new" * 1000)
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]

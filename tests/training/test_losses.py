@@ -1,0 +1,157 @@
+"""Training losses against torch's own and against formulas written out.
+
+Shapes: T targets, N negatives, D hidden, V catalogue.
+"""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from srun.config import build
+from srun.models.base import ModelConfig, SequenceModel
+from srun.rng import Streams, stream
+from srun.training import losses
+from srun.training.fit import TrainConfig, target_loss
+
+V, D, T, N = 20, 8, 6, 4
+
+
+@pytest.fixture
+def model() -> SequenceModel:
+    """The shared part of every recommender: it scores states and has no body."""
+    made = SequenceModel(ModelConfig(hidden=D, dropout=0.0, tie_embeddings=True), V, 5)
+    made.initialise(stream(0, "weights"))
+    with torch.no_grad():
+        made.embedding.weight.mul_(5)
+    return made
+
+
+@pytest.fixture
+def state() -> Tensor:
+    return 2 * torch.randn(T, D, generator=stream(0, "state"))
+
+
+@pytest.fixture
+def targets() -> Tensor:
+    return torch.randint(1, V + 1, (T,), generator=stream(0, "targets"))
+
+
+@pytest.fixture
+def negatives() -> Tensor:
+    return torch.randint(1, V + 1, (T, N), generator=stream(0, "negatives"))
+
+
+def chosen_scores(model: SequenceModel, state: Tensor, items: Tensor) -> Tensor:
+    return torch.stack([state[row] @ model.embedding.weight[items[row]].T for row in range(len(items))])
+
+
+def test_bce(model: SequenceModel, state: Tensor, targets: Tensor, negatives: Tensor) -> None:
+    scores = torch.cat([chosen_scores(model, state, targets[:, None]), chosen_scores(model, state, negatives)], 1)
+    labels = torch.zeros_like(scores)
+    labels[:, 0] = 1
+    expected = binary_cross_entropy_with_logits(scores, labels, reduction="none").sum(1)
+    torch.testing.assert_close(losses.bce(model, state, targets, negatives), expected)
+
+
+def test_ce(model: SequenceModel, state: Tensor, targets: Tensor) -> None:
+    scores = state @ model.embedding.weight[1 : V + 1].T  # neither padding nor the mask
+    expected = cross_entropy(scores, targets - 1, reduction="none")
+    torch.testing.assert_close(losses.ce(model, state, targets, None), expected)
+
+
+def test_ce_over_a_part_of_the_catalogue(model: SequenceModel, state: Tensor, targets: Tensor) -> None:
+    catalogue = torch.zeros(V + 1, dtype=torch.bool)
+    catalogue[::2] = True
+    catalogue[targets] = True
+    items = [item for item in range(1, V + 1) if catalogue[item]]
+    places = torch.tensor([items.index(int(target)) for target in targets])
+    expected = cross_entropy(state @ model.embedding.weight[items].T, places, reduction="none")
+    torch.testing.assert_close(losses.ce(model, state, targets, catalogue), expected)
+    assert (losses.ce(model, state, targets, catalogue) < losses.ce(model, state, targets, None)).all()
+
+
+def test_catalogue_scores_keep_their_columns(model: SequenceModel, state: Tensor) -> None:
+    catalogue = torch.ones(V + 1, dtype=torch.bool)
+    catalogue[3] = False
+    scores = losses.catalogue_scores(model, state, catalogue)
+    assert scores.shape == (T, V + 1)
+    assert torch.isneginf(scores).nonzero()[:, 1].unique().tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("t", [0.0, 0.5, 0.75, 1.0])
+def test_gbce(model: SequenceModel, state: Tensor, targets: Tensor, negatives: Tensor, t: float) -> None:
+    alpha = N / (V - 1)
+    beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)
+    assert losses.gbce_beta(N, V, t) == pytest.approx(beta)
+    positive = chosen_scores(model, state, targets[:, None])[:, 0].double()
+    others = chosen_scores(model, state, negatives).double()
+    expected = -torch.log(torch.sigmoid(positive) ** beta) - torch.log(1 - torch.sigmoid(others)).sum(1)
+    torch.testing.assert_close(
+        losses.gbce(model, state, targets, negatives, beta).double(), expected, rtol=1e-5, atol=0
+    )
+
+
+def test_gbce_without_calibration_is_bce(
+    model: SequenceModel, state: Tensor, targets: Tensor, negatives: Tensor
+) -> None:
+    beta = losses.gbce_beta(N, V, 0.0)
+    assert beta == pytest.approx(1.0)
+    expected = losses.bce(model, state, targets, negatives)
+    torch.testing.assert_close(losses.gbce(model, state, targets, negatives, beta), expected)
+
+
+def test_gbce_beta_at_its_ends() -> None:
+    assert losses.gbce_beta(N, V, 1.0) == pytest.approx(N / (V - 1))
+    assert losses.gbce_beta(V - 1, V, 0.75) == pytest.approx(1.0)  # every other item is drawn: nothing to correct
+    assert losses.gbce_beta(1000, V, 0.75) == pytest.approx(1.0)
+    assert losses.gbce_beta(1, 1, 0.5) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("loss", ["bce", "gbce", "ce"])
+def test_the_recipe_chooses_the_loss_of_real_targets(
+    model: SequenceModel, state: Tensor, targets: Tensor, negatives: Tensor, loss: str
+) -> None:
+    values = {"loss": loss, "num_negatives": N, "gbce_t": 0.75, "learning_rate": 0.1, "batch_size": 2}
+    recipe = build(TrainConfig, values | {"max_epochs": 1, "evaluate_every": 1, "patience": 1})
+    users = torch.tensor([7, 9])
+
+    def draw(owners: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        assert owners.tolist() == [7, 7, 9, 9, 9, 9]
+        assert count == N
+        return negatives
+
+    data: Any = SimpleNamespace(catalogue=None, candidates=torch.arange(1, V + 1), negatives=draw)
+    padded = torch.cat([targets.new_zeros(2), targets]).view(2, 4)
+    hidden = torch.cat([state.new_ones(2, D), state]).view(2, 4, D)
+    expected = {
+        "bce": losses.bce(model, state, targets, negatives),
+        "gbce": losses.gbce(model, state, targets, negatives, losses.gbce_beta(N, V, 0.75)),
+        "ce": losses.ce(model, state, targets, None),
+    }[loss]
+    found = target_loss(model, hidden, padded, users, data, recipe, Streams(0))
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("loss", ["bce", "gbce", "ce"])
+def test_large_scores_stay_finite(model: SequenceModel, loss: str) -> None:
+    state = 1e4 * torch.ones(T, D)
+    state.requires_grad_()
+    targets, negatives = torch.arange(1, T + 1), torch.arange(1, T * N + 1).view(T, N) % V + 1
+    values = {
+        "bce": lambda: losses.bce(model, state, targets, negatives),
+        "gbce": lambda: losses.gbce(model, state, targets, negatives, 0.3),
+        "ce": lambda: losses.ce(model, state, targets, None),
+    }[loss]()
+    values.sum().backward()
+    assert torch.isfinite(values).all()
+    assert torch.isfinite(state.grad).all()  # type: ignore[arg-type]
+
+
+def test_one_candidate_costs_nothing(model: SequenceModel, state: Tensor) -> None:
+    catalogue = torch.zeros(V + 1, dtype=torch.bool)
+    catalogue[2] = True
+    assert losses.ce(model, state, torch.full((T,), 2), catalogue).tolist() == pytest.approx([0.0] * T)
