@@ -15,7 +15,6 @@ from srun.data.interactions import Dataset, PrepareConfig, Role, prepare
 from srun.data.partition import CategoryRequest, InteractionsRequest, Partition, UsersRequest, partition
 from srun.data.raw import RawData, canonical
 from srun.evaluation.evaluate import Probe
-from srun.models import MODELS
 from srun.models.scorer import Scorer, new_model
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import TrainConfig, Watch, train_new
@@ -27,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 PARAMS = read_yaml(ROOT / "params.yaml")
 
+torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 hypothesis.settings.register_profile("srun", deadline=None, max_examples=50, database=None)
 hypothesis.settings.load_profile("srun")
 

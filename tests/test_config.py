@@ -194,7 +194,11 @@ def test_an_override_replaces_one_value():
     changed = values()
     override(changed, "train.size", 7)
     override(changed, "pets.tom.lives", 1)
-    assert changed == {**values(), "train": {"rate": 0.1, "size": 7, "loss": "ce"}, "pets": {"tom": {"kind": "cat", "lives": 1}}}
+    assert changed == {
+        **values(),
+        "train": {"rate": 0.1, "size": 7, "loss": "ce"},
+        "pets": {"tom": {"kind": "cat", "lives": 1}},
+    }
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,18 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "unlearn" in done.stdout
     loaded = set(json.loads(done.stderr.splitlines()[-1]))
-    assert not loaded & {"torch", "mlflow", "pandas", "numpy", "sklearn", "scipy", "pyarrow", "matplotlib", "pydantic", "dvc"}
+    assert not loaded & {
+        "torch",
+        "mlflow",
+        "pandas",
+        "numpy",
+        "sklearn",
+        "scipy",
+        "pyarrow",
+        "matplotlib",
+        "pydantic",
+        "dvc",
+    }
 
 
 def test_help_is_quick():
@@ -98,7 +109,9 @@ def test_every_console_script_leads_somewhere():
     text = (SOURCE.parents[1] / "pyproject.toml").read_text()
     scripts = dict(re.findall(r'^(\w+) = "(srun\.\w+:\w+)"$', text, re.MULTILINE))
     assert set(scripts) == {"srun", "srunlearn", "optimize"}
-    names = {node.name for node in ast.walk(ast.parse((SOURCE / "cli.py").read_text())) if isinstance(node, ast.FunctionDef)}
+    names = {
+        node.name for node in ast.walk(ast.parse((SOURCE / "cli.py").read_text())) if isinstance(node, ast.FunctionDef)
+    }
     for target in scripts.values():
         module, function = target.split(":")
         assert module == "srun.cli"

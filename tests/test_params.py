@@ -104,7 +104,9 @@ def test_a_cell_names_only_what_exists(field):
 
 
 def test_a_cell_of_a_method_that_is_not_defined_for_its_request_is_refused():
-    undefined = [(m, k) for m in UNLEARNERS for k in ("interactions", "category", "users") if k not in UNLEARNERS[m].kinds]
+    undefined = [
+        (m, k) for m in UNLEARNERS for k in ("interactions", "category", "users") if k not in UNLEARNERS[m].kinds
+    ]
     requests = {
         "interactions": "{kind: interactions, file: null, share_of_users: 0.1, max_share_of_items: 0.5, catalogue: full, seed: 0}",
         "users": "{kind: users, file: null, share_of_users: 0.1, catalogue: full, seed: 0}",
@@ -112,7 +114,10 @@ def test_a_cell_of_a_method_that_is_not_defined_for_its_request_is_refused():
     }
     original = next(iter(load_values(FILE)["originals"]))
     for method, kind in undefined:
-        sets = [f"partition.r={requests[kind]}", f"cells.c={{request: r, original: {original}, method: {method}, seed: 0}}"]
+        sets = [
+            f"partition.r={requests[kind]}",
+            f"cells.c={{request: r, original: {original}, method: {method}, seed: 0}}",
+        ]
         message = error(FILE, [], sets)
         assert "cells.c" in message
         assert method in message
@@ -120,7 +125,11 @@ def test_a_cell_of_a_method_that_is_not_defined_for_its_request_is_refused():
 
 def test_an_unknown_request_model_or_method_is_named():
     params = load(FILE)
-    for ask, name in ((params.request, "interaction"), (params.model_settings, "sasrek"), (params.method_settings, "srug")):
+    for ask, name in (
+        (params.request, "interaction"),
+        (params.model_settings, "sasrek"),
+        (params.method_settings, "srug"),
+    ):
         with pytest.raises(ConfigError, match=name):
             ask(name)
 

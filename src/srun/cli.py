@@ -270,6 +270,36 @@ def run(out: Path | None, presets: Sequence[str], assignments: Sequence[str], as
 
 
 @cli.command()
+@click.argument("user")
+@click.option("--request", default="interactions", show_default=True, help="Block of `partition` in params.yaml.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder `srun run --out` wrote into.")
+@params_options
+def explain(
+    user: str, request: str, out: Path | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool
+) -> None:
+    """Tell a user's story: sequence, forgotten items, ranks and top 10 under every model of a request.
+
+    \b
+    Example:
+      srun explain 293
+    """
+    study = _pipeline(presets, assignments, out).explain(user, request)
+    if as_json:
+        click.echo(json.dumps(study, indent=1))
+        return
+    _print_rows(
+        [{**event, "forgotten": "forgotten" if event["forgotten"] else ""} for event in study["sequence"]], False
+    )
+    for question in study["questions"]:
+        click.echo(f"\n{question['split']}: {_named(question['target'])} after {', '.join(question['history'][-10:])}")
+        rows = [
+            {"model": model, "rank": rank, "top 10": ", ".join(item["item_id"] for item in question["top"][model])}
+            for model, rank in question["ranks"].items()
+        ]
+        _print_rows(rows, False)
+
+
+@cli.command()
 @click.option("--history", required=True, metavar="ITEM,ITEM,...", help="Raw item ids, oldest first.")
 @click.option("--model", "folder", type=click.Path(path_type=Path), required=True, help="A published model's folder.")
 @click.option("-k", type=int, default=10, show_default=True, help="How many items.")
@@ -327,6 +357,10 @@ def _cell(pipeline: "Pipeline", request: str, original: str | None, method: str,
     if seed is None:
         seed = pipeline.params.original(name).seed
     return Cell(request=request, original=name, method=method, seed=seed)
+
+
+def _named(item: Mapping[str, str]) -> str:
+    return f"{item['item_id']} {item['title']}".strip()
 
 
 def _print_mapping(values: Mapping[str, Any], as_json: bool) -> None:

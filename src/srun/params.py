@@ -29,7 +29,8 @@ class DataConfig:
 
 
 if TYPE_CHECKING:  # made from the registries below, which a type checker cannot follow
-    from typing import Any as ModelSection, Any as UnlearnSection
+    from typing import Any as ModelSection
+    from typing import Any as UnlearnSection
 else:
     ModelSection = section("ModelSection", {name: MODELS[name].Config for name in MODELS})
     UnlearnSection = section("UnlearnSection", {"seed": int, **{name: UNLEARNERS[name].Config for name in UNLEARNERS}})

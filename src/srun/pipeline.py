@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from srun.params import Params
-from srun.stages import evaluate, partition, prepare, report, train, unlearn
+from srun.stages import evaluate, explain, partition, prepare, report, train, unlearn
 from srun.stages.cells import Cell
 from srun.stages.layout import Layout
 from srun.tracking import NullTracker, Tracker, tracked_run
@@ -54,6 +54,9 @@ class Pipeline:
     def report(self) -> dict[str, Any]:
         with self._tracked("report", self.params.data.name, {}) as tracker:
             return report.run(self.layout, self.params.cells, tracker)
+
+    def explain(self, user: str, request: str) -> dict[str, Any]:
+        return explain.run(self.layout, user, request, self.params.cells)
 
     def run(self) -> dict[str, Any]:
         """Every stage, in order, for every request, Original and cell of the parameters."""

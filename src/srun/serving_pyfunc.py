@@ -13,7 +13,7 @@ import pandas as pd
 from srun.serving import Recommender
 
 
-class ServedRecommender(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow's base class is not typed
+class ServedRecommender(mlflow.pyfunc.PythonModel):
     """A published folder behind MLflow's pyfunc interface."""
 
     def load_context(self, context: Any) -> None:

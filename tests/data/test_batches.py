@@ -1,5 +1,8 @@
 """Negatives, batches and the endless cycle."""
 
+import functools
+import operator
+
 import numpy as np
 import pytest
 import torch
@@ -107,7 +110,7 @@ def test_a_cycle_passes_over_all_rows_and_goes_on_where_it_was(num_rows, batch_s
     batches = [whole.next().tolist() for _ in range(steps + 5)]
     per_pass = -(-num_rows // batch_size)
     for start in range(0, len(batches) - per_pass + 1, per_pass):
-        assert sorted(sum(batches[start : start + per_pass], [])) == list(range(num_rows))
+        assert sorted(functools.reduce(operator.iadd, batches[start : start + per_pass], [])) == list(range(num_rows))
     shuffle = generator(seed)
     first = Cycle(num_rows, batch_size, shuffle)
     assert [first.next().tolist() for _ in range(steps)] == batches[:steps]

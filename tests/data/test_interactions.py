@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srun.data.interactions import Dataset, PrepareConfig, Role, counts, describe, filter_interactions, prepare, report_users
+from srun.data.interactions import (
+    Dataset,
+    PrepareConfig,
+    Role,
+    counts,
+    describe,
+    filter_interactions,
+    prepare,
+    report_users,
+)
 from srun.data.raw import read_raw
 from srun.errors import DataError
 
@@ -82,7 +91,12 @@ def test_items_and_users_that_the_filter_drops_get_no_id(small):
 def test_the_id_map_leads_back_to_the_raw_log(small, sequences):
     events = small.log_of(sequences)
     data = small.make_data(events)
-    back = zip(data.users["user_id"].to_numpy()[data.user], data.items["item_id"].to_numpy()[data.item - 1], data.time)
+    back = zip(
+        data.users["user_id"].to_numpy()[data.user],
+        data.items["item_id"].to_numpy()[data.item - 1],
+        data.time,
+        strict=False,
+    )
     assert sorted((u, i, int(t)) for u, i, t in back) == sorted(events)
     assert data.item.min() == 1
     assert data.item.max() == data.num_items

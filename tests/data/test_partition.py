@@ -20,7 +20,7 @@ KINDS = ("interactions", "category", "users", "category all", "category of some"
 def logs(draw):
     """Sequences of item numbers for each user; items repeat, within a user too."""
     users = st.lists(st.integers(0, 11), min_size=1, max_size=11)
-    return draw(st.lists(users, min_size=4, max_size=12)) + [[0, 1, 2, 3, 0, 5, 6, 2]]
+    return [*draw(st.lists(users, min_size=4, max_size=12)), [0, 1, 2, 3, 0, 5, 6, 2]]
 
 
 def carry_out(small, sequences, kind, seed=0, **settings):
@@ -361,8 +361,10 @@ def test_a_request_that_names_calibration_users_is_told(small, tmp_path, kind):
     red = data.categories["red"][data.item]
     who = [data.users["user_id"][u] for u in (apart, other)]
     if kind == "interactions":
-        rows = [(data.users["user_id"][data.user[e]], data.items["item_id"][data.item[e] - 1], data.time[e]) for e in
-                (own[0], own[1], train[2])]
+        rows = [
+            (data.users["user_id"][data.user[e]], data.items["item_id"][data.item[e] - 1], data.time[e])
+            for e in (own[0], own[1], train[2])
+        ]
         request = small.interactions_request(file=small.write_request(tmp_path / "r.csv", rows))
         expected = 2
     elif kind == "users":
@@ -431,7 +433,9 @@ def test_repeats_at_another_time_stay(small, tmp_path):
 def test_an_event_is_named_by_user_item_and_time_together(small, tmp_path):
     data = small.make_data(small.random_events(30, 12))
     wanted = np.flatnonzero(data.role == Role.TRAIN)[5:50:7]
-    rows = [(data.users["user_id"][data.user[e]], data.items["item_id"][data.item[e] - 1], data.time[e]) for e in wanted]
+    rows = [
+        (data.users["user_id"][data.user[e]], data.items["item_id"][data.item[e] - 1], data.time[e]) for e in wanted
+    ]
     request = partition(data, "r", small.interactions_request(file=small.write_request(tmp_path / "r.csv", rows)))
     assert np.flatnonzero(request.removed).tolist() == wanted.tolist()
 
@@ -461,8 +465,10 @@ def test_a_wrong_line_of_a_request_is_named(small, tmp_path, text, line, word):
 
 def test_a_column_too_many_is_never_taken_for_another(small, tmp_path):
     """Ids that are numbers: (10, 20, 30) under the header user_id,item_id must not become user 20, item 30."""
-    data = small.make_data([("10", item, t) for t, item in enumerate(("5", "20", "30", "6", "7"))]
-                           + [("20", item, t) for t, item in enumerate(("5", "6", "30", "20", "7"))])
+    data = small.make_data(
+        [("10", item, t) for t, item in enumerate(("5", "20", "30", "6", "7"))]
+        + [("20", item, t) for t, item in enumerate(("5", "6", "30", "20", "7"))]
+    )
     file = small.write_request(tmp_path / "r.csv", [("10", "20", "30")], "user_id,item_id")
     with pytest.raises(DataError, match=r"r\.csv:2:"):
         partition(data, "r", small.interactions_request(file=file))
@@ -560,7 +566,9 @@ def test_windows_as_users_forget_an_event_in_every_window_that_shares_it(small, 
     data = small.make_data(small.log_of([list(range(11)), [3, 5, 2]]), holdout="window", max_length=3)
     file = small.write_request(tmp_path / "r.csv", [("u0", "i7", 7), ("u0", "i4", 4), ("u0", "i1", 1)])
     request = partition(data, "r", small.interactions_request(file=file))
-    assert sorted(data.time[request.removed].tolist()) == sorted(data.time[np.isin(data.time, (1, 4, 7)) & (data.user < data.user[-1])].tolist())
+    assert sorted(data.time[request.removed].tolist()) == sorted(
+        data.time[np.isin(data.time, (1, 4, 7)) & (data.user < data.user[-1])].tolist()
+    )
 
 
 def test_no_raw_user_id_is_among_the_counts(small):

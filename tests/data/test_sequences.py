@@ -34,7 +34,9 @@ def naive_cut(lengths, max_length, drop_short):
 @given(LENGTHS, st.integers(2, 7), st.booleans())
 def test_windows_agree_with_a_plain_loop(lengths, max_length, drop_short):
     start, stop, dropped = cut(offsets_of(lengths), max_length, drop_short)
-    assert (list(zip(start.tolist(), stop.tolist(), strict=True)), dropped) == naive_cut(lengths, max_length, drop_short)
+    assert (list(zip(start.tolist(), stop.tolist(), strict=True)), dropped) == naive_cut(
+        lengths, max_length, drop_short
+    )
 
 
 @given(LENGTHS, st.integers(2, 7))

@@ -20,12 +20,11 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").glob
 
 
 def commands_in(text: str) -> list[str]:
-    """Every `srun ...` command in code blocks, MLproject, dvc.yaml and the Makefile, continuation lines joined."""
-    joined = text.replace("\\\n", " ")
-    return [
-        match.group(1).strip()
-        for match in re.finditer(r"(?:^|\s|&& |\")(srun [a-z][^`\n\"#|&]*)", joined, re.MULTILINE)
-    ]
+    """Every `srun ...` command: alone on an indented or code line, in backticks or quotes, or after `cmd:` or `&&`."""
+    joined = re.sub(r"(\\|>-)\n\s*", " ", text)
+    blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", joined, re.MULTILINE | re.DOTALL)) if "```" in joined else joined
+    found = re.findall(r"(?:^\s*|\"|cmd: +|&& )(srun [a-z][^`\n\"#|&]*)", blocks, re.MULTILINE)
+    return [command.strip() for command in found + re.findall(r"`(srun [a-z][^`\n]*)`", joined)]
 
 
 def check_command(command: str) -> None:
@@ -44,8 +43,7 @@ def check_command(command: str) -> None:
 
 @pytest.mark.parametrize("path", [ROOT / "dvc.yaml", ROOT / "MLproject", *DOCUMENTS], ids=lambda path: path.name)
 def test_commands_exist(path: Path) -> None:
-    text = path.read_text().replace("\n        ", " ") if path.suffix == ".yaml" else path.read_text()
-    commands = commands_in(text)
+    commands = commands_in(path.read_text())
     assert commands or path.name not in ("dvc.yaml", "MLproject", "README.md")
     for command in commands:
         check_command(command)

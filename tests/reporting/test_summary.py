@@ -4,7 +4,7 @@ import pytest
 
 from srun.reporting.page import what_was_run
 from srun.reporting.records import group_records
-from srun.reporting.summary import compare, markdown_table, verdict, write_summary
+from srun.reporting.summary import compare, markdown_table, overview, verdict, write_summary
 
 
 def only(records):
@@ -20,7 +20,7 @@ def cells(comparison, method):
 def test_retrain_has_mean_and_spread_and_methods_their_gap(record, retrains):
     comparison = compare(only([*retrains, record("sruga", 0, 0.05)]))
     assert cells(comparison, "retrain")["Forget Hit@10"] == "0.2200 ± 0.0200"
-    assert cells(comparison, "retrain")["Seeds"] == "0, 1, 2"
+    assert cells(comparison, "retrain")["Seeds"] == "0–2"
     assert cells(comparison, "sruga")["Gap to Retrain"] == "-0.1700 (± 0.0994)"
     assert cells(comparison, "sruga")["Speed-up, seconds"] == "1.0×"
     assert "forget_report: 20 users, 150 events" in comparison.sizes
@@ -50,6 +50,16 @@ def test_a_verdict_of_several_seeds_counts_them(record, retrains):
     assert words == "over-unlearning in 2 of 3 seeds, within Retrain's interval in 1 of 3 seeds"
 
 
+def test_several_comparisons_say_at_the_top_where_over_unlearning_occurs(record, retrains):
+    rows = [*retrains, record("sruga", 0, 0.05), record("output_mask", 0, 0.0)]
+    rows += [replace(row, model="gru4rec") for row in [*retrains, record("sruga", 0, 0.21)]]
+    comparisons = [compare(group) for group in group_records(rows)]
+    assert overview(comparisons) == "Over-unlearning, in at least one seed: SRUGA on SASRec, request “r”."
+    assert "none of the methods" in overview(comparisons[1:] * 2)
+    assert overview(comparisons[:1]) == ""
+    assert overview(comparisons) in write_summary(comparisons, {})
+
+
 def test_one_retrain_gives_no_verdict(record, retrains):
     comparison = compare(only([retrains[0], record("sruga", 0, 0.05)]))
     assert cells(comparison, "sruga")["Verdict"] == "no verdict: needs two Retrains"
@@ -66,7 +76,7 @@ def test_a_retrain_that_the_rule_would_not_take_for_one_is_named(record):
 def test_plain_words_name_over_unlearning_and_what_original_says_about_the_data(record, retrains):
     rows = [*retrains, record("sruga", 0, 0.05), record("original", 0, 0.22), record("output_mask", 0, 0.0)]
     text = " ".join(compare(only(rows)).plain)
-    assert "SRUGA ranks 5.0% of them in its top 10: over-unlearning" in text
+    assert "SRUGA ranks 5.0% of them there: over-unlearning (forgotten items rank lower than if" in text
     assert "test NDCG@10 is 100% of Retrain's" in text
     assert "Original, from which nothing was removed, ranks 22.0% of them there, which is not above" in text
     assert "mask's 0 is no success" in text

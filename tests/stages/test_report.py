@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 from dataclasses import replace
 
@@ -63,9 +64,11 @@ def write_cell(layout, cell, hit):
             "forget_report": {**sizes, "hit_10": hit},
         },
         "untrained_raw": None,
+        "weights_sha256": hashlib.sha256(b"weights").hexdigest(),
     }
     write(paths.evaluation / "report.json", record)
     write(paths.model / "model.json", INFO)
+    (paths.model / "weights.safetensors").write_bytes(b"weights")
     (paths.model / "history.csv").write_text("\n")  # as published where there are no curves
     write(paths.run, {"cost": {"seconds": 4.0}, "machine": MACHINE, "mlflow_run_id": None})
 
@@ -138,3 +141,9 @@ def test_cells_that_share_a_row_are_refused(layout):
     write(layout.original("sasrec-1").model / "model.json", {**INFO, "seed": 1, "shards": 1})
     with pytest.raises(DataError, match="two of them give"):
         report.run(layout, {**CELLS, "twin": twin}, NullTracker())
+
+
+def test_a_model_newer_than_its_evaluation_is_an_error(layout):
+    (layout.cell(CELLS["sruga-0"]).model / "weights.safetensors").write_bytes(b"other weights")
+    with pytest.raises(DataError, match="sruga-0: its model is newer than its evaluation; run `srun evaluate"):
+        report.run(layout, CELLS, NullTracker())

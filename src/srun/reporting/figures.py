@@ -9,7 +9,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
@@ -52,7 +51,9 @@ def draw(groups: Sequence[Group]) -> list[Figure]:
 ABOUT = {
     "utility_vs_suppression": "Every point is one seed of a method. The band is where a further Retrain would lie: "
     "left of it is over-unlearning, right of it too much is left. Higher is better; further left is not.",
-    "curves": "Left: training, a line a seed, the marker where validation was best. Middle and right: unlearning from "
+    "without a band": "Every point is one seed of a method; what lies left of Retrain suppresses more than it does. "
+    "Higher is better; further left is not.",
+    "curves": "Left: training, a line a seed, the marker at the epoch that was kept. Middle and right: unlearning from "
     "epoch 0, which is Original; lines across are the levels of Original and Retrain, the band is where a further "
     "Retrain would lie.",
     "bars": "The form of figures 6 to 8 of the SRUGA thesis, by full ranking: means over seeds; a line on a bar is one "
@@ -73,7 +74,7 @@ def utility_vs_suppression(group: Group) -> Canvas:
     _label(axes, axes.set_xlabel, "Forgotten events in the top 10: forget_report Hit@10")
     _label(axes, axes.set_ylabel, "Utility: test NDCG@10")
     canvas.draw_without_rendering()  # labels are placed in pixels, which are known only now
-    _place_labels(axes, points)
+    _place_labels(canvas, axes, points)
     return canvas
 
 
@@ -124,7 +125,9 @@ def bars(groups: Sequence[Group]) -> Canvas:
 def _about(make: Callable[[Group], Canvas], group: Group) -> tuple[str, str]:
     titles = {"utility_vs_suppression": "Utility against suppression", "curves": "Curves"}
     where = f"{model_name(group.model)}, request “{group.request}”"
-    return f"{titles[make.__name__]}: {where}", ABOUT[make.__name__]
+    judged = group.first.kind in KINDS and len(group.retrains) > 1
+    caption = ABOUT[make.__name__] if judged or make is curves else ABOUT["without a band"]
+    return f"{titles[make.__name__]}: {where}", caption
 
 
 def _figure(canvas: Canvas, name: str, title: str, caption: str) -> Figure:
@@ -184,41 +187,47 @@ def _band(axes: Axes, group: Group) -> None:
         )
 
 
-def _place_labels(axes: Axes, points: dict[str, list[Point]]) -> None:
+def _place_labels(canvas: Canvas, axes: Axes, points: dict[str, list[Point]]) -> None:
     """Name each method beside its points, at the nearest place where no other name or point is."""
-    dots = [tuple(axes.transData.transform(point)) for found in points.values() for point in found]
-    taken = [text.get_window_extent() for text in axes.texts]
-    for method, found in points.items():
-        tries = [_label_at(axes, style(method).name, point, place) for point in found for place in PLACES]
-        boxes = [label.get_window_extent().padded(2) for label in tries]
-        scores = [_clashes(box, axes.get_window_extent(), taken, dots) for box in boxes]
-        best = scores.index(min(scores))
-        taken.append(boxes[best])
-        for index, label in enumerate(tries):
-            if index != best:
-                label.remove()
+    pixels = {method: [tuple(axes.transData.transform(point)) for point in found] for method, found in points.items()}
+    points_to_pixels = canvas.dpi / 72
+    around = 5 * points_to_pixels
+    dots = [
+        Bbox.from_extents(x - around, y - around, x + around, y + around) for found in pixels.values() for x, y in found
+    ]
+    dots += [band.get_window_extent() for band in axes.patches]  # a name on Retrain's band reads as Retrain's
+    inside, taken = axes.get_window_extent(), [text.get_window_extent() for text in axes.texts]
+    for method, found in pixels.items():
+        label = axes.annotate(style(method).name, (0, 0), xycoords="figure pixels", fontsize=9, color=INK, zorder=4)
+        size = label.get_window_extent()
+        boxes = [_box_at(dot, place, size, points_to_pixels) for place in PLACES for dot in found]
+        best = min(boxes, key=lambda box: _clashes(box, inside, taken, dots))
+        taken.append(best)
+        x, y = axes.transAxes.inverted().transform((best.x0, best.y0))  # keeps its place at any resolution
+        label.remove()
+        axes.text(x, y, style(method).name, transform=axes.transAxes, fontsize=9, color=INK, zorder=4)
 
 
-def _label_at(axes: Axes, text: str, point: Point, place: tuple[float, float, str, str]) -> Annotation:
-    dx, dy, across, up = place
-    return axes.annotate(
-        text, point, (dx, dy), textcoords="offset points", ha=across, va=up, fontsize=9, color=INK, zorder=4
-    )
+def _box_at(dot: Point, place: tuple[int, int, int], size: Bbox, scale: float) -> Bbox:
+    """The box of a text of some size beside a dot; all in pixels, the place's distance in points."""
+    distance, right, up = place
+    x = dot[0] + right * distance * scale + (right - 1) / 2 * size.width
+    y = dot[1] + up * distance * scale + (up - 1) / 2 * size.height
+    return Bbox.from_bounds(x, y, size.width, size.height)
 
 
-def _clashes(box: Bbox, inside: Bbox, taken: Sequence[Bbox], dots: Sequence[Point]) -> int:
+def _clashes(box: Bbox, inside: Bbox, taken: Sequence[Bbox], dots: Sequence[Bbox]) -> int:
     """How bad a place for a name is: outside the axes is worst, then another name, then a point."""
     outside = not (inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1))
-    return 10 * outside + 3 * sum(box.overlaps(other) for other in taken) + sum(box.contains(*dot) for dot in dots)
+    return 10 * outside + 3 * sum(box.overlaps(other) for other in taken) + sum(box.overlaps(dot) for dot in dots)
 
 
-NEAR, FAR = 7, 16
 PLACES = [
-    (distance * dx, distance * dy, {1: "left", 0: "center", -1: "right"}[dx], {1: "bottom", 0: "center", -1: "top"}[dy])
-    for distance in (NEAR, FAR, 2 * FAR)
-    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+    (distance, right, up)
+    for distance in (7, 14, 24, 36)
+    for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 ]
-"""Offsets of a label in points, nearest first, and how its text is aligned there."""
+"""Where a name may stand: its distance from the dot in points, to the right (-1: left), up (-1: down)."""
 
 
 def _histories(group: Group) -> tuple[list[tuple[str, History]], list[tuple[str, History]]]:
@@ -236,7 +245,8 @@ def _curve(axes: Axes, look: Style, history: History, key: str, training: bool) 
     points = [(row["epoch"], row[key]) for row in history if key in row]
     if not points:
         return
-    kept = max(range(len(points)), key=lambda index: points[index][1])  # early stop returns the best epoch
+    best = max(range(len(points)), key=lambda index: points[index][1])
+    kept = best if training else len(points) - 1  # early stop returns the best epoch, unlearning the last
     epochs, values = zip(*points, strict=True)
     axes.plot(
         epochs,
@@ -246,8 +256,8 @@ def _curve(axes: Axes, look: Style, history: History, key: str, training: bool) 
         lw=1.6,
         label=look.name,
         marker=look.marker,
-        markersize=7 if training else 4.5,
-        markevery=[kept] if training else max(1, len(points) // 12),
+        markersize=6.5,
+        markevery=[kept],
         alpha=0.8 if training else 1.0,
     )
 
@@ -287,7 +297,7 @@ def _bars(axes: Axes, groups: Sequence[Group], method: str, what: tuple[str, str
             capsize=3,
             ecolor=INK,
         )
-        if width * len(groups) > 0.1:  # else the numbers would run into each other
+        if len(groups) * 0.8 / width <= 8:  # more numbers would run into each other
             top = mean + (error or 0)
             axes.annotate(
                 f"{mean:.3f}",

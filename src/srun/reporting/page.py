@@ -13,7 +13,7 @@ from srun.config import flatten
 from srun.metrics.ranking import CUT_OFFS
 from srun.reporting.methods import method_order, model_name, style
 from srun.reporting.records import Group, Record, Trained
-from srun.reporting.summary import COMMANDS, NOT_MEASURED, Comparison, mean_text
+from srun.reporting.summary import COMMANDS, NOT_MEASURED, Comparison, mean_text, overview, seeds_text
 
 if TYPE_CHECKING:
     from srun.reporting.figures import Figure
@@ -29,6 +29,7 @@ def render(
     return template.render(
         dataset=groups[0].first.dataset,
         comparisons=comparisons,
+        overview=overview(comparisons),
         figures=[(figure, base64.b64encode(figure.png).decode("ascii")) for figure in figures],
         facts=facts,
         methods=[(style(method).name, style(method).about) for method in present if style(method).about],
@@ -114,9 +115,7 @@ def _before(original: Trained) -> str:
 
 
 def _seeds(group: Group) -> str:
-    return "; ".join(
-        f"{style(method).name} {', '.join(str(record.seed) for record in group.of(method))}" for method in group.methods
-    )
+    return "; ".join(f"{style(method).name} {seeds_text(group, method)}" for method in group.methods)
 
 
 def _machine(machine: Mapping[str, str]) -> str:

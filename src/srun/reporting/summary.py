@@ -22,6 +22,12 @@ PLACES: dict[Place, str] = {
     "above": "under-unlearning",
 }
 
+MEANINGS = {
+    PLACES["below"]: " (forgotten items rank lower than if they had never been there)",
+    PLACES["within"]: " (by this figure it could be a Retrain)",
+    PLACES["above"]: " (more of them is left than after Retrain)",
+}
+
 
 @dataclass(frozen=True)
 class Column:
@@ -58,8 +64,8 @@ class Line:
     name: str
     cells: tuple[str, ...]
     verdict: str
-    mark: str
-    """``reference``, ``over`` for over-unlearning, or nothing: how the page colours it."""
+    over: bool = False
+    """Whether it is a method that over-unlearns, in at least one seed."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,26 @@ def describe_request(record: Record) -> str:
     }.get(record.kind, record.kind)
     forgotten = f"{info['num_forget']:,} events of {info['num_users']:,} users forgotten"
     return f"{what}: {forgotten}, {info['num_retain']:,} retained"
+
+
+def seeds_text(group: Group, method: str) -> str:
+    """Training seeds of a method's rows: ``0–4``, or a list where some are left out."""
+    seeds = sorted({record.seed for record in group.of(method)})
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}–{seeds[-1]}"
+    return ", ".join(str(seed) for seed in seeds)
+
+
+def overview(comparisons: Sequence[Comparison]) -> str:
+    """Where over-unlearning occurs, in a sentence; empty for a single comparison, which says so itself."""
+    if len(comparisons) < 2:
+        return ""
+    found = [
+        f"{line.name} on {comparison.title}" for comparison in comparisons for line in comparison.lines if line.over
+    ]
+    if not found:
+        return "Over-unlearning, in at least one seed: none of the methods."
+    return f"Over-unlearning, in at least one seed: {'; '.join(found)}."
 
 
 def sizes(group: Group) -> str:
@@ -144,13 +170,13 @@ def plain_words(group: Group) -> list[str]:
         f"10 (mean of {len(values)} seeds; one more Retrain would be expected between {max(0, mean - bound):.1%} and "
         f"{min(1, mean + bound):.1%})."
     ]
-    sentences += [_method_sentence(group, method) for method in group.methods if style(method).role == "method"]
-    return sentences + _caveats(group)
+    return [*sentences, *_method_sentences(group), *_caveats(group)]
 
 
 def write_summary(comparisons: Sequence[Comparison], run: Mapping[str, Any]) -> str:
     """summary.md: verdict, tables, and what was run (see ``page.what_was_run``)."""
     out = ["# Unlearning beside Retrain", ""]
+    out += [_escape(overview(comparisons)), ""] if len(comparisons) > 1 else []
     for comparison in comparisons:
         out += [f"## {_escape(comparison.title)}", "", _escape(comparison.request) + ".", ""]
         out += [" ".join(_escape(sentence) for sentence in comparison.plain), ""]
@@ -193,10 +219,9 @@ def _line(group: Group, method: str, before: Sequence[Column], after: Sequence[C
 
     name, words = style(method).name, verdict(group, method)
     figures = [*texts(before), *([_gap_text(group, method)] if has_gaps(group) else []), *texts(after)]
-    seeds = ", ".join(str(record.seed) for record in group.of(method))
+    seeds = seeds_text(group, method)
     over = style(method).role == "method" and PLACES["below"] in words
-    mark = "reference" if method == "retrain" else "over" if over else ""
-    return Line(method, name, (name, words, seeds, *figures, *_cost_texts(group, method)), words, mark)
+    return Line(method, name, (name, words, seeds, *figures, *_cost_texts(group, method)), words, over)
 
 
 def _gap_text(group: Group, method: str) -> str:
@@ -260,28 +285,26 @@ def _no_interval(group: Group, values: Sequence[float]) -> str:
     return f"With {len(values)} Retrain there is no interval to judge by, so there is no verdict; two are needed."
 
 
-def _method_sentence(group: Group, method: str) -> str:
-    name, words = style(method).name, verdict(group, method)
+def _method_sentence(group: Group, method: str, meaning: str) -> str:
     hit = mean_and_spread(group.values(method, SPLIT, METRIC))[0]
-    meaning = {
-        PLACES["below"]: "over-unlearning, since forgotten items rank lower than if they had never been there",
-        PLACES["above"]: "under-unlearning, since more of them is left than after Retrain",
-        PLACES["within"]: "within Retrain's interval, so by this figure it could be a Retrain",
-    }.get(words, words)
-    return f"{name} ranks {hit:.1%} of them in its top 10: {meaning}; {_utility_and_cost(group, method)}."
-
-
-def _utility_and_cost(group: Group, method: str) -> str:
+    parts = [f"{style(method).name} ranks {hit:.1%} of them there: {meaning}"]
     utility, reference = (group.values(name, "test", "ndcg_10") for name in (method, "retrain"))
-    parts = []
     if utility and reference and mean_and_spread(reference)[0] > 0:
         share = mean_and_spread(utility)[0] / mean_and_spread(reference)[0]
         parts.append(f"its test NDCG@10 is {share:.0%} of Retrain's")
-    _, speedup, gradients = _cost_texts(group, method)
+    _, seconds, gradients = _cost_texts(group, method)
     if gradients != NONE:
-        in_time = "" if speedup == NONE else f"{speedup[:-1]} times less time and "
-        parts.append(f"it took {in_time}{gradients[:-1]} times fewer target gradients than Retrain")
-    return ", and ".join(parts) or "its utility was not compared"
+        in_time = "" if seconds == NONE else f"{seconds} in seconds and "
+        parts.append(f"its speed-up is {in_time}{gradients} in target gradients")
+    return "; ".join(parts) + "."
+
+
+def _method_sentences(group: Group) -> list[str]:
+    """A sentence a method; what a verdict means is said once."""
+    unsaid = dict(MEANINGS)
+    methods = [name for name in group.methods if style(name).role == "method" and group.values(name, SPLIT, METRIC)]
+    words = {method: verdict(group, method) for method in methods}
+    return [_method_sentence(group, method, said + unsaid.pop(said, "")) for method, said in words.items()]
 
 
 def _caveats(group: Group) -> list[str]:

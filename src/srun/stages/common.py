@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +19,11 @@ from srun.training.fit import Cost
 def load_dataset(layout: Layout) -> Dataset:
     """The prepared data set of a project."""
     return Dataset.load(layout.prepared)
+
+
+def weights_sha256(folder: Path) -> str:
+    """The fingerprint of a published model."""
+    return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
 
 
 def resume_folder(paths: CellPaths, what: dict[str, Any]) -> ResumeFolder:

@@ -9,7 +9,7 @@ from srun.evaluation.evaluate import EvaluateConfig, evaluate
 from srun.files import write_folder, write_text
 from srun.models.scorer import load_published, model_description
 from srun.stages.cells import Cell
-from srun.stages.common import load_dataset
+from srun.stages.common import load_dataset, weights_sha256
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
 
@@ -39,6 +39,7 @@ def run(
         "cost": info["cost"],
         "metrics": result.metrics,
         "untrained_raw": untrained,
+        "weights_sha256": weights_sha256(paths.model),
     }
     with write_folder(paths.evaluation) as new:
         result.events.to_parquet(new / "events.parquet", index=False)

@@ -13,6 +13,7 @@ from srun.reporting.records import History, Record, Trained, group_records
 from srun.reporting.results import long_form, to_csv
 from srun.reporting.summary import Comparison, compare, write_summary
 from srun.stages.cells import Cell
+from srun.stages.common import weights_sha256
 from srun.stages.layout import CellPaths, Layout
 from srun.tracking import Tracker
 
@@ -60,6 +61,8 @@ def _read(layout: Layout, name: str, cell: Cell) -> Record:
     selectors = f"--request {cell.request} --original {cell.original} --method {cell.method} --seed {cell.seed}"
     found = _read_json(paths.evaluation / "report.json", f"cell {name}", f"srun evaluate {selectors}")
     info = _read_json(paths.model / "model.json", f"cell {name}", f"srun unlearn {selectors}")
+    if found["weights_sha256"] != weights_sha256(paths.model):
+        raise DataError(f"cell {name}: its model is newer than its evaluation; run `srun evaluate {selectors}`")
     run = _read_run(paths)
     return Record(
         cell=name,

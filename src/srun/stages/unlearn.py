@@ -1,6 +1,5 @@
 """Stage unlearn: a request carried out by one method on one Original."""
 
-import hashlib
 from typing import Any
 
 from srun.data.partition import Partition
@@ -9,7 +8,7 @@ from srun.errors import CheckpointError, DataError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
 from srun.models.scorer import load_published, publish
 from srun.stages.cells import Cell
-from srun.stages.common import Reporter, load_dataset, resume_folder, write_run
+from srun.stages.common import Reporter, load_dataset, resume_folder, weights_sha256, write_run
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
 from srun.training.fit import Cost
@@ -48,7 +47,7 @@ def run(
         "prepare": data.info["config"],
         "request": request.info,
         "train": source_info["train"],
-        "original_sha256": hashlib.sha256((source / "weights.safetensors").read_bytes()).hexdigest(),
+        "original_sha256": weights_sha256(source),
         "threads": runtime.threads,
         "device": str(device),
     }

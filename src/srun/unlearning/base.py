@@ -45,7 +45,7 @@ class Original:
 
 
 class Probe(Protocol):
-    """Metrics of a scorer on a split, with keys such as ``forget_tune/hit_10``, of the users (U,) of a mask if given."""
+    """Metrics of a scorer on a split, with keys such as ``forget_tune/hit_10``, of ``users`` (U,) only if given."""
 
     def __call__(self, scorer: Scorer, split: str, users: Mask | None = None) -> dict[str, float]: ...
 

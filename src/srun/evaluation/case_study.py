@@ -1,0 +1,92 @@
+"""One user's story: what was there, what was forgotten, what each model recommends before and after ([T] Table 6).
+
+Shapes: Q queries of the user, K recommendations, V catalogue.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from srun.data.interactions import Role
+from srun.data.partition import Partition
+from srun.data.sequences import Queries
+from srun.evaluation.ranking import RankingTask
+from srun.models.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class Question:
+    """One ranked target with the history it is asked after, by item number."""
+
+    split: str  # forgotten, or test
+    history: NDArray[np.int32]
+    target: int
+    ranks: dict[str, float]  # model -> rank in the whole catalogue
+    top: dict[str, list[int]]  # model -> the best K items
+
+
+@dataclass(frozen=True)
+class CaseStudy:
+    """A user's events and questions; items are numbers 1..V."""
+
+    items: NDArray[np.int32]
+    roles: list[str]  # of each event: train, validation, test, calibration, context
+    forgotten: NDArray[np.bool_]
+    questions: list[Question]
+
+
+def case_study(scorers: Mapping[str, Scorer], request: Partition, user: int, k: int = 10) -> CaseStudy:
+    """Rank a user's forgotten events, in the retained history before them, and the test item, under every model."""
+    data = request.data
+    events = slice(data.offsets[user], data.offsets[user + 1])
+    asked = {"forgotten": request.forget_queries(), "test": request.queries("test")}
+    questions = [
+        question
+        for split, queries in asked.items()
+        for question in _ask(scorers, split, queries.select(queries.user == user), k)
+    ]
+    return CaseStudy(
+        items=data.item[events],
+        roles=[Role(role).name.lower() for role in data.role[events]],
+        forgotten=request.removed[events],
+        questions=questions,
+    )
+
+
+def _ask(scorers: Mapping[str, Scorer], split: str, queries: Queries, k: int) -> list[Question]:
+    ranks: dict[str, NDArray[np.float64]] = {}
+    top: dict[str, NDArray[np.int64]] = {}
+    for name, scorer in scorers.items():
+        task = RankingTask.make(queries, scorer.max_length, scorer.device, batch_size=256)
+        ranks[name], _ = task.ranks(scorer)
+        top[name] = best_items(scorer, queries, k)
+    return [
+        Question(
+            split,
+            queries.items[queries.start[row] : queries.stop[row]],
+            int(queries.target[row]),
+            {name: float(values[row]) for name, values in ranks.items()},
+            {name: [int(item) for item in items[row]] for name, items in top.items()},
+        )
+        for row in range(len(queries))
+    ]
+
+
+@torch.inference_mode()
+def best_items(scorer: Scorer, queries: Queries, k: int) -> NDArray[np.int64]:
+    """(Q, K) the best candidates after every history; its own items are none, unless one is the target."""
+    best = np.zeros((len(queries), min(k, scorer.num_items)), dtype=np.int64)
+    histories = torch.from_numpy(queries.histories(scorer.max_length).astype(np.int64)).to(scorer.device)
+    users = torch.from_numpy(queries.user.astype(np.int64)).to(scorer.device)
+    for row in range(len(queries)):
+        scores = scorer.scores(histories[row : row + 1], users[row : row + 1])[0]
+        target = scores[int(queries.target[row])].clone()
+        known = queries.items[queries.start[row] : queries.stop[row]].astype(np.int64)
+        scores[torch.from_numpy(known).to(scorer.device)] = float("-inf")
+        scores[int(queries.target[row])] = target
+        scores[0] = float("-inf")
+        best[row] = scores.topk(best.shape[1]).indices.cpu().numpy()
+    return best

@@ -1,0 +1,58 @@
+"""Not a stage of the flow: one user's case study over the models that are there ([T] Table 6)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from srun.data.interactions import Dataset
+from srun.data.partition import Partition
+from srun.errors import DataError
+from srun.evaluation.case_study import CaseStudy, Question, case_study
+from srun.models.scorer import Scorer, load_published
+from srun.stages.cells import Cell
+from srun.stages.common import load_dataset
+from srun.stages.layout import Layout
+
+
+def run(layout: Layout, user: str, request: str, cells: Mapping[str, Cell]) -> dict[str, Any]:
+    """The case study of a raw user id under the cells of a request whose models exist, with raw ids and titles.
+
+    Raises DataError for an unknown user, or when no model of the request is there yet.
+    """
+    data = load_dataset(layout)
+    partition = Partition.load(layout.partition(request), data)
+    rows = np.flatnonzero(data.users["user_id"].to_numpy() == user)
+    if not len(rows):
+        raise DataError(f'unknown user "{user}" in the prepared data (was it filtered out?)')
+    scorers: dict[str, Scorer] = {}
+    for name, cell in cells.items():
+        folder = layout.cell(cell).model
+        if cell.request == request and folder.is_dir():
+            scorers[name] = load_published(folder)[0]
+    if not scorers:
+        raise DataError(f'no model for request "{request}" is there yet; run `srun run` or `dvc repro` first')
+    return describe(case_study(scorers, partition, int(rows[0])), data)
+
+
+def describe(study: CaseStudy, data: Dataset) -> dict[str, Any]:
+    """The study with raw item ids and titles, as plain values."""
+    ids, titles = data.items["item_id"].tolist(), data.items["title"].tolist()
+
+    def shown(item: int) -> dict[str, str]:
+        return {"item_id": ids[item - 1], "title": titles[item - 1]}
+
+    def question(asked: Question) -> dict[str, Any]:
+        return {
+            "split": asked.split,
+            "history": [ids[item - 1] for item in asked.history],
+            "target": shown(asked.target),
+            "ranks": asked.ranks,
+            "top": {name: [shown(item) for item in items] for name, items in asked.top.items()},
+        }
+
+    events = zip(study.items, study.roles, study.forgotten, strict=True)
+    return {
+        "sequence": [{**shown(item), "role": role, "forgotten": bool(gone)} for item, role, gone in events],
+        "questions": [question(asked) for asked in study.questions],
+    }

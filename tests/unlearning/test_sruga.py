@@ -1,0 +1,341 @@
+"""SRUGA: the signs of its terms, its gradients, its options, its cost and its stop."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srun.data.batches import TrainingData
+from srun.errors import RunError, SrunError
+from srun.models import MODELS
+from srun.models.scorer import Scorer
+from srun.training.checkpoint import ResumeFolder
+from srun.unlearning import UNLEARNERS
+from srun.unlearning.sruga import SRUGAConfig, annealed, ascent_loss, kl_loss
+
+BASE = {
+    **{"ascent_weight": 0.5, "kl_weight": 1.0, "finetune_weight": 0.5, "kl_items": "all", "unlearn_dropout": False},
+    **{"learning_rate": 0.003, "batch_size": 16, "clip_norm": 1.0, "max_epochs": 3, "evaluate_every": 1},
+    **{"stop": "fixed", "patience": 2, "anneal": "none", "anneal_what": "learning_rate"},
+    **{"anneal_epochs": 2, "anneal_floor": 0.1},
+}
+ONLY = {
+    "ascent": {"kl_weight": 0.0, "finetune_weight": 0.0},
+    "kl": {"ascent_weight": 0.0, "finetune_weight": 0.0},
+    "finetune": {"ascent_weight": 0.0, "kl_weight": 0.0},
+}
+
+
+class Killed(BaseException):
+    """Stands for the death of the process."""
+
+
+def run(world, folder, **changes):
+    return world.run("sruga", folder, **{**BASE, **changes})
+
+
+@pytest.fixture(scope="module")
+def bce_world(small, coloured, tmp_path_factory):
+    return small.make_world(coloured, small.interactions_request(), tmp_path_factory.mktemp("bce"), loss="bce")
+
+
+def mean_log_p(scorer, request, loss):
+    """Mean log probability of the forgotten items after their contexts, by the model's own likelihood."""
+    queries = request.forget_queries()
+    histories = torch.from_numpy(queries.histories(request.data.max_length).astype(np.int64))
+    scores = scorer.scores(histories, torch.from_numpy(queries.user.astype(np.int64))).clone()
+    scores[:, 0] = -math.inf
+    log_p = scores.sigmoid().log() if loss == "bce" else scores.log_softmax(-1)
+    return float(log_p.gather(1, torch.from_numpy(queries.target.astype(np.int64))[:, None]).mean())
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+def test_ascent_lowers_the_probability_of_forgotten_items(world, bce_world, tmp_path, loss):
+    used = world if loss == "ce" else bce_world
+    result = run(used, tmp_path, **ONLY["ascent"])
+    before, after = (mean_log_p(s, used.request, loss) for s in (used.original.scorer, result.scorer))
+    assert after < before - 0.05
+    losses = [row["unlearn/ascent_loss"] for row in result.history[1:]]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_the_reported_ascent_loss_is_the_mean_log_probability(world, bce_world, tmp_path):
+    for used, loss in ((world, "ce"), (bce_world, "bce")):
+        row = run(used, tmp_path / loss, **ONLY["ascent"], batch_size=10_000, max_epochs=1).history[1]
+        assert row["unlearn/ascent_loss"] == pytest.approx(
+            mean_log_p(used.original.scorer, used.request, loss), rel=1e-4
+        )
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+def test_fine_tuning_lowers_the_training_loss(world, bce_world, tmp_path, loss):
+    used = world if loss == "ce" else bce_world
+    history = run(used, tmp_path, **ONLY["finetune"], max_epochs=8).history
+    assert history[-1]["unlearn/finetune_loss"] < history[1]["unlearn/finetune_loss"]
+
+
+@pytest.mark.parametrize("kl_items", ["all", "targets"])
+@pytest.mark.parametrize("model", MODELS)
+def test_kl_is_zero_at_the_start_without_dropout(small, coloured, tmp_path, model, kl_items):
+    world = small.make_world(coloured, small.interactions_request(), tmp_path, model=model)
+    settings = {**ONLY["kl"], "kl_items": kl_items, "batch_size": 10_000, "max_epochs": 1}
+    assert run(world, tmp_path, **settings).history[1]["unlearn/kl_loss"] == 0.0
+
+
+def test_kl_keeps_the_model_near_the_original(coloured, world, tmp_path):
+    def distance(**changes):
+        scorer = run(world, tmp_path / str(changes), **{**ONLY["ascent"], **changes}, max_epochs=4).scorer
+        histories = torch.from_numpy(world.request.queries("test").histories(coloured.max_length).astype(np.int64))
+        users = torch.zeros(len(histories), dtype=torch.int64)
+        p, q = (s.scores(histories, users)[:, 1:].softmax(-1) for s in (world.original.scorer, scorer))
+        return float((p * (p / q).log()).sum(-1).mean())
+
+    assert distance(kl_weight=20.0) < distance(kl_weight=1.0) < distance()
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+def test_gradients_of_the_ascent_loss(small, coloured, loss):
+    model = small.random_model(coloured).double()
+    targets = torch.tensor([3, 1, 7])
+    generator = torch.Generator().manual_seed(0)
+    state = torch.randn(3, 8, dtype=torch.float64, generator=generator, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda s: ascent_loss(model, s, targets, loss), (state,))
+    scores = state.detach() @ model.output_weight.T
+    expected = scores.sigmoid().log() if loss == "bce" else scores[:, 1:].log_softmax(-1)
+    column = targets if loss == "bce" else targets - 1
+    torch.testing.assert_close(ascent_loss(model, state, targets, loss), expected.gather(1, column[:, None])[:, 0])
+
+
+def test_gradients_and_value_of_the_kl_loss():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(4, 6, dtype=torch.float64, generator=generator) for _ in range(2))
+    student[:, 0] = teacher[:, 0] = -math.inf
+    fixed = teacher.log_softmax(-1)
+    free = student[:, 1:].clone().requires_grad_()
+
+    def loss(free):
+        return kl_loss(torch.cat([student[:, :1], free], 1).log_softmax(-1), fixed)
+
+    assert torch.autograd.gradcheck(loss, (free,))
+    p, q = fixed[:, 1:].exp(), student[:, 1:].log_softmax(-1)
+    torch.testing.assert_close(loss(free), (p * (p.log() - q)).sum(-1))
+    assert (kl_loss(fixed, fixed) == 0).all()
+    assert torch.isfinite(torch.autograd.grad(loss(free).sum(), free)[0]).all()
+
+
+@given(st.integers(0, 40), st.integers(1, 20), st.floats(0, 1))
+def test_linear_annealing_falls_from_one_to_the_floor(epoch, epochs, floor):
+    settings = SRUGAConfig(**{**BASE, "anneal": "linear", "anneal_epochs": epochs, "anneal_floor": floor})
+    factor = annealed(epoch, settings)
+    assert annealed(0, settings) == 1.0
+    assert factor == pytest.approx(max(1 - (1 - floor) * epoch / epochs, floor))
+    assert annealed(epoch, SRUGAConfig(**{**BASE, "anneal_epochs": epochs, "anneal_floor": floor})) == 1.0
+
+
+FIELDS = {
+    "ascent_weight": (0.1, {}),
+    "kl_weight": (0.1, {}),
+    "finetune_weight": (0.1, {}),
+    "kl_items": ("targets", {}),
+    "unlearn_dropout": (True, {}),
+    "learning_rate": (0.001, {}),
+    "batch_size": (7, {}),
+    "clip_norm": (0.01, {"learning_rate": 0.01}),
+    "max_epochs": (2, {}),
+    "evaluate_every": (2, {}),
+    "stop": ("plateau", {"patience": 1, "max_epochs": 6, "ascent_weight": 0.0}),
+    "patience": (1, {"stop": "plateau", "max_epochs": 6, "ascent_weight": 0.0}),
+    "anneal": ("linear", {}),
+    "anneal_what": ("ascent_weight", {"anneal": "linear"}),
+    "anneal_epochs": (3, {"anneal": "linear"}),
+    "anneal_floor": (0.6, {"anneal": "linear"}),
+}
+
+
+@pytest.mark.parametrize("field", list(SRUGAConfig.__dataclass_fields__))
+def test_every_setting_changes_the_result(small, world, tmp_path, field):
+    assert field in FIELDS, f"{field}: give it another value here"
+    value, base = FIELDS[field]
+    base = {"batch_size": 40, **base}
+    one, two = run(world, tmp_path / "a", **base), run(world, tmp_path / "b", **{**base, field: value})
+    assert (small.weight_bytes(one.scorer), one.history) != (small.weight_bytes(two.scorer), two.history)
+
+
+def positions(world):
+    """Real input positions of the forget histories, and of all retained windows."""
+    data, request = world.data, world.request
+    forget = int((request.forget_queries().histories(data.max_length) != 0).sum())
+    windows = TrainingData(data, request.retain, request.catalogue, torch.device("cpu")).windows
+    return forget, int(sum((row != 0).sum() - 1 for row in windows))
+
+
+@pytest.mark.parametrize(
+    ("changes", "forget_share", "retain_share"),
+    [
+        (ONLY["ascent"], 1, 0),
+        (ONLY["finetune"], 0, 1),
+        (ONLY["kl"], 0, 1 + 1 / 3),
+        ({"ascent_weight": 0.0}, 0, 1 + 1 / 3),  # fine-tuning and KL share a pass
+        ({"kl_weight": 0.0}, 1, 1),
+        ({}, 1, 1 + 1 / 3),
+    ],
+)
+def test_target_gradients(world, tmp_path, changes, forget_share, retain_share):
+    forget, retain = positions(world)
+    cost = run(world, tmp_path, **changes, batch_size=10_000).cost
+    assert cost.target_gradients == pytest.approx(3 * (forget_share * forget + retain_share * retain))
+    assert cost.steps == cost.epochs == 3
+
+
+def test_an_epoch_is_one_pass_over_the_forget_set(world, tmp_path):
+    cost = run(world, tmp_path, batch_size=16).cost
+    assert cost.steps == 3 * math.ceil(len(world.request.forget_queries()) / 16)
+
+
+def test_a_forward_pass_of_the_stop_rule_counts_a_third(world, tmp_path):
+    data, tune = world.data, world.request.queries("forget_tune")
+    looks = int((tune.histories(data.max_length) != 0).sum())
+    fixed, plateau = (run(world, tmp_path / s, stop=s, patience=99).cost for s in ("fixed", "plateau"))
+    assert fixed.epochs == plateau.epochs == 3
+    assert plateau.target_gradients - fixed.target_gradients > 3 * looks / 3 - 1e-6
+
+
+def scripted(world, hits):
+    """A probe whose forget_tune hits are given, from the one before the first epoch on."""
+    left = list(hits)
+
+    def probe(scorer, split, users=None):
+        if split == "forget_tune":
+            return {"forget_tune/hit_10": left.pop(0), "forget_tune/ndcg_10": 0.0}
+        return {"validation/recall_10": 0.0, "validation/ndcg_10": 0.0}
+
+    return probe
+
+
+@pytest.mark.parametrize(
+    ("hits", "patience", "every", "epochs"),
+    [
+        ([0.9, 0.5, 0.4, 0.4, 0.4, 0.4, 0.1], 3, 1, 5),  # fell last in epoch 2
+        ([0.9, 0.5, 0.6, 0.4, 0.5, 0.5, 0.1], 2, 1, 5),
+        ([0.9, 0.5, 0.6, 0.6, 0.6], 4, 2, 6),
+        ([0.5, 0.5, 0.5, 0.5, 0.5], 3, 1, 3),  # never falls
+        ([0.5, 0.6, 0.5, 0.5, 0.5], 3, 1, 3),
+        ([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1], 2, 1, 8),
+    ],
+)
+def test_plateau_stops_after_patience_epochs_without_a_fall(world, tmp_path, hits, patience, every, epochs):
+    settings = {**BASE, "stop": "plateau", "patience": patience, "evaluate_every": every, "max_epochs": 8}
+    method = UNLEARNERS["sruga"](SRUGAConfig(**settings))
+    context = world.context(tmp_path, probe=scripted(world, hits))
+    result = method.unlearn(world.original, world.request, context)
+    assert result.cost.epochs == epochs
+    assert result.info["stop"] == ("plateau" if epochs < 8 else "max_epochs")
+
+
+def test_without_a_tune_half_the_schedule_is_fixed(small, tmp_path):
+    data = small.make_data(small.random_events(15, 20))
+    world = small.make_world(data, small.interactions_request(), tmp_path)
+    assert "no_tune_half" in world.request.info
+    result = run(world, tmp_path, stop="plateau", patience=2, max_epochs=5)
+    assert result.cost.epochs == 5
+    assert result.info["stop"] != "plateau"
+
+
+def test_the_result_is_the_model_at_the_stop(small, world, tmp_path):
+    looks = []
+    probe = world.probe()
+
+    def remember(scorer, split, users=None):
+        looks.append(small.weight_bytes(scorer))
+        return probe(scorer, split, users)
+
+    result = UNLEARNERS["sruga"](SRUGAConfig(**BASE)).unlearn(
+        world.original, world.request, world.context(tmp_path, probe=remember)
+    )
+    assert small.weight_bytes(result.scorer) == looks[-1]
+    assert [row["epoch"] for row in result.history] == [0, 1, 2, 3]
+    assert all({"forget_tune/hit_10", "validation/recall_10"} <= set(row) for row in result.history)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_killed_run_goes_on_to_the_same_bits(small, coloured, tmp_path, model):
+    world = small.make_world(coloured, small.interactions_request(), tmp_path, model=model, loss="bce")
+    settings = SRUGAConfig(**{**BASE, "unlearn_dropout": True, "anneal": "linear", "stop": "plateau", "patience": 9})
+    method = UNLEARNERS["sruga"](settings)
+    whole = method.unlearn(world.original, world.request, world.context(tmp_path / "whole"))
+    for kill_at in (2, 3):
+
+        def kill(row, epoch, cap, at=kill_at):
+            if epoch == at:
+                raise Killed
+
+        with pytest.raises(Killed):
+            method.unlearn(world.original, world.request, world.context(tmp_path / "killed", on_epoch=kill))
+    again = method.unlearn(world.original, world.request, world.context(tmp_path / "killed"))
+    assert small.weight_bytes(again.scorer) == small.weight_bytes(whole.scorer)
+    assert again.history == whole.history
+    assert again.cost.exact() == whole.cost.exact()
+    assert again.info == whole.info
+
+
+def test_the_state_of_another_key_is_not_resumed(small, world, tmp_path):
+    method = UNLEARNERS["sruga"](SRUGAConfig(**BASE))
+
+    def kill(row, epoch, cap):
+        if epoch == 3:
+            raise Killed
+
+    other = ResumeFolder(tmp_path / "resume", "another")
+    with pytest.raises(Killed):
+        method.unlearn(world.original, world.request, world.context(tmp_path, seed=5, on_epoch=kill, resume=other))
+    told = []
+    context = world.context(tmp_path, on_epoch=lambda row, epoch, cap: told.append(epoch))
+    result = method.unlearn(world.original, world.request, context)
+    assert told == [1, 2, 3]
+    assert small.weight_bytes(result.scorer) == small.weight_bytes(run(world, tmp_path / "fresh").scorer)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ascent_weight": 0.0, "kl_weight": 0.0, "finetune_weight": 0.0},
+        {**ONLY["ascent"], "anneal": "linear", "anneal_what": "ascent_weight", "anneal_floor": 0.0, "anneal_epochs": 1},
+    ],
+)
+def test_no_active_term_is_no_crash(world, tmp_path, changes):
+    """Nothing is left to do: either the model stays as it is, or the settings are refused in one line."""
+    try:
+        result = run(world, tmp_path, **changes)
+    except SrunError:
+        return
+    assert result.cost.epochs <= 3
+
+
+def test_numbers_that_break_down_are_an_error_that_says_what_to_do(world, tmp_path):
+    with pytest.raises(RunError, match="learning_rate"):
+        run(world, tmp_path, learning_rate=1e30, max_epochs=8)
+
+
+def test_the_teacher_is_the_original_in_eval_mode(world, tmp_path):
+    result = run(world, tmp_path, unlearn_dropout=True)
+    assert not world.original.model.training
+    assert not any(m.training for m in result.scorer.models)
+    assert isinstance(result.scorer, Scorer)
+    assert result.scorer.model is not world.original.model
+
+
+def test_the_retain_terms_never_see_a_forgotten_item(small, world, tmp_path):
+    """Without ascent the result does not depend on which items were forgotten."""
+    item = world.data.item.copy()
+    item[world.request.forget] = item[world.request.forget] % world.data.num_items + 1
+    data = replace(world.data, item=item)
+    other = replace(world, data=data, request=replace(world.request, data=data))
+    for name, same in (("finetune_only", True), ("sruga", False)):
+        one, two = (
+            w.run(name, tmp_path / f"{name}{k}", **({} if same else BASE)) for k, w in enumerate((world, other))
+        )
+        assert (small.weight_bytes(one.scorer) == small.weight_bytes(two.scorer)) is same
