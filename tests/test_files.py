@@ -58,9 +58,14 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_another_error_leaves_what_was_there_and_no_litter(tmp_path, error):
     fill(tmp_path / "x", "old")
-    with pytest.raises(error), write_folder(tmp_path / "x") as new:
-        (new / "a.txt").write_text("half")
-        raise error
+
+    def break_off():
+        with write_folder(tmp_path / "x") as new:
+            (new / "a.txt").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        break_off()
     assert content(tmp_path / "x")["a.txt"] == "old"
     assert os.listdir(tmp_path) == ["x"]
 
