@@ -162,7 +162,7 @@ def make_world(data: Dataset, request, folder: Path, model: str = "sasrec", num_
         resume = ResumeFolder(folder / f"original-{shard}", "original")
         watch = Watch(lambda m: {"validation/ndcg_10": 0.0}, lambda m: {}, no_telling, resume)
         windows = shards.data(data, data.role == Role.TRAIN, shard, None, CPU)
-        return train_new(describe_model(data, model), windows, settings, shards.training_seed(shard), watch)[0]
+        return train_new(describe_model(data, model), windows, settings, shards.training_seed(shard, 0), watch)[0]
 
     info = {"train": vars(settings), "seed": 0, "shards": num_shards}
     return World(data, partition(data, "r", request), Original(Scorer([trained(s) for s in range(num_shards)]), info))

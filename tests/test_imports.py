@@ -58,7 +58,9 @@ def test_a_module_imports_only_what_stands_above_it(path):
         ours = parts[0] == "srun" and len(parts) > 1 and parts[1] in ORDER and parts[1] != here
         if ours and ORDER.index(parts[1]) > ORDER.index(here):
             wrong.append(f"{path.name}:{line} imports {name}")
-        assert not (parts[0] == "mlflow" and here != "tracking"), f"{path}:{line}: only tracking.py imports mlflow"
+        assert not (parts[0] == "mlflow" and here not in ("tracking", "serving_pyfunc")), (
+            f"{path}:{line}: only tracking.py imports mlflow"
+        )
     assert not wrong
 
 
@@ -120,7 +122,7 @@ def test_help_is_quick():
 def test_every_console_script_leads_somewhere():
     text = (SOURCE.parents[1] / "pyproject.toml").read_text()
     scripts = dict(re.findall(r'^(\w+) = "(srun\.\w+:\w+)"$', text, re.MULTILINE))
-    assert set(scripts) == {"srun", "srunlearn", "optimize"}
+    assert set(scripts) == {"srun", "srunlearn"}
     names = {
         node.name for node in ast.walk(ast.parse((SOURCE / "cli.py").read_text())) if isinstance(node, ast.FunctionDef)
     }

@@ -23,7 +23,9 @@ T = TypeVar("T")
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def config(cls: type[T]) -> type[T]:
     """Decorator of every section: frozen, keyword-only, no unknown keys, no conversion between types."""
-    made: Any = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))(cls)
+    made: Any = dataclass(
+        frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    )(cls)
     return cast(type[T], made)
 
 
@@ -117,6 +119,12 @@ def _describe(error: ValidationError, values: Any, where: str) -> str:
     unknown = ("unexpected_keyword_argument", "extra_forbidden")
     fault = min(error.errors(), key=lambda f: f["type"] not in unknown)  # a misspelt key explains the missing one
     path = _keys(fault["loc"], values)
+    if fault["type"].startswith("union_tag"):  # which kind of section it is
+        kind = str(fault["ctx"]["discriminator"]).strip("'")
+        dotted = ".".join([*([where] if where else []), *path, kind])
+        if fault["type"] == "union_tag_not_found":
+            return f'missing parameter "{dotted}": every value stands in params.yaml'
+        return f'parameter "{dotted}": expected one of {fault["ctx"]["expected_tags"]}, found {fault["ctx"]["tag"]!r}'
     prefix = [where] if where else []
     dotted = ".".join(prefix + path)
     if fault["type"] in unknown:
@@ -142,9 +150,8 @@ def _keys(loc: Sequence[Any], values: Any) -> list[str]:
 
 def _known_keys(error: ValidationError, values: Any, path: list[str]) -> list[str]:
     """Names that were expected beside an unknown key: those reported missing at the same place, and those present."""
-    missing = [
-        str(f["loc"][-1]) for f in error.errors() if f["type"].startswith("missing") and len(f["loc"]) == len(path)
-    ]
+    places = [_keys(f["loc"], values) for f in error.errors() if f["type"].startswith("missing")]
+    missing = [place[-1] for place in places if place[:-1] == path[:-1]]
     node = values
     for part in path[:-1]:
         node = node.get(part, {}) if isinstance(node, dict) else {}

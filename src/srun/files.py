@@ -2,11 +2,14 @@
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from srun.errors import RunError
 
@@ -24,8 +27,9 @@ def write_folder(folder: Path) -> Iterator[Path]:
         new.mkdir()
         yield new
         _replace(new, folder)
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be written ({error.strerror or error}); nothing was changed there") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{folder}: cannot be written ({reason}); nothing was changed there") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -40,7 +44,8 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what was raised above says more
+            new.unlink()
 
 
 def _replace(new: Path, folder: Path) -> None:
@@ -62,9 +67,9 @@ def _replace(new: Path, folder: Path) -> None:
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove what a killed run left beside ``folder``; the only complete copy is never among it."""
-    for new in folder.parent.glob(f".{folder.name}.????????.new"):
+    for new in folder.parent.glob(f".{glob.escape(folder.name)}.????????.new"):
         shutil.rmtree(new, ignore_errors=True)
-    for old in folder.parent.glob(f".{folder.name}.????????.old"):
+    for old in folder.parent.glob(f".{glob.escape(folder.name)}.????????.old"):
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:

@@ -507,16 +507,17 @@ def test_a_request_without_training_events_is_an_error(small, tmp_path):
         partition(data, "r", small.interactions_request(file=file))
 
 
-def test_held_out_items_of_an_interactions_request_stay(small, tmp_path):
-    """Only training events are forgotten; held-out items are untouched, though a file may name their item."""
+def test_a_pair_without_a_time_means_all_its_events_held_out_ones_too(small, tmp_path):
+    """Whoever asks for an item to go means all of it: what was held out was never trained on, and leaves the splits."""
     data = small.make_data(small.log_of([[0, 1, 2, 3, 1, 5], [0, 9, 2, 1, 4, 5]]))
     file = small.write_request(tmp_path / "r.csv", [("u0", "i1")], "user_id,item_id")
     request = partition(data, "r", small.interactions_request(file=file))
     assert data.time[request.forget].tolist() == [1]
-    assert 0 in request.queries("validation").user
+    assert request.info["num_held_out_removed"] == 1
+    assert 0 not in request.queries("validation").user
     names = np.array(["0", *data.items["item_id"]])
     test = request.queries("test")
-    assert names[test.histories(5)[test.user == 0]].tolist() == [["0", "i0", "i2", "i3", "i1"]]
+    assert names[test.histories(5)[test.user == 0]].tolist() == [["0", "0", "i0", "i2", "i3"]]
 
 
 def test_a_split_that_a_request_does_not_have_is_an_error(small):

@@ -22,7 +22,9 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").glob
 def commands_in(text: str) -> list[str]:
     """Every `srun ...` command: alone on an indented or code line, in backticks or quotes, or after `cmd:` or `&&`."""
     joined = re.sub(r"(\\|>-)\n\s*", " ", text)
-    blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", joined, re.MULTILINE | re.DOTALL)) if "```" in joined else joined
+    blocks = (
+        "\n".join(re.findall(r"^```sh\n(.*?)^```", joined, re.MULTILINE | re.DOTALL)) if "```" in joined else joined
+    )
     found = re.findall(r"(?:^\s*|\"|cmd: +|&& )(srun [a-z][^`\n\"#|&]*)", blocks, re.MULTILINE)
     return [command.strip() for command in found + re.findall(r"`(srun [a-z][^`\n]*)`", joined)]
 

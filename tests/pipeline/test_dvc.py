@@ -1,4 +1,4 @@
-"""`dvc repro` on a tiny data set: it runs, a second time does nothing, and a changed weight re-runs what depends on it."""
+"""`dvc repro` on a tiny data set: it runs, then does nothing, and a changed weight re-runs what depends on it."""
 
 import os
 import re

@@ -150,9 +150,10 @@ def test_early_stop(train, tmp_path, values, every, patience, cap, epochs, best)
     assert not model.training
 
 
-def test_a_patience_shorter_than_the_interval_never_returns_an_untrained_model(train, tmp_path):
-    _, fit = train(tmp_path, evaluate_every=4, patience=2, max_epochs=8)
-    assert fit.best_epoch > 0
+def test_a_patience_shorter_than_the_interval_is_refused(train, tmp_path):
+    """It would stop before the first validation and return an untrained model."""
+    with pytest.raises(ValueError, match="patience 2 is less than evaluate_every 4"):
+        train(tmp_path, evaluate_every=4, patience=2, max_epochs=8)
 
 
 def test_every_epoch_is_told_with_its_figures(train, tmp_path):

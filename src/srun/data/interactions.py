@@ -182,13 +182,16 @@ def prepare(raw: RawData, settings: PrepareConfig) -> Dataset:
     user, item = user.astype(np.int32), item.astype(np.int32) + 1
     time = table["timestamp"].to_numpy(np.int64)
     user_table = pd.DataFrame({"user_id": pd.Series(users).astype(str)})
-    num_dropped = 0
+    num_dropped = 0  # left-over windows, here or when training windows are cut
     if settings.holdout == "window":
         rows, user, num_dropped = _windows_as_users(user, settings)
         user_table = user_table.iloc[user[1]].reset_index(drop=True)
         user, item, time = user[0], item[rows], time[rows]
     item_table = _item_table(raw, pd.Series(items))
     role, left_over = _roles(user, len(user_table), settings)
+    if settings.holdout != "window":
+        offsets = np.searchsorted(user[role == Role.TRAIN], np.arange(len(user_table) + 1)).astype(np.int64)
+        num_dropped = cut(offsets, settings.max_length, settings.drop_short)[2]
     info = {
         "name": raw.name,
         "fingerprint": raw.info["fingerprint"],

@@ -5,7 +5,9 @@ A request names events. What it names among the training events is the *forget s
 (see ``interactions``), so contexts are slices of retained events and nothing is copied per user.
 """
 
+import csv
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -154,6 +156,22 @@ class Partition:
             splits["out_of_category_tune"] = validation.select(~self.removed[validation.event] & tune)
         return splits
 
+    @cached_property
+    def masked_pairs(self) -> NDArray[np.int64]:
+        """(M, 2) users and items that must not be shown; user -1 stands for everybody.
+
+        Of a category all its items, for the users it concerns; else the items of the users' forgotten events.
+        """
+        request = self.info["request"]
+        if self.kind != "category":
+            events = np.stack([self.data.user[self.removed], self.data.item[self.removed]], axis=1)
+            return np.unique(events.astype(np.int64), axis=0)
+        items = np.flatnonzero(category_items(self.data, request["categories"]))
+        users = np.array([-1])
+        if request["users"] is not None:
+            users = np.flatnonzero(self.data.users["user_id"].isin(request["users"]))
+        return np.stack([np.repeat(users, len(items)), np.tile(items, len(users))], axis=1).astype(np.int64)
+
     def forget_queries(self) -> Queries:
         """Every forget event with a context, of tune and report users alike: what methods may train on."""
         return self._ask_forget()
@@ -186,7 +204,7 @@ class Partition:
             raise DataError(f"{folder}: no partition here; run `srun partition` first")
         info = json.loads((folder / "info.json").read_text())
         masks = load_file(folder / "masks.safetensors")
-        if info["fingerprint"] != data.fingerprint or len(masks["removed"]) != data.num_events:
+        if info["fingerprint"] != data.fingerprint or info["prepare"] != data.info["config"]:
             raise DataError(f"{folder}: made for other data than the prepared set; run `srun partition` again")
         return cls(data, masks["removed"].astype(bool), masks["never_seen"].astype(bool), masks["group"], info)
 
@@ -225,20 +243,21 @@ def partition(data: Dataset, name: str, request: Request) -> Partition:
     train, calibration = data.role == Role.TRAIN, data.role == Role.CALIBRATION
     notes: dict[str, Any] = {}
     if isinstance(request, CategoryRequest):
-        removed = _category_events(data, request)
-        never_seen = removed & _calibration_training(data)
-        chosen = np.ones(data.num_users, dtype=bool)
+        items = category_items(data, request.categories)
+        removed = items[data.item] & _named_users(data, request)[data.user]
+        never_seen = items[data.item] & _calibration_training(data)
         report = report_users(data.num_users, int(data.info["config"]["seed"]))
         group = np.where(report, REPORT, TUNE).astype(np.uint8)
+        group[_of(data, calibration)] = 0
     else:
         removed = _named_events(data, request) if request.file else _drawn_events(data, request)
         never_seen = _never_seen(data, request)
-        chosen = np.zeros(data.num_users, dtype=bool)
-        chosen[data.user[removed & train]] = True
-        group = _halves(chosen, request.seed, "tune") | _halves(_of(data, calibration), request.seed, "never-seen")
-        if chosen.sum() < MIN_USERS_TO_TUNE:
-            group[chosen] = REPORT
-            notes["no_tune_half"] = f"fewer than {MIN_USERS_TO_TUNE} users: schedules are fixed, nothing is chosen"
+        group = _halves(_of(data, removed & train), request.seed, "tune")
+    group |= _halves(_of(data, calibration), request.seed, "never-seen")
+    chosen = _of(data, removed & train)
+    if chosen.sum() < MIN_USERS_TO_TUNE:
+        group[chosen] = REPORT
+        notes["no_tune_half"] = f"fewer than {MIN_USERS_TO_TUNE} users: schedules are fixed, nothing is chosen"
     if not (removed & train).any():
         raise DataError(f'request "{name}": it names no training event, so there is nothing to forget')
     forget = removed & train
@@ -246,12 +265,13 @@ def partition(data: Dataset, name: str, request: Request) -> Partition:
     info = {
         "name": name,
         "fingerprint": data.fingerprint,
+        "prepare": data.info["config"],
         "request": dict(vars(request)),
         "num_users": int(_of(data, forget).sum()),
         "num_forget": int(forget.sum()),
         "num_retain": int((train & ~removed).sum()),
         "num_held_out_removed": int((removed & np.isin(data.role, (Role.VALIDATION, Role.TEST))).sum()),
-        "num_never_trained_on": int((removed & calibration).sum()) if not isinstance(request, CategoryRequest) else 0,
+        "num_never_trained_on": 0 if _is_for_everybody(request) else int((removed & calibration).sum()),
         "num_items_only_forgotten": int((item_mask(data, forget) & ~item_mask(data, train & ~removed)).sum()),
         **notes,
     }
@@ -331,33 +351,51 @@ def _calibration_training(data: Dataset) -> Mask:
     return left
 
 
-def _category_events(data: Dataset, request: CategoryRequest) -> Mask:
+def _is_for_everybody(request: Request) -> bool:
+    """Whether a request names no user; then nobody needs to be told that their events were never trained on."""
+    return isinstance(request, CategoryRequest) and request.users is None
+
+
+def category_items(data: Dataset, categories: Sequence[str]) -> Mask:
+    """(V+1,) items with one of the categories; raises DataError for a category that no item has."""
     items = np.zeros(data.num_items + 1, dtype=bool)
     known = list(data.categories)
     if not known:
         raise DataError(f'data set "{data.info["name"]}" has no item categories; import an item table with them')
-    for category in request.categories:
+    for category in categories:
         if category not in data.categories:
             raise DataError(f'unknown category "{category}"{suggest(category, known)}; known: {", ".join(known[:30])}')
         items |= data.categories[category]
-    events = items[data.item]
-    if request.users is not None:
-        named = pd.Series(request.users)
-        _check_known(named, data.users["user_id"], "user", None)
-        events &= data.users["user_id"].isin(named).to_numpy()[data.user]
-    return np.asarray(events)
+    return items
+
+
+def _named_users(data: Dataset, request: CategoryRequest) -> Mask:
+    """(U,) the users a category request is for."""
+    if request.users is None:
+        return np.ones(data.num_users, dtype=bool)
+    named = pd.Series(request.users)
+    _check_known(named, data.users["user_id"], "user", lambda row: "users of the request")
+    return np.asarray(data.users["user_id"].isin(named))
 
 
 def _named_events(data: Dataset, request: InteractionsRequest | UsersRequest) -> Mask:
-    """Events that a request file names; a user may stand for several windows (holdout window)."""
+    """Events that a request file names; a user may stand for several windows (holdout window).
+
+    A named event that was held out was never trained on, yet it leaves the held-out splits and their contexts: whoever
+    asks for it to go means all of it.
+    """
     path = Path(str(request.file))
     wanted = ["user_id"] if isinstance(request, UsersRequest) else ["user_id", "item_id"]
     table = _read_request(path, wanted)
-    _check_known(table["user_id"], data.users["user_id"], "user", path)
+
+    def where(row: int) -> str:
+        return f"{path}:{table['line'].iloc[row]}"
+
+    _check_known(table["user_id"], data.users["user_id"], "user", where)
     if isinstance(request, UsersRequest):
         raw = data.users["user_id"].isin(table["user_id"]).to_numpy()
         return np.asarray(raw[data.user])
-    _check_known(table["item_id"], data.items["item_id"], "item", path)
+    _check_known(table["item_id"], data.items["item_id"], "item", where)
     events = pd.DataFrame(
         {
             "user_id": data.users["user_id"].to_numpy()[data.user],
@@ -371,27 +409,37 @@ def _named_events(data: Dataset, request: InteractionsRequest | UsersRequest) ->
     missing = ~pd.MultiIndex.from_frame(table[on]).isin(present)
     if missing.any():
         row = int(np.flatnonzero(missing)[0])
-        raise DataError(f"{path}:{row + 2}: no such interaction: {dict(table[on].iloc[row])}")
+        named_so = ", ".join(f"{column} {table[column].iloc[row]}" for column in on)
+        raise DataError(f"{where(row)}: no such interaction in the prepared data: {named_so}")
     return np.asarray(present.isin(named))
 
 
 def _read_request(path: Path, wanted: list[str]) -> pd.DataFrame:
+    """The rows of a request file, each with its ``line``; blank lines are left out."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable CSV file of what to forget ({error})") from error
-    missing = [column for column in wanted if column not in table]
+    if not rows:
+        raise DataError(f"{path}: is empty; expected the header {','.join(wanted)} and a line for each thing to forget")
+    header = rows[0][1]
+    missing = [column for column in wanted if column not in header]
     if missing:
         raise DataError(f"{path}:1: column {missing[0]} is missing; expected the header {','.join(wanted)}")
-    if table.empty:
+    for line, row in rows[1:]:
+        if len(row) != len(header):
+            raise DataError(f"{path}:{line}: {len(row)} fields, expected the {len(header)} of the header")
+    if len(rows) == 1:
         raise DataError(f"{path}: names nothing to forget; expected a line for each")
-    return table
+    table = pd.DataFrame([row for _, row in rows[1:]], columns=header, dtype=str)
+    return table.assign(line=[line for line, _ in rows[1:]])
 
 
-def _check_known(names: pd.Series, known: pd.Series, what: str, path: Path | None) -> None:
-    """Raise DataError for the first raw id that is not known, with its line."""
+def _check_known(names: pd.Series, known: pd.Series, what: str, where: Callable[[int], str]) -> None:
+    """Raise DataError for the first raw id that is not known; ``where`` says in which place a row stands."""
     unknown = ~names.isin(known)
     if unknown.any():
         row = int(np.flatnonzero(unknown)[0])
-        where = f"{path}:{row + 2}: " if path else "request: "
-        raise DataError(f'{where}unknown {what} "{names.iloc[row]}" in the prepared data (was it filtered out?)')
+        raise DataError(f'{where(row)}: unknown {what} "{names.iloc[row]}" in the prepared data (was it filtered out?)')

@@ -54,7 +54,8 @@ def evaluate(scorer: Scorer, request: Partition, settings: EvaluateConfig, devic
             metrics[split] |= ranking_metrics(sampled, name, "_sampled")
             table["rank_sampled"] = sampled
         tables.append(pd.DataFrame(table))
-    return Evaluation(pd.concat(tables, ignore_index=True), metrics)
+    events = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["split", "event", "rank"])
+    return Evaluation(events, metrics)
 
 
 def recall_name(split: str) -> str:
@@ -72,12 +73,19 @@ class Probe:
 
     def __call__(self, scorer: Scorer, split: str, users: NDArray[np.bool_] | None = None) -> dict[str, float]:
         """Metrics of a split, of the given users (U,) only if there is a mask; empty for a split without queries."""
-        key = (split, "" if users is None else users.tobytes())
-        if key not in self._tasks:
-            queries = self._splits[split]
-            self._tasks[key] = self._make(queries if users is None else queries.select(users[queries.user]))
-        task = self._tasks[key]
+        task = self._task(split, users)
         if not len(task):
             return {}
         ranks, _ = task.ranks(scorer)
         return {f"{split}/{recall_name(split)}_10": hit(ranks, 10), f"{split}/ndcg_10": ndcg(ranks, 10)}
+
+    def positions(self, split: str, users: NDArray[np.bool_] | None = None) -> int:
+        """How many real input positions one look at a split passes forward."""
+        return int((self._task(split, users).histories != 0).sum())
+
+    def _task(self, split: str, users: NDArray[np.bool_] | None) -> RankingTask:
+        key = (split, "" if users is None else users.tobytes())
+        if key not in self._tasks:
+            queries = self._splits[split]
+            self._tasks[key] = self._make(queries if users is None else queries.select(users[queries.user]))
+        return self._tasks[key]

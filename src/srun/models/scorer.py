@@ -161,19 +161,27 @@ def load_published(folder: Path, device: torch.device | str = "cpu") -> tuple[Sc
         info = json.loads((folder / "model.json").read_text())
         tensors = load_file(folder / "weights.safetensors", device=str(device))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder}: no model here ({Path(error.filename).name} is missing)") from error
-    except (json.JSONDecodeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: no model here (model.json or weights.safetensors is missing)") from error
+    except (ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: the model cannot be read ({error}); make it again") from error
-    models = []
-    for index, description in enumerate(info["models"]):
-        model = new_model(description).to(device)
-        weights = {name.partition("/")[2]: t for name, t in tensors.items() if name.startswith(f"{index}/")}
+    try:
+        models = [new_model(description).to(device) for description in info["models"]]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: model.json is not that of a published model ({error!r})") from error
+    if not models:
+        raise CheckpointError(f"{folder}: model.json lists no model")
+    extra = {name: tensors.pop(name) for name in ("catalogue", "masked") if name in tensors}
+    for index, model in enumerate(models):
+        weights = {name.partition("/")[2]: tensors.pop(name) for name in list(tensors) if name.startswith(f"{index}/")}
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
-            raise CheckpointError(f"{folder}: weights do not fit {description['name']}: {error}") from error
-        models.append(model)
-    return Scorer(models, tensors.get("catalogue"), tensors.get("masked")), info
+            raise CheckpointError(f"{folder}: weights do not fit {type(model).__name__}: {error}") from error
+    if tensors:
+        raise CheckpointError(f"{folder}: tensors that belong to no model: {', '.join(sorted(tensors))}")
+    if "catalogue" in extra and len(extra["catalogue"]) != models[0].num_items + 1:
+        raise CheckpointError(f"{folder}: its catalogue has {len(extra['catalogue'])} entries, not one for each item")
+    return Scorer(models, extra.get("catalogue"), extra.get("masked")), info
 
 
 def _write_history(path: Path, history: list[dict[str, float]]) -> None:

@@ -53,9 +53,10 @@ def run(
             observe=lambda model: {},
             on_epoch=reporter.on_epoch,
             resume=resume.child(f"shard-{shard}"),
+            validation_positions=probe.positions("validation", shards.users(shard)),
         )
         windows = shards.data(data, data.role == Role.TRAIN, shard, None, device)
-        return train_new(description, windows, recipe, shards.training_seed(shard), watch)
+        return train_new(description, windows, recipe, shards.training_seed(shard, original.seed), watch)
 
     with out_of_memory_hint("train.batch_size"), reporter:
         trained = [train_shard(shard) for shard in range(shards.number)]

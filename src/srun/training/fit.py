@@ -14,7 +14,7 @@ from torch import Tensor
 
 from srun.config import config
 from srun.data.batches import TrainingData
-from srun.errors import RunError
+from srun.errors import DataError, RunError
 from srun.models.base import SequenceModel
 from srun.models.scorer import new_model
 from srun.rng import Streams
@@ -22,6 +22,7 @@ from srun.training import losses
 from srun.training.checkpoint import ResumeFolder, copy_weights, load_optimiser, optimiser_tensors, pack, unpack
 
 STOP_METRIC = "validation/ndcg_10"
+FORWARD_SHARE = 1 / 3  # of a target gradient, for a position that only passes forward: a teacher, a stop rule
 
 
 @config
@@ -40,6 +41,10 @@ class TrainConfig:
     """Epochs between two validations; a checkpoint is written at each."""
     patience: Annotated[int, Field(ge=1)]
     """Stop when the best validation NDCG@10 is this many epochs old."""
+
+    def __post_init__(self) -> None:
+        if self.patience < self.evaluate_every:
+            raise ValueError(f"patience {self.patience} is less than evaluate_every {self.evaluate_every}")
 
 
 @dataclass
@@ -84,6 +89,8 @@ class Watch:
     on_epoch: Callable[[dict[str, float], int, int], None]
     """Is told of every epoch: its figures, its number and the cap."""
     resume: ResumeFolder
+    validation_positions: int = 0
+    """Real input positions that ``validate`` passes forward."""
 
 
 def target_loss(
@@ -191,15 +198,15 @@ class _Run:
         self, model: SequenceModel, optimiser: torch.optim.Optimizer, streams: Streams, resume: ResumeFolder
     ) -> None:
         self.model, self.optimiser, self.streams, self.resume = model, optimiser, streams, resume
-        self.epoch = self.best_epoch = self.steps = self.scored = 0
+        self.epoch = self.best_epoch = self.steps = self.scored = self.looked = 0
         self.positions, self.seconds, self.best_seconds, self.seconds_evaluation = 0, 0.0, 0.0, 0.0
         self.best_value = float("-inf")
         self.best_weights = copy_weights(model)
-        self.best_counts: list[int] = [0, 0, 0]
+        self.best_counts: list[int] = [0, 0, 0, 0]
         self.history: list[dict[str, float]] = []
 
     _STATE = (
-        *("epoch", "steps", "positions", "scored", "seconds", "seconds_evaluation", "history"),
+        *("epoch", "steps", "positions", "scored", "looked", "seconds", "seconds_evaluation", "history"),
         *("best_epoch", "best_value", "best_seconds", "best_counts"),
     )
 
@@ -215,22 +222,25 @@ class _Run:
         metrics = watch.validate(self.model)
         ended = time.perf_counter()
         self.seconds += ended - began  # the stop rule needs it, so it belongs to the method
+        if STOP_METRIC not in metrics:
+            raise DataError("no validation target is left, so training cannot tell when to stop; see prepare.holdout")
+        self.looked += watch.validation_positions
         if metrics[STOP_METRIC] > self.best_value:
             self.best_value, self.best_epoch = metrics[STOP_METRIC], self.epoch
             self.best_weights = copy_weights(self.model)
             self.best_seconds = self.seconds
-            self.best_counts = [self.steps, self.positions, self.scored]
+            self.best_counts = [self.steps, self.positions, self.scored, self.looked]
         metrics = metrics | watch.observe(self.model)
         self.seconds_evaluation += time.perf_counter() - ended
         return metrics
 
     def final_cost(self) -> Cost:
         """Up to the returned model; what came after it is patience."""
-        steps, positions, scored = self.best_counts
+        steps, positions, scored, looked = self.best_counts
         return Cost(
             epochs=self.best_epoch,
             steps=steps,
-            target_gradients=float(positions),
+            target_gradients=positions + FORWARD_SHARE * looked,
             scored_positions=scored,
             seconds=self.best_seconds,
             seconds_patience=self.seconds - self.best_seconds,

@@ -15,10 +15,9 @@ from srun.training.fit import Cost
 
 @dataclass(frozen=True)
 class Shards:
-    """Which shard every user is in: drawn by the training seed, the same whenever it is asked for."""
+    """Which shard every user is in: drawn by Original's training seed, the same whenever it is asked for."""
 
     number: int
-    seed: int
     of_user: NDArray[np.int64]  # (U,) 0..number-1
 
     @classmethod
@@ -27,15 +26,15 @@ class Shards:
         of_user = np.zeros(num_users, dtype=np.int64)
         if number > 1:
             of_user[numpy_stream(seed, "shards").permutation(num_users)] = np.arange(num_users) % number
-        return cls(number, seed, of_user)
+        return cls(number, of_user)
 
     def users(self, shard: int) -> Mask:
         """(U,) whether a user is in ``shard``."""
         return self.of_user == shard
 
-    def training_seed(self, shard: int) -> int:
-        """The seed of a shard's model; that of the only shard is the training seed itself."""
-        return self.seed if self.number == 1 else derive(self.seed, f"shard-{shard}") % 2**31
+    def training_seed(self, shard: int, seed: int) -> int:
+        """The seed of a shard's model under a training seed; that of an only shard is the training seed itself."""
+        return seed if self.number == 1 else derive(seed, f"shard-{shard}") % 2**31
 
     def data(
         self, data: Dataset, events: Mask, shard: int, catalogue: Mask | None, device: torch.device

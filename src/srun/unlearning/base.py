@@ -49,6 +49,9 @@ class Probe(Protocol):
 
     def __call__(self, scorer: Scorer, split: str, users: Mask | None = None) -> dict[str, float]: ...
 
+    def positions(self, split: str, users: Mask | None = None) -> int:
+        """Real input positions that one look passes forward; they count a third of a target gradient each."""
+
 
 @dataclass(frozen=True)
 class Context:

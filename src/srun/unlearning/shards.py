@@ -19,6 +19,7 @@ def retrain_shard(
         observe=lambda model: context.probe(Scorer([model], catalogue), "forget_tune", users),
         on_epoch=context.on_epoch,
         resume=context.resume.child(f"shard-{shard}"),
+        validation_positions=context.probe.positions("validation", users),
     )
     data = shards.data(request.data, request.retain, shard, request.catalogue, context.device)
-    return train_new(original.description, data, original.recipe, shards.training_seed(shard), watch)
+    return train_new(original.description, data, original.recipe, shards.training_seed(shard, context.seed), watch)

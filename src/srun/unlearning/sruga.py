@@ -20,11 +20,11 @@ from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, clone_model
 from srun.rng import Streams
 from srun.training.checkpoint import ResumeFolder, copy_weights, load_optimiser, optimiser_tensors, pack, unpack
-from srun.training.fit import Cost, make_adam, target_loss
+from srun.training.fit import FORWARD_SHARE, Cost, make_adam, target_loss
 from srun.training.losses import catalogue_scores
 from srun.unlearning.base import Context, Original, Result, Unlearner
 
-TEACHER_SHARE = 1 / 3  # of a target gradient, for a forward pass without gradient
+HIT = "forget_tune/hit_10"
 
 
 @config
@@ -51,6 +51,10 @@ class SRUGAConfig:
     anneal_epochs: Annotated[int, Field(ge=1)]
     anneal_floor: Annotated[float, Field(ge=0, le=1)]
     """Share of the value that is left after ``anneal_epochs``."""
+
+    def __post_init__(self) -> None:
+        if not (self.ascent_weight or self.kl_weight or self.finetune_weight):
+            raise ValueError("all three weights are 0, so nothing would be done")
 
 
 def ascent_loss(model: SequenceModel, state: Tensor, targets: Tensor, loss: str) -> Tensor:
@@ -117,14 +121,16 @@ class _Run:
         self.forget_rows = Cycle(len(self.targets), settings.batch_size, self.streams["forget"])
         self.retain_rows = Cycle(len(self.retain), settings.batch_size, self.streams["retain"])
         self.cost, self.history = Cost(), [self._first_row(context)]
-        self.lowest, self.lowest_epoch, self.reason = math.inf, 0, ""
+        # without a tune half nothing may be chosen: the schedule is fixed
+        self.plateau = settings.stop == "plateau" and HIT in self.history[0]
+        self.lowest, self.lowest_epoch, self.reason = self.history[0].get(HIT, math.inf), 0, ""
 
     @property
     def stopped(self) -> bool:
         """Whether the stop rule has spoken; says which one in ``reason``."""
         if self.cost.epochs >= self.settings.max_epochs:
             self.reason = "max_epochs"
-        elif self.settings.stop == "plateau" and self.cost.epochs - self.lowest_epoch >= self.settings.patience:
+        elif self.plateau and self.cost.epochs - self.lowest_epoch >= self.settings.patience:
             self.reason = "plateau"
         return bool(self.reason)
 
@@ -140,6 +146,8 @@ class _Run:
         num_steps = -(-len(self.targets) // self.settings.batch_size)
         for _ in range(num_steps):
             terms = self._terms(ascent)
+            if not terms:  # an annealed weight has reached 0 and nothing else is active
+                continue
             total = sum(
                 (weight * value for weight, value in terms.values()), torch.zeros((), device=self.retain.device)
             )
@@ -186,7 +194,7 @@ class _Run:
         if self.settings.kl_weight:
             with torch.no_grad():
                 teacher = self.original.hidden(inputs)
-            self._count(inputs, TEACHER_SHARE, 0)
+            self._count(inputs, FORWARD_SHARE, 0)
             terms["kl"] = (self.settings.kl_weight, self._kl(hidden, teacher, targets).mean())
         return terms
 
@@ -226,14 +234,14 @@ class _Run:
             middle = time.perf_counter()
             self.row |= context.probe(self.scorer, "validation")
             curves = time.perf_counter() - middle
-            if self.settings.stop == "plateau":
+            if self.plateau:
                 self.cost.seconds += middle - began
+                self.cost.target_gradients += FORWARD_SHARE * context.probe.positions("forget_tune")
             else:
                 curves += middle - began
             self.cost.seconds_evaluation += curves
-            hit = self.row.get("forget_tune/hit_10", math.nan)
-            if hit < self.lowest:
-                self.lowest, self.lowest_epoch = hit, self.cost.epochs
+            if self.plateau and self.row[HIT] < self.lowest:
+                self.lowest, self.lowest_epoch = self.row[HIT], self.cost.epochs
         self.history.append(self.row)
         context.on_epoch(self.row, self.cost.epochs, self.settings.max_epochs)
 
