@@ -253,7 +253,7 @@ def report(presets: Sequence[str], assignments: Sequence[str], as_json: bool) ->
     Example:
       srun report
     """
-    _print_mapping(_pipeline(presets, assignments).report(), as_json)
+    _print_report(_pipeline(presets, assignments).report(), as_json)
 
 
 @cli.command()
@@ -266,7 +266,7 @@ def run(out: Path | None, presets: Sequence[str], assignments: Sequence[str], as
     Example:
       srun run --params experiments/quick.yaml --out out/quick
     """
-    _print_mapping(_pipeline(presets, assignments, out).run(), as_json)
+    _print_report(_pipeline(presets, assignments, out).run(), as_json)
 
 
 @cli.command()
@@ -379,6 +379,16 @@ def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
         _table(list(rows[0]), [[_shown(value) for value in row.values()] for row in rows])
 
 
+def _print_report(report: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(report, indent=1))
+        return
+    for title, rows in report["tables"].items():
+        click.echo(f"\n{title}")
+        _print_rows(rows, as_json)
+    click.echo("\n" + "\n".join(report["written"].values()))
+
+
 def _print_splits(metrics: Mapping[str, Mapping[str, float]], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(metrics, indent=1))
@@ -392,10 +402,13 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a file or a pipe has no width of its own, and should lose nothing to one
     table = Table(*header, box=None, header_style="bold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console.print(table)
 
 
 def _shown(value: Any) -> str:

@@ -53,7 +53,8 @@ class Pipeline:
 
     def report(self) -> dict[str, Any]:
         with self._tracked("report", self.params.data.name, {}) as tracker:
-            return report.run(self.layout, self.params.cells, tracker)
+            studies = explain.examples(self.layout, self.params.cells)
+            return report.run(self.layout, self.params.cells, tracker, studies)
 
     def explain(self, user: str, request: str) -> dict[str, Any]:
         return explain.run(self.layout, user, request, self.params.cells)

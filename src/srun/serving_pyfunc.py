@@ -19,8 +19,7 @@ class ServedRecommender(mlflow.pyfunc.PythonModel):
     def load_context(self, context: Any) -> None:
         self.recommender = Recommender.load(Path(context.artifacts["model"]))
 
-    # no type hints: mlflow would derive a schema from them, and the signature already has one
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         k = int((params or {}).get("k", 10))
         histories = [[str(item) for item in history] for history in model_input["history"]]
         return pd.DataFrame([vars(answer) for answer in self.recommender.recommend(histories, k)])

@@ -98,9 +98,13 @@ class MlflowTracker:
                 artifacts={"model": str(folder)},
                 signature=_signature(),
                 pip_requirements=[f"srun-unlearning=={__version__}"],
-                registered_model_name=name,
             )
-        self._client.set_registered_model_alias(name, alias, served.registered_model_version)
+        if not self._client.search_registered_models(f"name='{name}'"):
+            self._client.create_registered_model(name)
+        version = self._client.create_model_version(
+            name, served.model_uri, run_id=self.run_id, model_id=served.model_id
+        )
+        self._client.set_registered_model_alias(name, alias, version.version)
 
 
 @contextmanager
@@ -113,6 +117,7 @@ def tracked_run(
     and the fingerprint of the data the run reads.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
     for chatty in ("mlflow.store.db.utils", "alembic.runtime.migration"):

@@ -204,7 +204,7 @@ class Partition:
             raise DataError(f"{folder}: no partition here; run `srun partition` first")
         info = json.loads((folder / "info.json").read_text())
         masks = load_file(folder / "masks.safetensors")
-        if info["fingerprint"] != data.fingerprint or info["prepare"] != data.info["config"]:
+        if info["fingerprint"] != data.fingerprint or info.get("prepare") != data.info["config"]:
             raise DataError(f"{folder}: made for other data than the prepared set; run `srun partition` again")
         return cls(data, masks["removed"].astype(bool), masks["never_seen"].astype(bool), masks["group"], info)
 

@@ -14,6 +14,9 @@ from srun.stages.cells import Cell
 from srun.stages.common import load_dataset
 from srun.stages.layout import Layout
 
+NUM_SHOWN = 3  # forgotten events of the user in a report, as in [T] Table 6
+NUM_TOP = 5
+
 
 def run(layout: Layout, user: str, request: str, cells: Mapping[str, Cell]) -> dict[str, Any]:
     """The case study of a raw user id under the cells of a request whose models exist, with raw ids and titles.
@@ -33,6 +36,29 @@ def run(layout: Layout, user: str, request: str, cells: Mapping[str, Cell]) -> d
     if not scorers:
         raise DataError(f'no model for request "{request}" is there yet; run `srun run` or `dvc repro` first')
     return describe(case_study(scorers, partition, int(rows[0])), data)
+
+
+def examples(layout: Layout, cells: Mapping[str, Cell]) -> dict[str, Any]:
+    """A case study for every Original and request: the report user whose number of forgotten events is nearest to 3.
+
+    The user is called by number, for a page may be shown around. One model a method, that of the lowest seed.
+    """
+    data = load_dataset(layout)
+    studies: dict[str, Any] = {}
+    for original, request in dict.fromkeys((cell.original, cell.request) for cell in cells.values()):
+        partition = Partition.load(layout.partition(request), data)
+        forgotten = np.bincount(partition.queries("forget_report").user, minlength=data.num_users)
+        if not forgotten.any():
+            continue
+        user = int(np.argmin(np.where(forgotten > 0, np.abs(forgotten - NUM_SHOWN), np.inf)))
+        chosen: dict[str, Cell] = {}
+        for cell in sorted(cells.values(), key=lambda cell: cell.seed):
+            if (cell.original, cell.request) == (original, request):
+                chosen.setdefault(cell.method, cell)
+        scorers = {method: load_published(layout.cell(cell).model)[0] for method, cell in chosen.items()}
+        title = f"User number {user} of the prepared data, {original}, request “{request}”"
+        studies[title] = describe(case_study(scorers, partition, user, k=NUM_TOP), data)
+    return studies
 
 
 def describe(study: CaseStudy, data: Dataset) -> dict[str, Any]:

@@ -18,9 +18,12 @@ from srun.stages.layout import CellPaths, Layout
 from srun.tracking import Tracker
 
 
-def run(layout: Layout, cells: Mapping[str, Cell], tracker: Tracker) -> dict[str, Any]:
+def run(
+    layout: Layout, cells: Mapping[str, Cell], tracker: Tracker, studies: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Write the tables, figures and the page of exactly these cells; returns the paths and the headline rows.
 
+    ``studies`` are case studies for the page (see ``explain.examples``), by title.
     Raises DataError when a cell has no evaluation, when rows do not belong together, or when Retrain is missing.
     """
     from srun.reporting.figures import draw  # matplotlib, which other stages should not wait for
@@ -36,23 +39,23 @@ def run(layout: Layout, cells: Mapping[str, Cell], tracker: Tracker) -> dict[str
     with write_folder(out / "figures") as new:
         for figure in figures:
             (new / figure.file).write_bytes(figure.png)
-    write_text(out / "index.html", render(groups, comparisons, figures, facts))
+    write_text(out / "index.html", render(groups, comparisons, figures, facts, studies or {}))
     for file in ("results.csv", "summary.md", "index.html", "figures"):
         tracker.artifact(out / file, "figures" if file == "figures" else "report")
     written = [out / "index.html", out / "summary.md", out / "results.csv", out / "figures"]
-    return {"written": {path.name: str(path) for path in written}, **_headlines(comparisons)}
+    return {"written": {path.name: str(path) for path in written}, "tables": _headlines(comparisons)}
 
 
-def _headlines(comparisons: list[Comparison]) -> dict[str, dict[str, str]]:
-    """A short line a method, by the comparison's title: the figures that decide, and the verdict."""
+def _headlines(comparisons: list[Comparison]) -> dict[str, list[dict[str, str]]]:
+    """A row a method, by the comparison's title: the figures that decide, and the verdict."""
     shown = ("Test NDCG@10", "Forget Hit@10", "Gap to Retrain", "Speed-up, seconds")
-    tables: dict[str, dict[str, str]] = {}
+    tables: dict[str, list[dict[str, str]]] = {}
     for table in comparisons:
-        tables[table.title] = {}
-        for line in table.lines:
-            figures = dict(zip(table.header, line.cells, strict=True))
-            parts = [f"{title} {figures[title]}" for title in shown if title in figures]
-            tables[table.title][line.name] = "; ".join([*parts, line.verdict])
+        rows = [(line, dict(zip(table.header, line.cells, strict=True))) for line in table.lines]
+        tables[table.title] = [
+            {"Method": line.name, **{title: figures.get(title, "") for title in shown}, "Verdict": line.verdict}
+            for line, figures in rows
+        ]
     return tables
 
 
