@@ -6,8 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from srun.data.batches import TrainingData
 from srun.errors import RunError, SrunError
@@ -15,13 +13,15 @@ from srun.models import MODELS
 from srun.models.scorer import Scorer
 from srun.training.checkpoint import ResumeFolder
 from srun.unlearning import UNLEARNERS
-from srun.unlearning.sruga import SRUGAConfig, annealed, ascent_loss, kl_loss
+from srun.unlearning.sruga_settings import SRUGAConfig
+from srun.unlearning.terms import ascent_loss, kl_loss
 
 BASE = {
     **{"ascent_weight": 0.5, "kl_weight": 1.0, "finetune_weight": 0.5, "kl_items": "all", "unlearn_dropout": False},
     **{"learning_rate": 0.003, "batch_size": 16, "clip_norm": 1.0, "max_epochs": 3, "evaluate_every": 1},
     **{"stop": "fixed", "patience": 2, "anneal": "none", "anneal_what": "learning_rate"},
-    **{"anneal_epochs": 2, "anneal_floor": 0.1},
+    **{"anneal_epochs": 2, "anneal_floor": 0.1, "weighting": "fixed", "weighting_rate": 0.1},
+    **{"ascent": "ga", "npo_beta": 0.5, "ascent_negatives": False, "mask_all_forgotten": False},
 }
 ONLY = {
     "ascent": {"kl_weight": 0.0, "finetune_weight": 0.0},
@@ -127,19 +127,14 @@ def test_gradients_and_value_of_the_kl_loss():
     assert torch.isfinite(torch.autograd.grad(loss(free).sum(), free)[0]).all()
 
 
-@given(st.integers(0, 40), st.integers(1, 20), st.floats(0, 1))
-def test_linear_annealing_falls_from_one_to_the_floor(epoch, epochs, floor):
-    settings = SRUGAConfig(**{**BASE, "anneal": "linear", "anneal_epochs": epochs, "anneal_floor": floor})
-    factor = annealed(epoch, settings)
-    assert annealed(0, settings) == 1.0
-    assert factor == pytest.approx(max(1 - (1 - floor) * epoch / epochs, floor))
-    assert annealed(epoch, SRUGAConfig(**{**BASE, "anneal_epochs": epochs, "anneal_floor": floor})) == 1.0
-
-
 FIELDS = {
     "ascent_weight": (0.1, {}),
     "kl_weight": (0.1, {}),
     "finetune_weight": (0.1, {}),
+    "ascent": ("npo", {}),
+    "npo_beta": (2.0, {"ascent": "npo"}),
+    "ascent_negatives": (True, {}),
+    "mask_all_forgotten": (True, {}),
     "kl_items": ("targets", {}),
     "unlearn_dropout": (True, {}),
     "learning_rate": (0.001, {}),
@@ -153,16 +148,47 @@ FIELDS = {
     "anneal_what": ("ascent_weight", {"anneal": "linear"}),
     "anneal_epochs": (3, {"anneal": "linear"}),
     "anneal_floor": (0.6, {"anneal": "linear"}),
+    "weighting": ("pcgrad", {}),
+    "weighting_rate": (0.5, {"weighting": "uncertainty", "ascent": "npo"}),
 }
+WORLDS = {"ascent_negatives": "bce_world", "mask_all_forgotten": "cloze_world"}
+
+
+@pytest.fixture(scope="module")
+def cloze_world(small, coloured, tmp_path_factory):
+    return small.make_world(
+        coloured, small.interactions_request(), tmp_path_factory.mktemp("cloze"), model="bert4rec", loss="bce"
+    )
+
+
+def differ(small, world, folder, base, changes):
+    one, two = run(world, folder / "a", **base), run(world, folder / "b", **{**base, **changes})
+    return (small.weight_bytes(one.scorer), one.history) != (small.weight_bytes(two.scorer), two.history)
 
 
 @pytest.mark.parametrize("field", list(SRUGAConfig.__dataclass_fields__))
-def test_every_setting_changes_the_result(small, world, tmp_path, field):
+def test_every_setting_changes_the_result(small, request, tmp_path, field):
     assert field in FIELDS, f"{field}: give it another value here"
     value, base = FIELDS[field]
-    base = {"batch_size": 40, **base}
-    one, two = run(world, tmp_path / "a", **base), run(world, tmp_path / "b", **{**base, field: value})
-    assert (small.weight_bytes(one.scorer), one.history) != (small.weight_bytes(two.scorer), two.history)
+    world = request.getfixturevalue(WORLDS.get(field, "world"))
+    assert differ(small, world, tmp_path, {"batch_size": 40, **base}, {field: value})
+
+
+CHOICES = [
+    *(("kl_items", value, {}) for value in (2, 10)),
+    *(("anneal", value, {"anneal": "linear", "anneal_epochs": 3}) for value in ("cosine", "exponential")),
+    *(("anneal_what", value, {"anneal": "linear"}) for value in ("unlearning_rate", "ascent_weight")),
+    ("anneal_what", "unlearning_rate", {"anneal": "linear", "anneal_what": "ascent_weight"}),
+    *(("weighting", value, {"ascent": "npo"}) for value in ("uncertainty", "pcgrad", "mgda")),
+    ("weighting", "mgda", {"weighting": "pcgrad"}),
+    ("stop", "match", {"max_epochs": 8, "learning_rate": 0.03}),
+    ("stop", "match", {"max_epochs": 8, "learning_rate": 0.03, "stop": "plateau"}),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "base"), CHOICES)
+def test_every_choice_is_one_of_its_own(small, world, tmp_path, field, value, base):
+    assert differ(small, world, tmp_path, {"batch_size": 40, **base}, {field: value})
 
 
 def positions(world):
