@@ -28,6 +28,7 @@ def ranks_of(num_models, num_events, scale=1.0, seed=0):
     return np.ceil(np.random.default_rng(seed).lognormal(3, 1, (num_models, num_events)) * scale)
 
 
+@pytest.mark.filterwarnings("ignore")  # of p values of tiny samples, which are not used
 @given(SAMPLES, SAMPLES)
 def test_distance_and_superiority_agree_with_scipy(x, y):
     x, y = np.array(x), np.array(y)
