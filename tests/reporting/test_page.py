@@ -1,9 +1,11 @@
 import re
 from dataclasses import replace
 
+import numpy as np
+
 from srun.reporting.figures import Figure
-from srun.reporting.page import render, what_was_run
-from srun.reporting.records import Trained, group_records
+from srun.reporting.page import render, split_tables, what_was_run
+from srun.reporting.records import EventRanks, Trained, group_records
 from srun.reporting.summary import compare
 
 HOSTILE = "<script>alert(1)</script>&\"'"
@@ -67,3 +69,17 @@ def test_costs_before_a_request_are_shown(record, retrains):
 
 def trained():
     return Trained("sasrec-0", {"seed": 3, "shards": 5, "cost": {"target_gradients": 1000.0}}, {"seconds": 7.5})
+
+
+def test_intervals_are_over_users_of_the_mean_over_seeds(record, retrains):
+    events = np.arange(60)
+    ranks = [EventRanks(events, events // 3, np.where(events % 3 == seed, 1.0, 99.0)) for seed in range(3)]
+    rows = [replace(row, events={"forget_report": rank}) for row, rank in zip(retrains, ranks, strict=True)]
+    (group,) = group_records([*rows, record("sruga", 0, 0.05, events={"forget_report": ranks[0]})])
+    tables = {split: (header, found) for split, _, header, found in split_tables(group)}
+    header, found = tables["forget_report"]
+    assert header[1:3] == ["hit_10, 95 %", "ndcg_10, 95 %"]
+    assert found[0][:3] == ["Retrain", "0.3333–0.3333", "0.3333–0.3333"]  # every user has one hit in each seed
+    header, found = tables["test"]
+    assert header[1] == "recall_10, 95 %"
+    assert found[0][1:3] == ["–", "–"]  # nothing known of single events

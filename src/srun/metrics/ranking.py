@@ -16,12 +16,22 @@ Ranks = NDArray[np.floating]
 
 def hit(ranks: Ranks, k: int) -> float:
     """Share of targets within the first ``k`` ([T] eq. 12 and 13: recall and hit agree for one target)."""
-    return float(np.mean(ranks <= k)) if len(ranks) else math.nan
+    return float(np.mean(hits(ranks, k))) if len(ranks) else math.nan
+
+
+def hits(ranks: Ranks, k: int) -> NDArray[np.float64]:
+    """(Q,) what each target adds to ``hit``: 1 within the first ``k``, else 0."""
+    return (ranks <= k).astype(np.float64)
 
 
 def ndcg(ranks: Ranks, k: int) -> float:
     """Mean of 1 / log2(1 + rank) over the targets within the first ``k`` ([T] eq. 9 to 11 with one relevant item)."""
-    return float(np.mean(np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0))) if len(ranks) else math.nan
+    return float(np.mean(gains(ranks, k))) if len(ranks) else math.nan
+
+
+def gains(ranks: Ranks, k: int) -> NDArray[np.float64]:
+    """(Q,) what each target adds to ``ndcg``: 0 beyond the first ``k``."""
+    return np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0)
 
 
 def mrr(ranks: Ranks) -> float:

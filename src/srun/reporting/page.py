@@ -2,18 +2,22 @@
 
 import base64
 import json
+import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from srun import __version__
 from srun.config import flatten
-from srun.metrics.ranking import CUT_OFFS
+from srun.metrics.bootstrap import user_interval
+from srun.metrics.ranking import CUT_OFFS, gains, hits
 from srun.reporting.methods import method_order, model_name, style
 from srun.reporting.records import Group, Record, Trained
-from srun.reporting.summary import COMMANDS, NOT_MEASURED, Comparison, mean_text, overview, seeds_text
+from srun.reporting.summary import COMMANDS, NONE, NOT_MEASURED, Comparison, mean_text, overview, seeds_text
+from srun.rng import numpy_stream
 
 if TYPE_CHECKING:
     from srun.reporting.figures import Figure
@@ -88,13 +92,31 @@ def split_tables(group: Group) -> list[tuple[str, str, list[str], list[list[str]
         if not part.get("num_events"):
             continue
         metrics = [name for name in _metric_order(part) if name in part]
+        intervals = ["hit_10, 95 %" if "hit_10" in part else "recall_10, 95 %", "ndcg_10, 95 %"]
         rows = [
-            [style(method).name, *(mean_text(group.values(method, split, name), 4) for name in metrics)]
+            [
+                style(method).name,
+                *_intervals(group, method, split),
+                *(mean_text(group.values(method, split, name), 4) for name in metrics),
+            ]
             for method in group.methods
         ]
         counts = f"{part['num_users']:,.0f} users, {part['num_events']:,.0f} events"
-        tables.append((split, counts, ["Method", *metrics], rows))
+        tables.append((split, counts, ["Method", *intervals, *metrics], rows))
     return tables
+
+
+def _intervals(group: Group, method: str, split: str) -> list[str]:
+    """Intervals of Hit (Recall) and NDCG at 10, of the mean over seeds: with another draw of users, the same models."""
+    found = [record.events[split] for record in group.of(method) if split in record.events]
+    if not found:
+        return [NONE, NONE]
+    texts = []
+    for measure in (hits, gains):
+        values = np.mean([measure(events.rank, 10) for events in found], axis=0)
+        low, high = user_interval(values, found[0].user, numpy_stream(0, f"bootstrap/{group.model}/{method}/{split}"))
+        texts.append(NONE if math.isnan(low) else f"{low:.4f}–{high:.4f}")
+    return texts
 
 
 def _metric_order(part: Mapping[str, float]) -> list[str]:

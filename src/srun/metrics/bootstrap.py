@@ -1,0 +1,34 @@
+"""Intervals of means over events whose users were drawn, not the events (evaluation.md 1a).
+
+Shapes: Q events, U users, R resamples.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+NUM_RESAMPLES = 1000
+LEVEL = 0.95
+
+
+def user_interval(
+    values: NDArray[np.float64],
+    users: NDArray[np.int64],
+    rng: np.random.Generator,
+    number: int = NUM_RESAMPLES,
+    level: float = LEVEL,
+) -> tuple[float, float]:
+    """Percentile interval of the mean of ``values`` (Q,) when the users (Q,) are drawn again with all their events.
+
+    Users with the same sum and number of events are alike in it, so only how many of each kind are drawn is drawn:
+    the same distribution, at a cost that does not grow with the number of users. NaN for fewer than two users.
+    """
+    known, owner = np.unique(users, return_inverse=True)
+    if len(known) < 2:
+        return math.nan, math.nan
+    totals = np.stack([np.bincount(owner, values), np.bincount(owner)], axis=1)  # (U, 2)
+    kinds, size = np.unique(totals, axis=0, return_counts=True)
+    drawn = rng.multinomial(len(known), size / size.sum(), number) @ kinds  # (R, 2)
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
