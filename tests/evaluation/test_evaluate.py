@@ -122,3 +122,12 @@ def test_calibration_users_are_in_no_utility_split(coloured, worlds):
         for split, queries in world.request.splits.items():
             inside = apart & set(queries.user)
             assert not inside or split.startswith("never_seen") or sharded, split
+
+
+def test_a_probe_ranks_splits_and_other_questions_alike(small, coloured, world):
+    probe, queries = Probe(world.request.splits, coloured.max_length, CPU, 64), world.request.queries("test")
+    whole = probe.ranks(world.original.scorer, "test")
+    part = queries.select(np.arange(len(queries))[::-2])
+    assert probe.ranks(world.original.scorer, part).tolist() == whole[::-2].tolist()
+    assert probe.positions(part) == int((part.histories(coloured.max_length) != 0).sum())
+    assert len(probe.ranks(world.original.scorer, queries.select(np.zeros(len(queries), dtype=bool)))) == 0

@@ -8,10 +8,10 @@ from srun.errors import DataError
 from srun.metrics.forgetting import ks_distance, superiority
 from srun.training.fit import FORWARD_SHARE
 from srun.unlearning import UNLEARNERS
-from srun.unlearning.stopping import Match, StopRule, make_stop
+from srun.unlearning.stopping import Match, StopRule, _gaps, make_stop
 
 SETTINGS = {"stop": "match", "learning_rate": 0.03, "batch_size": 64, "unlearn_dropout": False}
-TUNE, NEVER, VALIDATION = "forget_tune", "never_seen_tune", "validation"
+TUNE, VALIDATION = "forget_tune", "validation"
 
 
 class Killed(BaseException):
@@ -38,15 +38,14 @@ class Script:
     def __call__(self, scorer, split, users=None):
         return {}
 
-    def ranks(self, scorer, split, users=None):
-        if split == TUNE:
+    def ranks(self, scorer, what):
+        if isinstance(what, str):
             self.looks.append({k: v.clone() for k, v in scorer.model.state_dict().items()})
             return np.linspace(21, 60, self.num) + self.shifts.pop(0)
-        number = len(self.real.ranks(scorer, split, users))
-        return np.linspace(21, 60, number)
+        return np.linspace(21, 60, len(what))
 
-    def positions(self, split, users=None):
-        return self.real.positions(split, users)
+    def positions(self, what, users=None):
+        return self.real.positions(what, users)
 
 
 def scripted(world, folder, shifts, **changes):
@@ -63,27 +62,47 @@ def world_settings(changes):
 
 def test_comparable_events_were_never_trained_on_and_are_alike(learned, tmp_path):
     request = learned.request
-    rule = Match(request, learned.context(tmp_path))
-    never, validation = request.queries(NEVER), request.queries(VALIDATION)
-    ranked = validation.select(rule.users[validation.user])
-    length = np.concatenate([q.stop - q.start for q in (never, ranked)])[rule.partners]
-    assert rule.partners.max() < len(never) + len(ranked)
-    own = (request.queries(TUNE).stop - request.queries(TUNE).start)[rule.rows]
-    n = learned.data.max_length
-    assert abs(np.minimum(length, n).mean() - np.minimum(own, n).mean()) < 0.7
-    events = np.concatenate([never.event, ranked.event])
+    rule, tune = Match(request, learned.context(tmp_path)), request.queries(TUNE)
+    events = np.concatenate([queries.event for queries in rule.unseen])
     assert not request.forget[events].any()
     assert not request.retain[events].any()
-    assert len(rule.rows) >= 0.8 * len(request.queries(TUNE))
+    assert len(events) == 2 * len(rule.rows) >= 1.6 * len(tune)
+    popularity = np.bincount(learned.data.item[request.retain], minlength=learned.data.num_items + 1)
+    targets = np.concatenate([queries.target for queries in rule.unseen])
+    assert abs(popularity[targets].mean() - popularity[tune.target[rule.rows]].mean()) < 0.7
+    length = np.concatenate([queries.stop - queries.start for queries in rule.unseen])
+    assert abs(length.mean() - (tune.stop - tune.start)[rule.rows].mean()) < 1
+
+
+def test_a_validation_event_is_asked_across_the_gap_of_its_partner(small, tmp_path):
+    log = small.log_of(np.random.default_rng(0).integers(60, size=(80, 9)).tolist())
+    data = small.make_data(log)
+    rows = [(f"u{user}", f"i{log[user * 9 + t][1][1:]}", t) for user in range(40) for t in (4, 5, 6)]
+    file = small.write_request(tmp_path / "request.csv", rows)
+    world = small.make_world(data, small.interactions_request(file=file), tmp_path)
+    tune = world.request.queries(TUNE)
+    assert _gaps(world.request, tune).tolist() == [0, 1, 2] * (len(tune) // 3)
+    rule = Match(world.request, world.context(tmp_path))
+    assert not len(rule.unseen[0])
+    whole = {
+        event: (start, stop) for event, start, stop in zip(*as_lists(world.request.queries(VALIDATION)), strict=True)
+    }
+    gaps = np.repeat(_gaps(world.request, tune)[rule.rows], 2)
+    for event, start, stop, gap in zip(*as_lists(rule.unseen[1]), gaps.tolist(), strict=True):
+        assert (start, stop) == (whole[event][0], whole[event][1] - gap)
+
+
+def as_lists(queries):
+    return queries.event.tolist(), queries.start.tolist(), queries.stop.tolist()
 
 
 def test_a_look_reports_the_statistics_of_its_docstring(learned, tmp_path):
     rule, scorer = Match(learned.request, learned.context(tmp_path)), learned.original.scorer
     row, probe = rule.look(scorer, 0), learned.probe()
     forgotten = probe.ranks(scorer, TUNE)[rule.rows]
-    others = np.concatenate([probe.ranks(scorer, NEVER), probe.ranks(scorer, VALIDATION, rule.users)])
-    assert row[f"{TUNE}/match_ks"] == ks_distance(forgotten, others[rule.partners].ravel())
-    assert row[f"{TUNE}/match_better"] == superiority(forgotten, others[rule.partners].ravel())
+    others = np.concatenate([probe.ranks(scorer, queries) for queries in rule.unseen])
+    assert row[f"{TUNE}/match_ks"] == ks_distance(forgotten, others)
+    assert row[f"{TUNE}/match_better"] == superiority(forgotten, others)
     assert {k: row[k] for k in (f"{TUNE}/hit_10", f"{TUNE}/ndcg_10")} == probe(scorer, TUNE)
 
 
@@ -120,7 +139,7 @@ def test_it_ends_nearer_to_never_seen_events_than_the_original_is(learned, tmp_p
 
 def test_its_looks_are_a_cost_of_the_method(learned, tmp_path):
     probe, rule = learned.probe(), Match(learned.request, learned.context(tmp_path))
-    seen = sum(probe.positions(*of) for of in ((TUNE,), (NEVER,), (VALIDATION, rule.users)))
+    seen = sum(probe.positions(what) for what in (TUNE, *rule.unseen))
     result, _ = scripted(learned, tmp_path / "a", [-9, -6, -4, -2])
     fixed = learned.run("sruga", tmp_path / "b", **{**SETTINGS, "stop": "fixed"}, max_epochs=3)
     assert result.cost.target_gradients - fixed.cost.target_gradients == pytest.approx(4 * seen * FORWARD_SHARE)
@@ -159,7 +178,7 @@ def test_without_calibration_users_validation_is_compared_with(small, tmp_path):
     world = small.make_world(data, small.interactions_request(), tmp_path)
     rule = make_stop("match", 1, world.request, world.context(tmp_path))
     assert isinstance(rule, Match)
-    assert rule.users.any()
+    assert len(rule.unseen[1]) > 0 == len(rule.unseen[0])
 
 
 def test_a_category_has_nothing_comparable(world_for, tmp_path):

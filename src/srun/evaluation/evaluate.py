@@ -69,7 +69,7 @@ class Probe:
     def __init__(self, splits: dict[str, Queries], max_length: int, device: torch.device, batch_size: int) -> None:
         self._splits = splits
         self._make = partial(RankingTask.make, max_length=max_length, device=device, batch_size=batch_size)
-        self._tasks: dict[tuple[str, str | bytes], RankingTask] = {}
+        self._tasks: dict[tuple[str | int, bytes], tuple[Queries, RankingTask]] = {}
 
     def __call__(self, scorer: Scorer, split: str, users: NDArray[np.bool_] | None = None) -> dict[str, float]:
         """Metrics of a split, of the given users (U,) only if there is a mask; empty for a split without queries."""
@@ -79,17 +79,18 @@ class Probe:
         ranks, _ = task.ranks(scorer)
         return {f"{split}/{recall_name(split)}_10": hit(ranks, 10), f"{split}/ndcg_10": ndcg(ranks, 10)}
 
-    def ranks(self, scorer: Scorer, split: str, users: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-        """Ranks (Q,) in the whole catalogue, in the order of the split's queries, of the given users (U,) only."""
-        return self._task(split, users).ranks(scorer)[0]
+    def ranks(self, scorer: Scorer, what: str | Queries) -> NDArray[np.float64]:
+        """Ranks (Q,) in the whole catalogue of a split's queries, or of others, in their order."""
+        return self._task(what, None).ranks(scorer)[0]
 
-    def positions(self, split: str, users: NDArray[np.bool_] | None = None) -> int:
-        """How many real input positions one look at a split passes forward."""
-        return int((self._task(split, users).histories != 0).sum())
+    def positions(self, what: str | Queries, users: NDArray[np.bool_] | None = None) -> int:
+        """How many real input positions one look at a split, or at other queries, passes forward."""
+        return int((self._task(what, users).histories != 0).sum())
 
-    def _task(self, split: str, users: NDArray[np.bool_] | None) -> RankingTask:
-        key = (split, "" if users is None else users.tobytes())
+    def _task(self, what: str | Queries, users: NDArray[np.bool_] | None) -> RankingTask:
+        key = (what if isinstance(what, str) else id(what), b"" if users is None else users.tobytes())
         if key not in self._tasks:
-            queries = self._splits[split]
-            self._tasks[key] = self._make(queries if users is None else queries.select(users[queries.user]))
-        return self._tasks[key]
+            queries = self._splits[what] if isinstance(what, str) else what
+            task = self._make(queries if users is None else queries.select(users[queries.user]))
+            self._tasks[key] = queries, task  # the queries too, so that no others can get their id
+        return self._tasks[key][1]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from srun.config import build
 from srun.data.interactions import Dataset
 from srun.data.partition import Mask, Partition
+from srun.data.sequences import Queries
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, model_description
 from srun.training.checkpoint import ResumeFolder
@@ -51,10 +52,10 @@ class Probe(Protocol):
 
     def __call__(self, scorer: Scorer, split: str, users: Mask | None = None) -> dict[str, float]: ...
 
-    def ranks(self, scorer: Scorer, split: str, users: Mask | None = None) -> NDArray[np.float64]:
-        """Ranks (Q,) of a split's queries in their order, of ``users`` (U,) only if given; empty without queries."""
+    def ranks(self, scorer: Scorer, what: str | Queries) -> NDArray[np.float64]:
+        """Ranks (Q,) of a split's queries, or of others, in their order; empty without queries."""
 
-    def positions(self, split: str, users: Mask | None = None) -> int:
+    def positions(self, what: str | Queries, users: Mask | None = None) -> int:
         """Real input positions that one look passes forward; they count a third of a target gradient each."""
 
 
