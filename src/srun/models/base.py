@@ -62,10 +62,14 @@ class SequenceModel(nn.Module):
         return self.prediction_inputs(windows[:, :-1])
 
     @property
+    def output_table(self) -> Tensor:
+        """The parameter that holds ``output_weight``, perhaps with further rows: its gradient needs no copy."""
+        return (self.embedding if self.output is None else self.output).weight
+
+    @property
     def output_weight(self) -> Tensor:
         """(V+1, D) embeddings that states are compared with; row 0 is padding."""
-        table = self.embedding if self.output is None else self.output
-        return table.weight[: self.num_items + 1]
+        return self.output_table[: self.num_items + 1]
 
     def scores(self, state: Tensor) -> Tensor:
         """Scores (T, V+1) of the whole catalogue for states (T, D); column 0 means nothing."""
@@ -73,7 +77,7 @@ class SequenceModel(nn.Module):
 
     def item_scores(self, state: Tensor, items: Tensor) -> Tensor:
         """Scores (T,) or (T, N) of the given ``items`` for states (T, D)."""
-        embedded = nn.functional.embedding(items, self.output_weight)
+        embedded = nn.functional.embedding(items, self.output_table)
         return (embedded * (state if items.dim() == 1 else state[:, None])).sum(-1)
 
     def use_generator(self, generator: torch.Generator) -> None:
