@@ -33,7 +33,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, blocked: Tensor) -> Tensor:
         query = self.attention_norm(x)
         x = self.feed_forward_norm(query + self.attention(query, x, blocked))
-        neurons = torch.relu(self.dropout(self.inner(x)))  # (B, L, D)
+        neurons = self.dropout(self.inner(x)).relu()  # (B, L, D)
         return x + self.dropout(self.outer(neurons))
 
 
@@ -50,11 +50,10 @@ class SASRec(SequenceModel):
 
     def hidden(self, inputs: Tensor) -> Tensor:
         length = inputs.shape[1]
-        real = (inputs != 0).unsqueeze(-1)  # (B, L, 1)
         # positions count from the end, so that trimming padding at the front changes nothing
-        x = self.embedding(inputs) * self.settings.hidden**0.5 + self.position.weight[self.max_length - length :]
-        x = self.dropout(x) * real
+        position = self.position.weight[self.max_length - length :]
+        x = self.dropout(torch.add(position, self.embedding(inputs), alpha=self.settings.hidden**0.5))
         blocked = attention_block(inputs, causal=True)
         for block in self.blocks:
-            x = block(x, blocked) * real
+            x = block(x, blocked)
         return self.norm(x)

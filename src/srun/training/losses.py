@@ -84,13 +84,14 @@ class _CatalogueCE(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, weight: Tensor) -> tuple[Tensor, Tensor, None, None]:
         state, table, places = ctx.saved_tensors
-        by_state, by_rows, factor = ctx.by_state, ctx.by_rows, weight[:1]
+        by_table = torch.zeros_like(table)
+        if not len(places):
+            return torch.zeros_like(state), by_table, None, None
+        by_state, by_rows, factor = ctx.by_state, ctx.by_rows, weight[0]
         if not bool((weight == factor).all()):
             _, by_state, by_rows = _ce_chunks(state, table[ctx.items], places, weight, ctx.dtype)
             factor = torch.ones_like(factor)
-        by_table = torch.zeros_like(table)
-        if len(places):
-            by_table[ctx.items] = by_rows * factor
+        by_table[ctx.items] = by_rows * factor
         return (by_state * factor).to(state.dtype), by_table, None, None
 
 
@@ -103,7 +104,8 @@ def _ce_chunks(
     """
     size = max(CHUNK.get(state.device.type, CHUNK["other"]) // len(rows), 32)
     state, low_rows = state.to(rows.dtype), rows.to(dtype)
-    losses, by_state, by_rows = [], [], torch.zeros_like(rows if weight is not None else rows[:0])
+    losses, by_state = [state.new_zeros(0)], [state.new_zeros(0, state.shape[1])]
+    by_rows = torch.zeros_like(rows if weight is not None else rows[:0])
     for start in range(0, len(places), size):
         part, place = state[start : start + size], places[start : start + size, None]
         low_part = part.to(dtype)
@@ -121,5 +123,4 @@ def _ce_chunks(
             else:
                 by_rows += low_p.T @ own.to(dtype)
             by_rows.index_add_(0, place[:, 0], own, alpha=-1)
-    empty = state.new_zeros(0, state.shape[1])
-    return (torch.cat(losses) if losses else state.new_zeros(0)), torch.cat([empty, *by_state]), by_rows
+    return torch.cat(losses), torch.cat(by_state), by_rows
