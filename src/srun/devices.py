@@ -77,7 +77,7 @@ def out_of_memory_hint(keys: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise RunError(f"out of memory on the device; lower {keys}, or set runtime.device=cpu") from error
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "not enough memory" in str(error):
+        if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):  # torch has no class for it
             raise RunError(f"out of memory; lower {keys}") from error
         raise
 
