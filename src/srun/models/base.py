@@ -27,7 +27,8 @@ class ModelConfig:
 class SequenceModel(nn.Module):
     """A recommender: the score of item v after a history is state . embedding(v).
 
-    A subclass implements ``hidden`` and, when it is no next-item model, ``training_pairs`` and ``prediction_inputs``.
+    A subclass implements ``hidden`` and, when it is no next-item model, ``training_pairs`` and ``prediction_inputs``;
+    ``last_state`` too where the states before the last need not be computed to the end.
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
@@ -44,6 +45,10 @@ class SequenceModel(nn.Module):
     def hidden(self, inputs: Tensor) -> Tensor:
         """States (B, L, D) at every position of ``inputs`` (B, L), L <= max_length, padded at the front."""
         raise NotImplementedError(type(self).__name__)  # abstract: every entry of MODELS overrides it
+
+    def last_state(self, inputs: Tensor) -> Tensor:
+        """States (B, D) at the last position of ``inputs`` (B, L): ``hidden(inputs)[:, -1]``, perhaps for less work."""
+        return self.hidden(inputs)[:, -1]
 
     def training_pairs(self, windows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Turn windows (B, n+1) into inputs (B, L) and targets (B, L), 0 where nothing is predicted.
@@ -149,8 +154,8 @@ class Attention(nn.Module):
             return x.view(batch, -1, self.heads, hidden // self.heads).transpose(1, 2).flatten(0, 1)
 
         q, k, v = split(self.query(query)), split(self.key(memory)), split(self.value(memory))
-        if blocked.dim() == 3:
-            blocked = blocked.repeat_interleave(self.heads, 0) if self.heads > 1 else blocked
+        if blocked.dim() == 3 and self.heads > 1:
+            blocked = blocked.repeat_interleave(self.heads, 0)
         scale = 1 / math.sqrt(hidden // self.heads)
         weights = torch.baddbmm(blocked.to(q.dtype), q, k.transpose(1, 2), alpha=scale)  # (B H, Q, L)
         mixed = torch.bmm(self.dropout(weights.softmax(-1)), v)

@@ -47,13 +47,16 @@ class Block(nn.Module):
         self.activation = nn.GELU("tanh" if settings.gelu == "tanh" else "none")
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, blocked: Tensor) -> Tensor:
-        """Map states (B, L, D) to states (B, L, D)."""
+    def forward(self, x: Tensor, blocked: Tensor, last: bool = False) -> Tensor:
+        """Map states (B, L, D) to states (B, L, D), or (B, 1, D) of the ``last`` position."""
+        memory = self.attention_norm(x) if self.norm_first else x
+        query = memory
+        if last:
+            x, query, blocked = x[:, -1:], memory[:, -1:], blocked[..., -1:, :]
+        x = x + self.dropout(self.attention(query, memory, blocked))
         if self.norm_first:
-            normed = self.attention_norm(x)
-            x = x + self.dropout(self.attention(normed, normed, blocked))
             return x + self._feed_forward(self.feed_forward_norm(x))
-        x = self.attention_norm(x + self.dropout(self.attention(x, x, blocked)))
+        x = self.attention_norm(x)
         return self.feed_forward_norm(x + self._feed_forward(x))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
@@ -80,12 +83,19 @@ class BERT4Rec(SequenceModel):
 
     def hidden(self, inputs: Tensor) -> Tensor:
         """States (B, L, D) of ``inputs`` (B, L), L <= n+1; those of padding mean nothing."""
+        return self._states(inputs, False)
+
+    def last_state(self, inputs: Tensor) -> Tensor:
+        return self._states(inputs, True)[:, 0]
+
+    def _states(self, inputs: Tensor, last: bool) -> Tensor:
+        """States (B, L, D), or (B, 1, D) of the ``last`` position."""
         # positions count from the end, so that trimming padding at the front changes nothing
         position = self.position.weight[self.max_length + 1 - inputs.shape[1] :]
         x = self.dropout(self.norm(self.embedding(inputs) + position))
         blocked = attention_block(inputs, causal=False)
-        for block in self.blocks:
-            x = block(x, blocked)
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, blocked, last and number == len(self.blocks))
         return x
 
     def training_pairs(self, windows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -30,8 +30,11 @@ class Block(nn.Module):
         self.inner, self.outer = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, blocked: Tensor) -> Tensor:
-        query = self.attention_norm(x)
+    def forward(self, x: Tensor, blocked: Tensor, last: bool = False) -> Tensor:
+        """Map states (B, L, D) to states (B, L, D), or (B, 1, D) of the ``last`` position."""
+        query = self.attention_norm(x[:, -1:] if last else x)
+        if last:
+            blocked = blocked[..., -1:, :]
         x = self.feed_forward_norm(query + self.attention(query, x, blocked))
         neurons = self.dropout(self.inner(x)).relu()  # (B, L, D)
         return x + self.dropout(self.outer(neurons))
@@ -49,11 +52,18 @@ class SASRec(SequenceModel):
         self.norm = nn.LayerNorm(settings.hidden, eps=1e-8)
 
     def hidden(self, inputs: Tensor) -> Tensor:
+        return self._states(inputs, False)
+
+    def last_state(self, inputs: Tensor) -> Tensor:
+        return self._states(inputs, True)[:, 0]
+
+    def _states(self, inputs: Tensor, last: bool) -> Tensor:
+        """States (B, L, D), or (B, 1, D) of the ``last`` position."""
         length = inputs.shape[1]
         # positions count from the end, so that trimming padding at the front changes nothing
         position = self.position.weight[self.max_length - length :]
         x = self.dropout(torch.add(position, self.embedding(inputs), alpha=self.settings.hidden**0.5))
         blocked = attention_block(inputs, causal=True)
-        for block in self.blocks:
-            x = block(x, blocked)
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, blocked, last and number == len(self.blocks))
         return self.norm(x)
