@@ -109,7 +109,7 @@ def test_histories_come_by_length_without_common_padding_and_ranks_in_the_order_
     table = np.random.default_rng(0).random((data.num_users, data.num_items + 1), dtype=np.float32)
     queries, scorer = all_queries(data), Table(table)
     ranks, _ = RankingTask.make(queries, 3, CPU, 4).ranks(scorer)
-    assert [len(history) for history in scorer.shown] == [1, 1, 1, 1, 3, 3, 3]
+    assert [len(history) for history in scorer.shown] == [1, 1, 1, 1, 3, 3, 3, 3]
     order = np.random.default_rng(1).permutation(len(queries))
     again, _ = RankingTask.make(queries.select(order), 3, CPU, 4).ranks(Table(table))
     assert again.tolist() == ranks[order].tolist()
