@@ -2,8 +2,9 @@ import math
 
 import pytest
 
+from srun.metrics.forgetting import prediction_bound
 from srun.reporting.records import Group
-from srun.reporting.reference import Gap, forget_gap, gap_to, prediction_bound
+from srun.reporting.reference import Gap, forget_gap, gap_to
 
 T_TWO, T_ONE = 4.302653, 12.706205  # t(.975) with 2 and 1 degrees of freedom, from a printed table
 

@@ -3,6 +3,7 @@ import hashlib
 import json
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from srun.errors import DataError
@@ -67,6 +68,9 @@ def write_cell(layout, cell, hit):
         "weights_sha256": hashlib.sha256(b"weights").hexdigest(),
     }
     write(paths.evaluation / "report.json", record)
+    ranks = [1.0 + (event >= 150 * hit) * (20 + (event * 7 + cell.seed * 3) % 100) for event in range(150)]
+    table = {"split": "forget_report", "event": range(150), "user": [event // 8 for event in range(150)], "rank": ranks}
+    pd.DataFrame(table).to_parquet(paths.evaluation / "events.parquet", index=False)
     write(paths.model / "model.json", INFO)
     (paths.model / "weights.safetensors").write_bytes(b"weights")
     (paths.model / "history.csv").write_text("\n")  # as published where there are no curves
@@ -85,6 +89,10 @@ def test_writes_table_summary_figures_and_page(layout):
     assert {row["method"] for row in results(layout)} == {"original", "retrain", "sruga"}
     verdicts = {row["Method"]: row["Verdict"] for row in printed["tables"]["SASRec, request “r”"]}
     assert verdicts["SRUGA"] == "over-unlearning"
+    found = {(row["method"], row["seed"]): row["metric"] for row in results(layout) if row["metric"] == "pass"}
+    assert set(found) == {("original", "0"), ("sruga", "0")}  # of three Retrains each has two to be judged by
+    names = {row["metric"] for row in results(layout) if row["method"] == "retrain"}
+    assert {"ks_d", "ks_d_retrain_max", "ks_p"} <= names
     assert set(printed["written"]) == {"index.html", "summary.md", "results.csv", "figures"}
     assert ("index.html", "report") in tracker.kept
     assert ("figures", "figures") in tracker.kept
@@ -147,4 +155,18 @@ def test_cells_that_share_a_row_are_refused(layout):
 def test_a_model_newer_than_its_evaluation_is_an_error(layout):
     (layout.cell(CELLS["sruga-0"]).model / "weights.safetensors").write_bytes(b"other weights")
     with pytest.raises(DataError, match="sruga-0: its model is newer than its evaluation; run `srun evaluate"):
+        report.run(layout, CELLS, NullTracker())
+
+
+def test_missing_ranks_name_the_command_that_makes_them(layout):
+    (layout.cell(CELLS["sruga-0"]).evaluation / "events.parquet").unlink()
+    with pytest.raises(DataError, match="the ranks of cell sruga-0 are not there yet; make them with `srun evaluate"):
+        report.run(layout, CELLS, NullTracker())
+
+
+def test_ranks_of_other_events_are_not_compared(layout):
+    file = layout.cell(CELLS["sruga-0"]).evaluation / "events.parquet"
+    table = pd.read_parquet(file)
+    table.assign(event=table["event"] + 1).to_parquet(file, index=False)
+    with pytest.raises(DataError, match="different partitions"):
         report.run(layout, CELLS, NullTracker())

@@ -6,22 +6,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from srun.data.batches import TrainingData
-from srun.errors import RunError, SrunError
+from srun.errors import ConfigError, RunError, SrunError
 from srun.models import MODELS
 from srun.models.scorer import Scorer
+from srun.rng import Streams
 from srun.training.checkpoint import ResumeFolder
+from srun.training.fit import Cost
 from srun.unlearning import UNLEARNERS
-from srun.unlearning.sruga import SRUGAConfig, annealed, ascent_loss, kl_loss
+from srun.unlearning.sruga_settings import SRUGAConfig
+from srun.unlearning.terms import Ascent, ascent_loss, kl_loss, npo_loss, reversed_negatives
 
 BASE = {
     **{"ascent_weight": 0.5, "kl_weight": 1.0, "finetune_weight": 0.5, "kl_items": "all", "unlearn_dropout": False},
     **{"learning_rate": 0.003, "batch_size": 16, "clip_norm": 1.0, "max_epochs": 3, "evaluate_every": 1},
     **{"stop": "fixed", "patience": 2, "anneal": "none", "anneal_what": "learning_rate"},
-    **{"anneal_epochs": 2, "anneal_floor": 0.1},
+    **{"anneal_epochs": 2, "anneal_floor": 0.1, "weighting": "fixed", "weighting_rate": 0.1},
+    **{"ascent": "ga", "npo_beta": 0.5, "ascent_negatives": False, "mask_all_forgotten": False},
 }
 ONLY = {
     "ascent": {"kl_weight": 0.0, "finetune_weight": 0.0},
@@ -110,6 +112,29 @@ def test_gradients_of_the_ascent_loss(small, coloured, loss):
     torch.testing.assert_close(ascent_loss(model, state, targets, loss), expected.gather(1, column[:, None])[:, 0])
 
 
+def test_gradients_and_value_of_the_reversed_negatives(small, coloured):
+    model = small.random_model(coloured).double()
+    generator = torch.Generator().manual_seed(0)
+    state = torch.randn(3, 8, dtype=torch.float64, generator=generator, requires_grad=True)
+    negatives = torch.tensor([[1, 2], [3, 4], [5, 5]])
+    assert torch.autograd.gradcheck(lambda s: reversed_negatives(model, s, negatives), (state,))
+    p = (state.detach() @ model.output_weight.T).sigmoid().gather(1, negatives)
+    torch.testing.assert_close(reversed_negatives(model, state, negatives), (1 - p).log().sum(1))
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0, 3.0])
+def test_gradients_and_value_of_npo(beta):
+    log_p = torch.tensor([-0.1, -2.0, -9.0], dtype=torch.float64, requires_grad=True)
+    original = torch.tensor([-0.1, -1.0, -0.5], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: npo_loss(x, original, beta), (log_p,))
+    ratio = (log_p - original).exp() ** beta
+    torch.testing.assert_close(npo_loss(log_p, original, beta), 2 / beta * (1 + ratio).log())
+    (gradient,) = torch.autograd.grad(npo_loss(log_p, original, beta).sum(), log_p)
+    torch.testing.assert_close(gradient, (2 * ratio / (1 + ratio)).detach())  # ascent's gradient is 1; it fades
+    (flat,) = torch.autograd.grad(npo_loss(log_p, original, 1e-6).sum(), log_p)
+    torch.testing.assert_close(flat, torch.ones(3, dtype=torch.float64), atol=1e-4, rtol=0)
+
+
 def test_gradients_and_value_of_the_kl_loss():
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(4, 6, dtype=torch.float64, generator=generator) for _ in range(2))
@@ -127,19 +152,14 @@ def test_gradients_and_value_of_the_kl_loss():
     assert torch.isfinite(torch.autograd.grad(loss(free).sum(), free)[0]).all()
 
 
-@given(st.integers(0, 40), st.integers(1, 20), st.floats(0, 1))
-def test_linear_annealing_falls_from_one_to_the_floor(epoch, epochs, floor):
-    settings = SRUGAConfig(**{**BASE, "anneal": "linear", "anneal_epochs": epochs, "anneal_floor": floor})
-    factor = annealed(epoch, settings)
-    assert annealed(0, settings) == 1.0
-    assert factor == pytest.approx(max(1 - (1 - floor) * epoch / epochs, floor))
-    assert annealed(epoch, SRUGAConfig(**{**BASE, "anneal_epochs": epochs, "anneal_floor": floor})) == 1.0
-
-
 FIELDS = {
     "ascent_weight": (0.1, {}),
     "kl_weight": (0.1, {}),
     "finetune_weight": (0.1, {}),
+    "ascent": ("npo", {}),
+    "npo_beta": (2.0, {"ascent": "npo"}),
+    "ascent_negatives": (True, {}),
+    "mask_all_forgotten": (True, {}),
     "kl_items": ("targets", {}),
     "unlearn_dropout": (True, {}),
     "learning_rate": (0.001, {}),
@@ -153,16 +173,47 @@ FIELDS = {
     "anneal_what": ("ascent_weight", {"anneal": "linear"}),
     "anneal_epochs": (3, {"anneal": "linear"}),
     "anneal_floor": (0.6, {"anneal": "linear"}),
+    "weighting": ("pcgrad", {}),
+    "weighting_rate": (0.5, {"weighting": "uncertainty", "ascent": "npo"}),
 }
+WORLDS = {"ascent_negatives": "bce_world", "mask_all_forgotten": "cloze_world"}
+
+
+@pytest.fixture(scope="module")
+def cloze_world(small, coloured, tmp_path_factory):
+    return small.make_world(
+        coloured, small.interactions_request(), tmp_path_factory.mktemp("cloze"), model="bert4rec", loss="bce"
+    )
+
+
+def differ(small, world, folder, base, changes):
+    one, two = run(world, folder / "a", **base), run(world, folder / "b", **{**base, **changes})
+    return (small.weight_bytes(one.scorer), one.history) != (small.weight_bytes(two.scorer), two.history)
 
 
 @pytest.mark.parametrize("field", list(SRUGAConfig.__dataclass_fields__))
-def test_every_setting_changes_the_result(small, world, tmp_path, field):
+def test_every_setting_changes_the_result(small, request, tmp_path, field):
     assert field in FIELDS, f"{field}: give it another value here"
     value, base = FIELDS[field]
-    base = {"batch_size": 40, **base}
-    one, two = run(world, tmp_path / "a", **base), run(world, tmp_path / "b", **{**base, field: value})
-    assert (small.weight_bytes(one.scorer), one.history) != (small.weight_bytes(two.scorer), two.history)
+    world = request.getfixturevalue(WORLDS.get(field, "world"))
+    assert differ(small, world, tmp_path, {"batch_size": 40, **base}, {field: value})
+
+
+CHOICES = [
+    *(("kl_items", value, {}) for value in (2, 10)),
+    *(("anneal", value, {"anneal": "linear", "anneal_epochs": 3}) for value in ("cosine", "exponential")),
+    *(("anneal_what", value, {"anneal": "linear"}) for value in ("unlearning_rate", "ascent_weight")),
+    ("anneal_what", "unlearning_rate", {"anneal": "linear", "anneal_what": "ascent_weight"}),
+    *(("weighting", value, {"ascent": "npo"}) for value in ("uncertainty", "pcgrad", "mgda")),
+    ("weighting", "mgda", {"weighting": "pcgrad"}),
+    ("stop", "match", {"max_epochs": 8, "learning_rate": 0.03}),
+    ("stop", "match", {"max_epochs": 8, "learning_rate": 0.03, "stop": "plateau"}),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "base"), CHOICES)
+def test_every_choice_is_one_of_its_own(small, world, tmp_path, field, value, base):
+    assert differ(small, world, tmp_path, {"batch_size": 40, **base}, {field: value})
 
 
 def positions(world):
@@ -340,3 +391,152 @@ def test_the_retain_terms_never_see_a_forgotten_item(small, world, tmp_path):
             w.run(name, tmp_path / f"{name}{k}", **({} if same else BASE)) for k, w in enumerate((world, other))
         )
         assert (small.weight_bytes(one.scorer) == small.weight_bytes(two.scorer)) is same
+
+
+def test_npo_hardly_moves_what_is_already_forgotten(world, tmp_path):
+    ga, npo = (run(world, tmp_path / a, **ONLY["ascent"], ascent=a, max_epochs=20, npo_beta=2.0) for a in ("ga", "npo"))
+    after = [mean_log_p(result.scorer, world.request, "ce") for result in (ga, npo)]
+    assert after[0] < after[1] < mean_log_p(world.original.scorer, world.request, "ce")
+
+
+def test_kl_over_a_sample_of_all_items_is_kl_over_the_catalogue(world, tmp_path):
+    settings = {**ONLY["kl"], "unlearn_dropout": True, "batch_size": 10_000, "max_epochs": 1}
+    values = [
+        run(world, tmp_path / str(items), **settings, kl_items=items).history[1]["unlearn/kl_loss"]
+        for items in ("all", world.data.num_items, 3)
+    ]
+    assert values[0] == pytest.approx(values[1], rel=1e-4)
+    assert values[0] != pytest.approx(values[2], rel=1e-2)
+
+
+def test_a_sample_counts_no_position_scored_over_the_catalogue(world, tmp_path):
+    sampled, whole = (run(world, tmp_path / str(i), **ONLY["kl"], kl_items=i).cost for i in (5, "all"))
+    assert sampled.scored_positions == 0 < whole.scored_positions
+    assert sampled.target_gradients == whole.target_gradients
+
+
+def test_the_original_passes_forward_once_more_for_npo(world, tmp_path):
+    forget, _ = positions(world)
+    cost = run(world, tmp_path, **ONLY["ascent"], ascent="npo", batch_size=10_000).cost
+    assert cost.target_gradients == pytest.approx(3 * forget * (1 + 1 / 3))
+
+
+@pytest.mark.parametrize("weighting", ["pcgrad", "mgda"])
+def test_a_pass_gone_back_through_twice_counts_so(world, tmp_path, weighting):
+    forget, retain = positions(world)
+    cost = run(world, tmp_path, weighting=weighting, batch_size=10_000).cost
+    assert cost.target_gradients == pytest.approx(3 * (forget + retain * (1 + 2 / 3 + 1 / 3)))
+
+
+def ascent_of(world, folder, **changes):
+    settings = SRUGAConfig(**{**BASE, "batch_size": 10_000, **changes})
+    model = world.original.model
+    return Ascent(settings, model, model, world.request, world.original.recipe, Streams(0), Cost())
+
+
+def test_all_forgotten_items_of_a_window_are_masked_and_are_the_only_targets(cloze_world, tmp_path):
+    data, request = cloze_world.data, cloze_world.request
+    ascent = ascent_of(cloze_world, tmp_path, mask_all_forgotten=True)
+    inputs, place, targets = ascent._batch(torch.arange(len(ascent.items)))
+    assert torch.equal(place, inputs == data.num_items + 1)
+    assert place.any(1).all()
+    forgotten = set(zip(data.user[request.forget].tolist(), data.item[request.forget].tolist(), strict=True))
+    found = set(zip(ascent.users[:, None].expand_as(place)[place].tolist(), targets.tolist(), strict=True))
+    assert found == forgotten
+    retained = set(zip(data.user[request.retain].tolist(), data.item[request.retain].tolist(), strict=True))
+    shown = (inputs > 0) & ~place
+    assert (
+        set(zip(ascent.users[:, None].expand_as(place)[shown].tolist(), inputs[shown].tolist(), strict=True))
+        <= retained
+    )
+
+
+def test_masked_together_they_are_forgotten_too(cloze_world, tmp_path):
+    result = run(cloze_world, tmp_path, **ONLY["ascent"], mask_all_forgotten=True, learning_rate=0.01)
+    before, after = (mean_log_p(s, cloze_world.request, "bce") for s in (cloze_world.original.scorer, result.scorer))
+    assert after < before
+
+
+def test_reversed_negatives_rise(bce_world, tmp_path):
+    with_them, without = (
+        run(bce_world, tmp_path / str(on), **ONLY["ascent"], ascent_negatives=on, max_epochs=6) for on in (True, False)
+    )
+    queries = bce_world.request.forget_queries()
+    histories = torch.from_numpy(queries.histories(bce_world.data.max_length).astype(np.int64))
+    users = torch.from_numpy(queries.user.astype(np.int64))
+    high, low = (r.scorer.scores(histories, users)[:, 1:].mean() for r in (with_them, without))
+    assert high > low
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ascent_negatives": True}, "ascent_negatives: train.loss ce has no negatives"),
+        ({"mask_all_forgotten": True}, "mask_all_forgotten: only a cloze model"),
+    ],
+)
+def test_options_without_an_effect_are_refused_with_their_key(world, tmp_path, changes, words):
+    with pytest.raises(ConfigError, match=f"unlearn.sruga.{words}"):
+        run(world, tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"weighting": "mgda", **ONLY["ascent"]}, "needs two weights"),
+        ({"weighting": "uncertainty"}, "no lower bound"),
+        ({"ascent": "npo", "ascent_negatives": True}, "has no negatives"),
+        ({"anneal": "exponential", "anneal_floor": 0.0}, "anneal_floor"),
+        ({"kl_items": 1}, "kl_items"),
+        ({"kl_items": "some"}, "kl_items"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(small, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        small.method_settings("sruga", **{**BASE, **changes})
+
+
+def test_what_is_annealed():
+    def at_the_end(what):
+        settings = SRUGAConfig(**{**BASE, "anneal": "linear", "anneal_floor": 0.0, "anneal_what": what})
+        return (*settings.weights(9).values(), settings.rate(9))
+
+    assert at_the_end("learning_rate") == (0.5, 1.0, 0.5, 0.0)
+    assert at_the_end("ascent_weight") == (0.0, 1.0, 0.5, 0.003)
+    assert at_the_end("unlearning_rate") == (0.0, 0.0, 0.5, 0.003)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weighting": "uncertainty", "ascent": "npo", "weighting_rate": 0.1},
+        {"weighting": "pcgrad", "kl_items": 7},
+        {"weighting": "mgda", "anneal": "cosine", "anneal_what": "unlearning_rate"},
+        {"mask_all_forgotten": True, "ascent_negatives": True},
+    ],
+)
+def test_a_killed_run_with_other_options_goes_on_to_the_same_bits(small, cloze_world, tmp_path, changes):
+    method = UNLEARNERS["sruga"](SRUGAConfig(**{**BASE, "unlearn_dropout": True, **changes}))
+
+    def kill(row, epoch, cap):
+        if epoch == 2:
+            raise Killed
+
+    whole = method.unlearn(cloze_world.original, cloze_world.request, cloze_world.context(tmp_path / "whole"))
+    with pytest.raises(Killed):
+        method.unlearn(cloze_world.original, cloze_world.request, cloze_world.context(tmp_path / "a", on_epoch=kill))
+    again = method.unlearn(cloze_world.original, cloze_world.request, cloze_world.context(tmp_path / "a"))
+    assert small.weight_bytes(again.scorer) == small.weight_bytes(whole.scorer)
+    assert (again.history, again.cost.exact()) == (whole.history, whole.cost.exact())
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "pcgrad", "mgda"])
+def test_the_seven_combinations_of_terms(world, tmp_path, weighting):
+    names = ("ascent", "kl", "finetune")
+    for chosen in range(1, 8):
+        active = [name for index, name in enumerate(names) if chosen >> index & 1]
+        if len(active) < 2 and weighting in ("pcgrad", "mgda"):
+            continue
+        weights = {f"{name}_weight": float(name in active) for name in names}
+        result = run(world, tmp_path / str(chosen), ascent="npo", weighting=weighting, max_epochs=1, **weights)
+        assert {name for name in names if f"unlearn/{name}_loss" in result.history[1]} == set(active)

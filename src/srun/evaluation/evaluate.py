@@ -79,6 +79,10 @@ class Probe:
         ranks, _ = task.ranks(scorer)
         return {f"{split}/{recall_name(split)}_10": hit(ranks, 10), f"{split}/ndcg_10": ndcg(ranks, 10)}
 
+    def ranks(self, scorer: Scorer, split: str, users: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """Ranks (Q,) in the whole catalogue, in the order of the split's queries, of the given users (U,) only."""
+        return self._task(split, users).ranks(scorer)[0]
+
     def positions(self, split: str, users: NDArray[np.bool_] | None = None) -> int:
         """How many real input positions one look at a split passes forward."""
         return int((self._task(split, users).histories != 0).sum())

@@ -12,10 +12,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
+from srun.metrics.forgetting import prediction_bound
 from srun.metrics.ranking import mean_and_spread
 from srun.reporting.methods import Style, method_order, model_name, style
-from srun.reporting.records import Group, History
-from srun.reporting.reference import KINDS, METRIC, SPLIT, prediction_bound
+from srun.reporting.records import KINDS, METRIC, SPLIT, Group, History
 
 Point = tuple[float, float]
 INK, FAINT = "#222222", "#D9D9D9"

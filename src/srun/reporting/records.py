@@ -2,13 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from srun.errors import DataError
+from srun.metrics.forgetting import ForgetQuality, judge
 from srun.reporting.methods import method_order
+from srun.rng import numpy_stream
+
+SPLIT, METRIC = "forget_report", "hit_10"
+KINDS = ("interactions", "users")
+"""Requests whose reference is Retrain's own forget hit; a category has others (removal rate, relearning)."""
 
 Metrics = Mapping[str, Mapping[str, float]]
 History = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class EventRanks:
+    """The ranks of a split's events (Q,) under one model, and whose events they are."""
+
+    event: NDArray[np.int64]
+    user: NDArray[np.int64]
+    rank: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -50,6 +69,8 @@ class Record:
     info: Mapping[str, Any] = field(default_factory=dict)
     """Settings, recipe and versions of the published model."""
     history: History = field(default_factory=list)
+    events: Mapping[str, EventRanks] = field(default_factory=dict, repr=False)
+    """Ranks by split; a split without events is not there."""
 
     @property
     def kind(self) -> str:
@@ -82,6 +103,22 @@ class Group:
     @property
     def methods(self) -> list[str]:
         return list(dict.fromkeys(record.method for record in self.records))
+
+    @cached_property
+    def qualities(self) -> dict[str, ForgetQuality]:
+        """How each row's ranks of forgotten events stand to the Retrains', by cell; a Retrain's to the others'.
+
+        Rows are left out that have no ranks or no two Retrains to be compared with, and those of a category.
+        """
+        judged = [record for record in self.records if record.kind in KINDS and SPLIT in record.events]
+        found = {}
+        for record in judged:
+            others = [row.events[SPLIT].rank for row in judged if row.method == "retrain" and row is not record]
+            if len(others) > 1:
+                own = record.events[SPLIT]
+                rng = numpy_stream(int(record.partition["request"]["seed"]), f"ks_p/{record.cell}")
+                found[record.cell] = judge(own.rank, np.stack(others), own.user, rng)
+        return found
 
     def of(self, method: str) -> list[Record]:
         """The rows of a method, by seed."""
@@ -136,6 +173,7 @@ def _raw_scores(record: Record) -> Record | None:
         method=method,
         metrics=record.untrained_raw,
         untrained_raw=None,
+        events={},  # those of the record are under its own scores
         history=[],
         counts={},  # the cost is that of the row it belongs to
         measured=None,
@@ -158,8 +196,15 @@ def _check_same_data(records: Sequence[Record]) -> None:
                     "be compared; run `dvc repro` or `srun run`"
                 )
         other = partitions.setdefault(record.request, record)
-        if record.partition != other.partition:
+        if record.partition != other.partition or not _same_events(record, other):
             raise DataError(
                 f'cells {other.cell} and {record.cell} were evaluated on different partitions of "{record.request}"; '
                 "run `dvc repro` or `srun run`"
             )
+
+
+def _same_events(one: Record, other: Record) -> bool:
+    """Whether both were asked the same questions in the same order, so that ranks can be compared one by one."""
+    return one.events.keys() == other.events.keys() and all(
+        np.array_equal(one.events[split].event, other.events[split].event) for split in one.events
+    )

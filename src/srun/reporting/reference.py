@@ -1,16 +1,12 @@
 """How far a row is from Retrain: the signed gap of forget Hit@10, and how far apart Retrains themselves lie."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from srun.metrics.forgetting import prediction_bound
 from srun.metrics.ranking import mean_and_spread
-from srun.reporting.records import Group, Record
-
-SPLIT, METRIC = "forget_report", "hit_10"
-KINDS = ("interactions", "users")
-"""Requests whose reference is Retrain's own forget hit; a category has others (removal rate, relearning)."""
+from srun.reporting.records import KINDS, METRIC, SPLIT, Group, Record
 
 Place = Literal["below", "within", "above"]
 
@@ -28,17 +24,6 @@ class Gap:
         if self.value < -self.bound:
             return "below"
         return "above" if self.value > self.bound else "within"
-
-
-def prediction_bound(values: Sequence[float]) -> float:
-    """Half-width of the 95 % interval of one further value: t(.975, n-1) * s * sqrt(1 + 1/n); NaN for n < 2."""
-    from scipy.stats import t
-
-    n = len(values)
-    if n < 2:
-        return math.nan
-    _, spread = mean_and_spread(values)
-    return float(t.ppf(0.975, n - 1)) * spread * math.sqrt(1 + 1 / n)
 
 
 def gap_to(values: Sequence[float], value: float) -> Gap | None:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from srun.errors import DataError
 from srun.metrics.ranking import mean_and_spread
-from srun.reporting.records import Group, Record
-from srun.reporting.reference import METRIC, SPLIT, forget_gap
+from srun.reporting.records import METRIC, SPLIT, Group, Record
+from srun.reporting.reference import forget_gap
 
 
 class Row(NamedTuple):
@@ -86,6 +86,12 @@ def _rows(group: Group, record: Record) -> Iterator[Row]:
         for name, value in figures.items():
             yield _row(record, SPLIT, f"{METRIC}_{name}", value)
         yield _row(record, SPLIT, "over_unlearning", float(gap.place == "below"))
+    quality = group.qualities.get(record.cell) if record.events else None
+    if quality is not None:
+        for name in ("ks_d", "ks_d_retrain_max", "ks_p"):
+            yield _row(record, SPLIT, name, getattr(quality, name))
+        if quality.passes is not None:
+            yield _row(record, SPLIT, "pass", float(quality.passes))
     for name, value in sorted(costs(group, record).items()):
         yield _row(record, "cost", name, value)
 

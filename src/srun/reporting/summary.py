@@ -5,28 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from srun.metrics.forgetting import prediction_bound
 from srun.metrics.ranking import mean_and_spread
 from srun.reporting.methods import model_name, style
-from srun.reporting.records import Group, Record
-from srun.reporting.reference import METRIC, SPLIT, Place, forget_gap, prediction_bound
+from srun.reporting.records import METRIC, SPLIT, Group, Record
+from srun.reporting.reference import forget_gap
 from srun.reporting.results import category, costs
+from srun.reporting.verdict import MEANINGS, PLACES, passes, qualities, verdict
 
 NOT_MEASURED = "not measured here"
 NONE = "–"
 COMMANDS = ("make reproduce", "dvc repro", "srun run")
 """What makes everything from the raw data; the same stages, whichever is typed."""
-
-PLACES: dict[Place, str] = {
-    "below": "over-unlearning",
-    "within": "within Retrain's interval",
-    "above": "under-unlearning",
-}
-
-MEANINGS = {
-    PLACES["below"]: " (forgotten items rank lower than if they had never been there)",
-    PLACES["within"]: " (by this figure it could be a Retrain)",
-    PLACES["above"]: " (more of them is left than after Retrain)",
-}
 
 
 @dataclass(frozen=True)
@@ -48,6 +38,7 @@ FORGETTING = (
     Column("Forget Hit@10", SPLIT, METRIC),
     Column("Forget Hit@10, sampled", SPLIT, f"{METRIC}_sampled", 3),
 )
+QUALITY = ("KS D", "KS p by seed", "Pass")
 COSTS = ("Seconds", "Speed-up, seconds", "Speed-up, target gradients")
 NEVER_SEEN = (Column("Never-seen Hit@10", "never_seen_report", "hit_10"),)
 CATEGORY = (
@@ -84,7 +75,7 @@ class Comparison:
 
 def compare(group: Group) -> Comparison:
     """The comparison of a group, its lines in the order of the methods."""
-    gap = ("Gap to Retrain",) if has_gaps(group) else ()
+    gap = (*(("Gap to Retrain",) if has_gaps(group) else ()), *(QUALITY if group.qualities else ()))
     before, after = [*UTILITY, *FORGETTING], [*(CATEGORY if group.first.kind == "category" else ()), *NEVER_SEEN]
     header = ("Method", "Verdict", "Seeds", *_titles(before), *gap, *_titles(after), *COSTS)
     lines = tuple(_line(group, method, before, after) for method in group.methods)
@@ -141,24 +132,6 @@ def mean_text(values: Sequence[float], digits: int) -> str:
     return f"{mean:.{digits}f}" + ("" if math.isnan(spread) else f" ± {spread:.{digits}f}")
 
 
-def verdict(group: Group, method: str) -> str:
-    """What the gap to Retrain says of a method, in plain words."""
-    shown = style(method)
-    places = [gap.place for record in group.of(method) if (gap := forget_gap(group, record)) is not None]
-    if shown.role == "reference":
-        return "the reference" + _outliers(group)
-    if shown.role == "raw":
-        return shown.about
-    if method == "output_mask":
-        return "control: hides, does not unlearn"
-    prefix = {"original": "nothing removed", "control": "control"}.get(shown.role, "")
-    if shown.role == "original" and places:
-        where = {"below": "already below", "within": "yet within", "above": "above"}[_worst(places)]
-        return f"{prefix}; {where} Retrain's interval"
-    words = _words(group, places)
-    return f"{prefix}: {words}" if prefix else words
-
-
 def plain_words(group: Group) -> list[str]:
     """The verdict as sentences: the reference first, then each method, then what the data themselves allow to say."""
     values = group.values("retrain", SPLIT, METRIC)
@@ -191,6 +164,10 @@ NOTES = (
     "in brackets, how far a further Retrain would be expected from that mean (95 %).",
     "A gap below the interval is over-unlearning: forgotten items rank lower than if they had never been there, "
     "which can itself be noticed. Low is not good by itself; near Retrain is good.",
+    "KS D is the distance of the forgotten events' ranks from the Retrains'; in brackets, how far these lie from each "
+    "other at most. Its p is of permutations within users, by seed, and decides nothing. A row passes when its D is no "
+    "larger than that and its gap within the interval. A true Retrain has a larger D with chance 1/(n+1) for n, "
+    "so a method passes when two of three seeds do. With fewer than three Retrains no pass is given.",
     "Ranking is over the whole catalogue; “sampled” columns rank against 100 random items, for comparison with papers.",
     "Controls make one figure look perfect: the output mask gets a Hit of 0 and has unlearned nothing.",
     "Forget figures are of the report half of the request's users, which no choice has looked at.",
@@ -218,7 +195,9 @@ def _line(group: Group, method: str, before: Sequence[Column], after: Sequence[C
         return [mean_text(group.values(method, c.split, c.metric), c.digits) for c in columns]
 
     name, words = style(method).name, verdict(group, method)
-    figures = [*texts(before), *([_gap_text(group, method)] if has_gaps(group) else []), *texts(after)]
+    gap = [_gap_text(group, method)] if has_gaps(group) else []
+    quality = _quality_texts(group, method) if group.qualities else []
+    figures = [*texts(before), *gap, *quality, *texts(after)]
     seeds = seeds_text(group, method)
     over = style(method).role == "method" and PLACES["below"] in words
     return Line(method, name, (name, words, seeds, *figures, *_cost_texts(group, method)), words, over)
@@ -232,6 +211,19 @@ def _gap_text(group: Group, method: str) -> str:
         return f"0 (± {prediction_bound(values):.4f})"
     gaps = [gap for record in group.of(method) if (gap := forget_gap(group, record)) is not None]
     return f"{mean_and_spread([g.value for g in gaps])[0]:+.4f} (± {gaps[0].bound:.4f})" if gaps else NONE
+
+
+def _quality_texts(group: Group, method: str) -> list[str]:
+    """KS D with the Retrains' own maximum, its p of every seed, and how many rows pass."""
+    found = qualities(group, method)
+    if not found:
+        return [NONE] * len(QUALITY)
+    distance = mean_text([quality.ks_d for quality in found], 4).split(" ")[0]
+    limits = [quality.ks_d_retrain_max for quality in found]  # a Retrain has its own, of the others
+    limit = f"≤ {limits[0]:.4f}" if method != "retrain" else f"max {max(limits):.4f}"
+    p_values = ", ".join(f"{quality.ks_p:.3f}" for quality in found)
+    judged = passes(group, method)
+    return [f"{distance} ({limit})", p_values, f"{judged[0]} of {judged[1]}" if judged else NONE]
 
 
 def _cost_texts(group: Group, method: str) -> tuple[str, str, str]:
@@ -250,28 +242,6 @@ def _cost_texts(group: Group, method: str) -> tuple[str, str, str]:
 def has_gaps(group: Group) -> bool:
     """Whether any row but Retrain's own can be compared with Retrain's interval."""
     return any(forget_gap(group, record) is not None for record in group.records if record.method != "retrain")
-
-
-def _worst(places: Sequence[Place]) -> Place:
-    """The place of several seeds: below if any is, else above if any is."""
-    return next((place for place in ("below", "above") if place in places), "within")
-
-
-def _words(group: Group, places: Sequence[Place]) -> str:
-    if not places:
-        return "not judged by forget hits" if group.first.kind == "category" else "no verdict: needs two Retrains"
-    counts = {place: places.count(place) for place in PLACES if place in places}
-    if len(counts) == 1:
-        return PLACES[places[0]]
-    return ", ".join(f"{PLACES[place]} in {count} of {len(places)} seeds" for place, count in counts.items())
-
-
-def _outliers(group: Group) -> str:
-    """Audit of the audit: which Retrains the same rule would not take for one."""
-    gaps = {record.seed: forget_gap(group, record) for record in group.retrains}
-    # few events make the others' hits coincide at times; an interval without width says nothing
-    outside = [str(seed) for seed, gap in gaps.items() if gap and gap.bound > 0 and gap.place != "within"]
-    return f"; seed {', '.join(outside)} lies outside the interval of the others" if outside else ""
 
 
 def _no_interval(group: Group, values: Sequence[float]) -> str:
@@ -311,7 +281,8 @@ def _caveats(group: Group) -> list[str]:
     """What the rows that unlearn nothing say about how much these figures can show."""
     gaps = [gap for record in group.of("original") if (gap := forget_gap(group, record)) is not None]
     sentences = []
-    if gaps and any(gap.place != "above" for gap in gaps):
+    told_apart = any(not quality.near for quality in qualities(group, "original"))
+    if gaps and any(gap.place != "above" for gap in gaps) and not told_apart:
         hit = mean_and_spread(group.values("original", SPLIT, METRIC))[0]
         sentences.append(
             f"Original, from which nothing was removed, ranks {hit:.1%} of them there, which is not above Retrain's "

@@ -9,7 +9,7 @@ from typing import Any
 from srun.errors import DataError
 from srun.files import write_folder, write_text
 from srun.reporting.page import render, what_was_run
-from srun.reporting.records import History, Record, Trained, group_records
+from srun.reporting.records import EventRanks, History, Record, Trained, group_records
 from srun.reporting.results import long_form, to_csv
 from srun.reporting.summary import Comparison, compare, write_summary
 from srun.stages.cells import Cell
@@ -48,7 +48,7 @@ def run(
 
 def _headlines(comparisons: list[Comparison]) -> dict[str, list[dict[str, str]]]:
     """A row a method, by the comparison's title: the figures that decide, and the verdict."""
-    shown = ("Test NDCG@10", "Forget Hit@10", "Gap to Retrain", "Speed-up, seconds")
+    shown = ("Test NDCG@10", "Forget Hit@10", "Gap to Retrain", "KS D", "Speed-up, seconds")
     tables: dict[str, list[dict[str, str]]] = {}
     for table in comparisons:
         rows = [(line, dict(zip(table.header, line.cells, strict=True))) for line in table.lines]
@@ -84,7 +84,22 @@ def _read(layout: Layout, name: str, cell: Cell) -> Record:
         machine=run.get("machine"),
         info=info,
         history=_history(paths),
+        events=_read_events(paths.evaluation / "events.parquet", f"cell {name}", f"srun evaluate {selectors}"),
     )
+
+
+def _read_events(file: Path, what: str, command: str) -> dict[str, EventRanks]:
+    """Ranks by split, in the order of the evaluation."""
+    import pandas as pd
+
+    if not file.is_file():
+        raise DataError(f"{file}: the ranks of {what} are not there yet; make them with `{command}`")
+    table = pd.read_parquet(file, columns=["split", "event", "user", "rank"])
+    parts = {str(split): part for split, part in table.groupby("split", sort=False)}
+    return {
+        split: EventRanks(*(part[name].to_numpy() for name in ("event", "user", "rank")))
+        for split, part in parts.items()
+    }
 
 
 def _read_original(layout: Layout, name: str) -> Trained:

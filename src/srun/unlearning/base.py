@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from srun.config import build
 from srun.data.interactions import Dataset
@@ -48,6 +50,9 @@ class Probe(Protocol):
     """Metrics of a scorer on a split, with keys such as ``forget_tune/hit_10``, of ``users`` (U,) only if given."""
 
     def __call__(self, scorer: Scorer, split: str, users: Mask | None = None) -> dict[str, float]: ...
+
+    def ranks(self, scorer: Scorer, split: str, users: Mask | None = None) -> NDArray[np.float64]:
+        """Ranks (Q,) of a split's queries in their order, of ``users`` (U,) only if given; empty without queries."""
 
     def positions(self, split: str, users: Mask | None = None) -> int:
         """Real input positions that one look passes forward; they count a third of a target gradient each."""

@@ -7,7 +7,8 @@ from pydantic import Field
 from srun.config import config
 from srun.data.partition import Partition
 from srun.unlearning.base import Context, Original, Result, Unlearner
-from srun.unlearning.sruga import SRUGA, SRUGAConfig
+from srun.unlearning.sruga import SRUGA
+from srun.unlearning.sruga_settings import SRUGAConfig
 
 
 @config
@@ -32,6 +33,10 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
             ascent_weight=0.0,
             kl_weight=0.0,
             finetune_weight=1.0,
+            ascent="ga",
+            npo_beta=1.0,
+            ascent_negatives=False,
+            mask_all_forgotten=False,
             kl_items="all",
             stop="fixed",
             patience=1,
@@ -39,6 +44,8 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
             anneal_what="learning_rate",
             anneal_epochs=1,
             anneal_floor=1.0,
+            weighting="fixed",
+            weighting_rate=1.0,
             **vars(self.settings),
         )
         return SRUGA(settings).unlearn(original, request, context)

@@ -1,0 +1,83 @@
+"""SRUGA's settings: its block in params.yaml, and what they come to in an epoch."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from srun.config import config
+from srun.unlearning.schedule import Anneal, annealed
+from srun.unlearning.stopping import Stop
+from srun.unlearning.weighting import Kind
+
+
+@config
+class SRUGAConfig:
+    """The weights are eta_GA, eta_KL and eta_FT of [T] eq. 8; a weight of 0 costs no time."""
+
+    ascent_weight: Annotated[float, Field(ge=0)]
+    kl_weight: Annotated[float, Field(ge=0)]
+    finetune_weight: Annotated[float, Field(ge=0)]
+    ascent: Literal["ga", "npo"]
+    """``ga``: log p ([T] eq. 4). ``npo``: negative preference optimisation, which fades as p falls."""
+    npo_beta: Annotated[float, Field(gt=0)]
+    ascent_negatives: bool
+    """The whole BCE reversed, negatives included; [T] tried and rejected it."""
+    mask_all_forgotten: bool
+    """BERT4Rec: all forgotten items of a window masked at once; [T] tried and rejected it."""
+    kl_items: Literal["targets", "all"] | Annotated[int, Field(ge=2)]
+    """``all``: softmax over the catalogue at the last position. ``targets``: [T] read to the letter. N: over N items
+    drawn for each step."""
+    unlearn_dropout: bool
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch_size: Annotated[int, Field(ge=1)]
+    clip_norm: Annotated[float, Field(gt=0)]
+    max_epochs: Annotated[int, Field(ge=1)]
+    """An epoch is one pass over the forget set; the retain loader cycles."""
+    evaluate_every: Annotated[int, Field(ge=1)]
+    stop: Stop
+    """``plateau``: forget_tune Hit@10 has not fallen for ``patience`` epochs. ``fixed``: after ``max_epochs``.
+    ``match``: forgotten events rank as comparable never-seen ones."""
+    patience: Annotated[int, Field(ge=1)]
+    anneal: Anneal
+    anneal_what: Literal["unlearning_rate", "learning_rate", "ascent_weight"]
+    """``learning_rate``: the step of all terms, until nothing moves. ``unlearning_rate``: the two terms that unlearn,
+    ascent and KL, until training on the retain set is left. ``ascent_weight``: the ascent alone."""
+    anneal_epochs: Annotated[int, Field(ge=1)]
+    anneal_floor: Annotated[float, Field(ge=0, le=1)]
+    """Share of the value that is left after ``anneal_epochs``."""
+    weighting: Kind
+    """``fixed``: the weights above. ``uncertainty``: factors on them are learned. ``pcgrad``, ``mgda``: the terms'
+    gradients without their conflicts, or the shortest mean of them."""
+    weighting_rate: Annotated[float, Field(gt=0)]
+    """Adam's rate for the factors of ``uncertainty``."""
+
+    def __post_init__(self) -> None:
+        active = [weight > 0 for weight in (self.ascent_weight, self.kl_weight, self.finetune_weight)]
+        if not any(active):
+            raise ValueError("all three weights are 0, so nothing would be done")
+        if self.weighting in ("pcgrad", "mgda") and sum(active) < 2:
+            raise ValueError(f"weighting {self.weighting} needs two weights above 0: one term has no conflict")
+        if self.weighting == "uncertainty" and self.ascent == "ga" and self.ascent_weight:
+            raise ValueError("weighting uncertainty needs ascent npo: the loss of ga has no lower bound")
+        if self.ascent == "npo" and self.ascent_negatives:
+            raise ValueError("ascent npo has no negatives: set ascent_negatives to false, or ascent to ga")
+        if self.anneal == "exponential" and self.anneal_floor == 0:
+            raise ValueError("anneal exponential never reaches an anneal_floor of 0: give one above")
+
+    def weights(self, epoch: int) -> dict[str, float]:
+        """The weights of an epoch (from 0), by term."""
+        factor = self._factor(epoch)
+        ascent = factor if self.anneal_what in ("ascent_weight", "unlearning_rate") else 1.0
+        kl = factor if self.anneal_what == "unlearning_rate" else 1.0
+        return {
+            "ascent": self.ascent_weight * ascent,
+            "kl": self.kl_weight * kl,
+            "finetune": self.finetune_weight,
+        }
+
+    def rate(self, epoch: int) -> float:
+        """Adam's rate in an epoch (from 0)."""
+        return self.learning_rate * (self._factor(epoch) if self.anneal_what == "learning_rate" else 1.0)
+
+    def _factor(self, epoch: int) -> float:
+        return annealed(epoch, self.anneal, self.anneal_epochs, self.anneal_floor)

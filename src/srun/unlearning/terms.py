@@ -1,0 +1,237 @@
+"""SRUGA's three terms: ascent on forgotten events, KL to the original and fine-tuning on the retain set ([T] 3.4).
+
+Shapes: B batch, L length, T targets, D hidden, N items, V catalogue, F forget rows. theta is edited; theta_A is the
+frozen original.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid, softplus
+
+from srun.data.batches import Cycle, TrainingData
+from srun.data.interactions import Role
+from srun.data.partition import Partition
+from srun.data.sequences import cut, pad
+from srun.errors import ConfigError, DataError
+from srun.models.base import SequenceModel
+from srun.rng import Streams
+from srun.training.fit import FORWARD_SHARE, Cost, TrainConfig, target_loss
+from srun.training.losses import catalogue_scores
+from srun.unlearning.sruga_settings import SRUGAConfig
+
+
+def ascent_loss(model: SequenceModel, state: Tensor, targets: Tensor, loss: str) -> Tensor:
+    """L_GA (T,) = log p(forgotten item), positives only ([T] eq. 3 and 4); descending it lowers p.
+
+    p is the model's own likelihood: sigmoid of the score for bce and gbce, softmax over the catalogue for ce.
+    """
+    if loss == "ce":
+        return catalogue_scores(model, state, None).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    return logsigmoid(model.item_scores(state, targets))
+
+
+def reversed_negatives(model: SequenceModel, state: Tensor, negatives: Tensor) -> Tensor:
+    """(T,) = sum of log(1 - p(negative)) over ``negatives`` (T, N): what L_GA lacks of the whole BCE, reversed.
+
+    [T] 3.4.1 tried and rejected it: it makes the output more random, and costs much utility.
+    """
+    return logsigmoid(-model.item_scores(state, negatives)).sum(-1)
+
+
+def npo_loss(log_p: Tensor, log_p_original: Tensor, beta: float) -> Tensor:
+    """L_NPO (T,) = 2/beta * log(1 + (p / p_A)^beta) (Zhang et al., 2024, eq. 3), >= 0.
+
+    Ascent that fades as p falls below p_A; as beta goes to 0 its gradient becomes that of L_GA.
+    """
+    return 2.0 / beta * softplus(beta * (log_p - log_p_original))
+
+
+def kl_loss(log_p: Tensor, log_p_original: Tensor) -> Tensor:
+    """L_KL (B,) = sum of p_A * log(p_A / p) ([T] eq. 6), forward; entries of -inf in both count nothing."""
+    p_original = log_p_original.exp()
+    return torch.where(p_original > 0, p_original * (log_p_original - log_p), 0.0).sum(-1)
+
+
+class Ascent:
+    """L_GA over batches of the forget set: forgotten items at the last position, after what is retained before them.
+
+    ``mask_all_forgotten`` ([T] tried and rejected it) takes a cloze model's windows of all training events instead,
+    with all forgotten items masked at once. An item that two windows share is then a target in both.
+    """
+
+    def __init__(
+        self,
+        settings: SRUGAConfig,
+        model: SequenceModel,
+        original: SequenceModel,
+        request: Partition,
+        recipe: TrainConfig,
+        streams: Streams,
+        cost: Cost,
+    ) -> None:
+        self.settings, self.model, self.original, self.recipe = settings, model, original, recipe
+        self.streams, self.cost = streams, cost
+        _check(settings, model, recipe)
+        make = self._windows if settings.mask_all_forgotten else self._queries
+        self.items, self.forgotten, self.users = (part.to(streams.device) for part in make(request))
+        self.rows = Cycle(len(self.items), settings.batch_size, streams["forget"])
+        self.negatives: TrainingData | None = None
+        if settings.ascent_negatives:  # those that the original was trained with: no item the user ever had in training
+            self.negatives = TrainingData(request.data, request.data.role == Role.TRAIN, None, streams.device)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of one pass over the forget set: an epoch."""
+        return -(-len(self.items) // self.settings.batch_size)
+
+    def loss(self) -> Tensor:
+        """Mean L_GA of the next batch."""
+        rows = self.rows.next()
+        inputs, place, targets = self._batch(rows)  # (B, L), (B, L), (T,)
+        self._count(inputs, 1.0, len(targets))
+        state = self.model.hidden(inputs)[place]  # (T, D)
+        log_p = ascent_loss(self.model, state, targets, self.recipe.loss)
+        if self.settings.ascent == "npo":
+            return npo_loss(log_p, self._original_log_p(inputs, place, targets), self.settings.npo_beta).mean()
+        if self.negatives is not None:
+            users = self.users[rows][:, None].expand_as(place)[place]
+            drawn = self.negatives.negatives(users, self.recipe.num_negatives, self.streams["ascent_negatives"])
+            log_p = log_p + reversed_negatives(self.model, state, drawn)
+        return log_p.mean()
+
+    def skip(self) -> None:
+        """Pass over a batch without a look, so that other draws stay as they are."""
+        self.rows.next()
+
+    @torch.no_grad()
+    def _original_log_p(self, inputs: Tensor, place: Tensor, targets: Tensor) -> Tensor:
+        self._count(inputs, FORWARD_SHARE, len(targets))
+        return ascent_loss(self.original, self.original.hidden(inputs)[place], targets, self.recipe.loss)
+
+    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        items, forgotten = self.items[rows], self.forgotten[rows]
+        if self.settings.mask_all_forgotten:
+            return items.masked_fill(forgotten, self.model.num_items + 1), forgotten, items[forgotten]
+        inputs = self.model.prediction_inputs(items[:, :-1])
+        place = torch.zeros_like(inputs, dtype=torch.bool)
+        place[:, -1] = True
+        return inputs, place, items[:, -1]
+
+    def _count(self, inputs: Tensor, share: float, scored: int) -> None:
+        self.cost.target_gradients += share * int((inputs != 0).sum())
+        self.cost.scored_positions += scored if self.recipe.loss == "ce" else 0
+
+    @staticmethod
+    def _queries(request: Partition) -> tuple[Tensor, Tensor, Tensor]:
+        """Items (F, n+1), the forgotten one last, where it stands, and users (F,)."""
+        queries = request.forget_queries()
+        if not len(queries):
+            raise DataError("no forgotten event has a context to ascend on; use retrain for this request")
+        histories = torch.from_numpy(queries.histories(request.data.max_length).astype("int64"))
+        items = torch.cat([histories, torch.from_numpy(queries.target.astype("int64"))[:, None]], 1)
+        forgotten = torch.zeros_like(items, dtype=torch.bool)
+        forgotten[:, -1] = True
+        return items, forgotten, torch.from_numpy(queries.user.astype("int64"))
+
+    @staticmethod
+    def _windows(request: Partition) -> tuple[Tensor, Tensor, Tensor]:
+        """Items (F, n+1) of the training windows with a forgotten event, where these are, and users (F,)."""
+        data, train = request.data, request.data.role == Role.TRAIN
+        user = data.user[train]
+        offsets = np.searchsorted(user, np.arange(data.num_users + 1)).astype(np.int64)
+        start, stop, _ = cut(offsets, data.max_length, data.drop_short)
+        width = data.max_length + 1
+        items = torch.from_numpy(pad(data.item[train], start, stop, width).astype("int64"))
+        forgotten = torch.from_numpy(pad(request.forget[train].astype("int32"), start, stop, width)) > 0
+        some = forgotten.any(1)
+        if not some.any():
+            raise DataError("no forgotten event is in a training window; use retrain for this request")
+        return items[some], forgotten[some], torch.from_numpy(user[start].astype("int64"))[some]
+
+
+def _check(settings: SRUGAConfig, model: SequenceModel, recipe: TrainConfig) -> None:
+    """Refuse options that could have no effect."""
+    if settings.ascent_negatives and recipe.loss == "ce":
+        raise ConfigError("unlearn.sruga.ascent_negatives: train.loss ce has no negatives; use it with bce or gbce")
+    if settings.mask_all_forgotten and model.next_item:
+        raise ConfigError("unlearn.sruga.mask_all_forgotten: only a cloze model such as bert4rec has masks")
+
+
+class Remaining:
+    """L_KL and L_FT over batches of the retain set, in one pass where the model allows it."""
+
+    def __init__(
+        self,
+        settings: SRUGAConfig,
+        model: SequenceModel,
+        original: SequenceModel,
+        data: TrainingData,
+        recipe: TrainConfig,
+        streams: Streams,
+        cost: Cost,
+        separate: bool,
+    ) -> None:
+        self.settings, self.model, self.original, self.recipe = settings, model, original, recipe
+        self.data, self.streams, self.cost, self.separate = data, streams, cost, separate
+        self.rows = Cycle(len(data), settings.batch_size, streams["retain"])
+
+    def losses(self, kl: bool, finetune: bool) -> dict[str, Tensor]:
+        """Mean losses of the next batch, by name; nothing is drawn where neither is wanted."""
+        if not (kl or finetune):
+            return {}
+        terms: dict[str, Tensor] = {}
+        windows, users = self.data.batch(self.rows.next().to(self.data.device))
+        inputs, targets = self.model.training_pairs(windows, self.streams["cloze"])
+        # a cloze pass may show the last item and hides others: KL at the last position then has a pass of its own
+        own_pass = kl and self.settings.kl_items != "targets" and not self.model.next_item
+        if finetune or not own_pass:
+            hidden = self._pass(inputs)  # one pass for both terms
+            if kl and finetune and not own_pass and self.separate:
+                self._count(inputs, 1 - FORWARD_SHARE)  # it is gone through backwards once for each
+        if finetune:
+            loss = target_loss(self.model, hidden, targets, users, self.data, self.recipe, self.streams)
+            terms["finetune"] = loss.mean()
+            self.cost.scored_positions += len(loss) if self.recipe.loss == "ce" else 0
+        if own_pass:
+            inputs = self.model.last_item_inputs(windows)
+            hidden = self._pass(inputs)
+        if kl:
+            terms["kl"] = self._kl(inputs, hidden, targets).mean()
+        return terms
+
+    def _kl(self, inputs: Tensor, hidden: Tensor, targets: Tensor) -> Tensor:
+        """L_KL (B,) of states ``hidden`` (B, L, D)."""
+        with torch.no_grad():
+            teacher = self.original.hidden(inputs)
+        self._count(inputs, FORWARD_SHARE)
+        items = self._sample()
+        student = self._scores(self.model, hidden, targets, items)
+        with torch.no_grad():
+            frozen = self._scores(self.original, teacher, targets, items)
+        return kl_loss(student.log_softmax(-1), frozen.log_softmax(-1))
+
+    def _scores(self, model: SequenceModel, hidden: Tensor, targets: Tensor, items: Tensor | None) -> Tensor:
+        """Scores over what the softmax is: the catalogue or a sample at the last position, or the window's targets."""
+        if self.settings.kl_items == "targets":  # [T] to the letter: each target scored at its own position
+            # (for a cloze model these are the masked items of the fine-tuning pass)
+            scores = model.item_scores(hidden.flatten(0, 1), targets.flatten()).view(targets.shape)
+            return scores.masked_fill(targets == 0, float("-inf"))
+        if items is not None:
+            return hidden[:, -1] @ model.output_weight[items].T  # (B, N)
+        self.cost.scored_positions += len(hidden)
+        return catalogue_scores(model, hidden[:, -1], None)
+
+    def _sample(self) -> Tensor | None:
+        """(N,) items drawn anew for each step, the same for every row and for both models; None without a sample."""
+        if isinstance(self.settings.kl_items, str):
+            return None
+        generator, number = self.streams["kl_items"], self.settings.kl_items
+        return torch.randperm(self.model.num_items, generator=generator, device=generator.device)[:number] + 1
+
+    def _pass(self, inputs: Tensor) -> Tensor:
+        self._count(inputs, 1.0)
+        return self.model.hidden(inputs)
+
+    def _count(self, inputs: Tensor, share: float) -> None:
+        self.cost.target_gradients += share * int((inputs != 0).sum())

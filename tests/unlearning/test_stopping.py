@@ -1,0 +1,169 @@
+"""The stop rule ``match``: what it compares, when it stops, what it returns, what it costs."""
+
+import numpy as np
+import pytest
+import torch
+
+from srun.errors import DataError
+from srun.metrics.forgetting import ks_distance, superiority
+from srun.training.fit import FORWARD_SHARE
+from srun.unlearning import UNLEARNERS
+from srun.unlearning.stopping import Match, StopRule, make_stop
+
+SETTINGS = {"stop": "match", "learning_rate": 0.03, "batch_size": 64, "unlearn_dropout": False}
+TUNE, NEVER, VALIDATION = "forget_tune", "never_seen_tune", "validation"
+
+
+class Killed(BaseException):
+    """Stands for the death of the process."""
+
+
+@pytest.fixture(scope="module")
+def learned(small, tmp_path_factory):
+    """A world whose Original has learned its events by heart, so that there is something to forget."""
+    log = small.log_of(np.random.default_rng(0).integers(60, size=(80, 9)).tolist())  # nothing else to learn
+    data = small.make_data(log, calibration_users=0.2)
+    return small.make_world(
+        data, small.interactions_request(), tmp_path_factory.mktemp("w"), max_epochs=100, patience=100
+    )
+
+
+class Script:
+    """A probe whose forget_tune ranks are given look by look; never-seen events keep theirs."""
+
+    def __init__(self, world, shifts):
+        self.real, self.shifts, self.num = world.probe(), list(shifts), len(world.request.queries(TUNE))
+        self.looks = []
+
+    def __call__(self, scorer, split, users=None):
+        return {}
+
+    def ranks(self, scorer, split, users=None):
+        if split == TUNE:
+            self.looks.append({k: v.clone() for k, v in scorer.model.state_dict().items()})
+            return np.linspace(21, 60, self.num) + self.shifts.pop(0)
+        number = len(self.real.ranks(scorer, split, users))
+        return np.linspace(21, 60, number)
+
+    def positions(self, split, users=None):
+        return self.real.positions(split, users)
+
+
+def scripted(world, folder, shifts, **changes):
+    settings = UNLEARNERS["sruga"](world_settings({**SETTINGS, "max_epochs": len(shifts) - 1, **changes}))
+    probe = Script(world, shifts)
+    return settings.unlearn(world.original, world.request, world.context(folder, probe=probe)), probe
+
+
+def world_settings(changes):
+    from tests.conftest import method_settings
+
+    return method_settings("sruga", **changes)
+
+
+def test_comparable_events_were_never_trained_on_and_are_alike(learned, tmp_path):
+    request = learned.request
+    rule = Match(request, learned.context(tmp_path))
+    never, validation = request.queries(NEVER), request.queries(VALIDATION)
+    ranked = validation.select(rule.users[validation.user])
+    length = np.concatenate([q.stop - q.start for q in (never, ranked)])[rule.partners]
+    assert rule.partners.max() < len(never) + len(ranked)
+    own = (request.queries(TUNE).stop - request.queries(TUNE).start)[rule.rows]
+    n = learned.data.max_length
+    assert abs(np.minimum(length, n).mean() - np.minimum(own, n).mean()) < 0.7
+    events = np.concatenate([never.event, ranked.event])
+    assert not request.forget[events].any()
+    assert not request.retain[events].any()
+    assert len(rule.rows) >= 0.8 * len(request.queries(TUNE))
+
+
+def test_a_look_reports_the_statistics_of_its_docstring(learned, tmp_path):
+    rule, scorer = Match(learned.request, learned.context(tmp_path)), learned.original.scorer
+    row, probe = rule.look(scorer, 0), learned.probe()
+    forgotten = probe.ranks(scorer, TUNE)[rule.rows]
+    others = np.concatenate([probe.ranks(scorer, NEVER), probe.ranks(scorer, VALIDATION, rule.users)])
+    assert row[f"{TUNE}/match_ks"] == ks_distance(forgotten, others[rule.partners].ravel())
+    assert row[f"{TUNE}/match_better"] == superiority(forgotten, others[rule.partners].ravel())
+    assert {k: row[k] for k in (f"{TUNE}/hit_10", f"{TUNE}/ndcg_10")} == probe(scorer, TUNE)
+
+
+@pytest.mark.parametrize(
+    ("shifts", "reason", "stopped_after", "epochs"),
+    [
+        ([-9, -6, -3, 3, 9], "match", 3, 2),  # the look before the crossing was nearer
+        ([-9, -6, -4, 1, 9], "match", 3, 3),
+        ([-12, -9, -6, -4, -1.5], "max_epochs", 4, 4),
+        ([5, 0, 0, 0], "match", 0, 0),  # nothing is remembered to begin with: the original is the result
+    ],
+)
+def test_stops_where_forgotten_events_rank_no_better_and_returns_the_nearest_look(
+    learned, tmp_path, shifts, reason, stopped_after, epochs
+):
+    result, probe = scripted(learned, tmp_path, shifts)
+    assert result.info == {"epochs": epochs, "stop": reason, "stopped_after": stopped_after}
+    assert result.cost.epochs == epochs
+    assert len(result.history) == stopped_after + 1
+    for name, value in result.scorer.model.state_dict().items():
+        assert torch.equal(value, probe.looks[epochs][name])
+
+
+def test_it_ends_nearer_to_never_seen_events_than_the_original_is(learned, tmp_path):
+    result = learned.run("sruga", tmp_path, **SETTINGS, max_epochs=30, ascent_weight=1.0)
+    first, last = result.history[0], result.history[-1]
+    assert result.info["stop"] == "match"
+    assert first[f"{TUNE}/match_better"] > 0.6
+    assert last[f"{TUNE}/match_better"] <= 0.5
+    best = min(row[f"{TUNE}/match_ks"] for row in result.history)
+    assert best < first[f"{TUNE}/match_ks"] / 2
+    assert result.history[result.cost.epochs][f"{TUNE}/match_ks"] == best
+
+
+def test_its_looks_are_a_cost_of_the_method(learned, tmp_path):
+    probe, rule = learned.probe(), Match(learned.request, learned.context(tmp_path))
+    seen = sum(probe.positions(*of) for of in ((TUNE,), (NEVER,), (VALIDATION, rule.users)))
+    result, _ = scripted(learned, tmp_path / "a", [-9, -6, -4, -2])
+    fixed = learned.run("sruga", tmp_path / "b", **{**SETTINGS, "stop": "fixed"}, max_epochs=3)
+    assert result.cost.target_gradients - fixed.cost.target_gradients == pytest.approx(4 * seen * FORWARD_SHARE)
+    early, _ = scripted(learned, tmp_path / "c", [-9, -3, -4, 9])
+    assert early.cost.epochs == 1
+    assert early.cost.seconds_patience > 0
+    assert early.cost.target_gradients < fixed.cost.target_gradients
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(small, learned, tmp_path):
+    settings = world_settings({**SETTINGS, "max_epochs": 12, "unlearn_dropout": True, "learning_rate": 0.003})
+    method = UNLEARNERS["sruga"](settings)
+    whole = method.unlearn(learned.original, learned.request, learned.context(tmp_path / "whole"))
+    for kill_at in (2, whole.info["stopped_after"]):
+
+        def kill(row, epoch, cap, at=kill_at):
+            if epoch == at:
+                raise Killed
+
+        with pytest.raises(Killed):
+            method.unlearn(learned.original, learned.request, learned.context(tmp_path / "killed", on_epoch=kill))
+    again = method.unlearn(learned.original, learned.request, learned.context(tmp_path / "killed"))
+    assert small.weight_bytes(again.scorer) == small.weight_bytes(whole.scorer)
+    assert (again.history, again.info, again.cost.exact()) == (whole.history, whole.info, whole.cost.exact())
+
+
+def test_without_a_tune_half_the_schedule_is_fixed(small, tmp_path):
+    data = small.make_data(small.random_events(15, 20))
+    world = small.make_world(data, small.interactions_request(), tmp_path)
+    result = world.run("sruga", tmp_path, **SETTINGS, max_epochs=3)
+    assert result.info == {"epochs": 3, "stop": "max_epochs"}
+
+
+def test_without_calibration_users_validation_is_compared_with(small, tmp_path):
+    data = small.make_data(small.random_events(60, 30))
+    world = small.make_world(data, small.interactions_request(), tmp_path)
+    rule = make_stop("match", 1, world.request, world.context(tmp_path))
+    assert isinstance(rule, Match)
+    assert rule.users.any()
+
+
+def test_a_category_has_nothing_comparable(world_for, tmp_path):
+    world = world_for("sruga", "category")
+    with pytest.raises(DataError, match=r"unlearn\.sruga\.stop: match"):
+        world.run("sruga", tmp_path, **SETTINGS)
+    assert isinstance(make_stop("fixed", 1, world.request, world.context(tmp_path)), StopRule)
