@@ -4,6 +4,7 @@ Shapes: B batch, L length, D hidden, H heads, V catalogue, T targets. Items 1..V
 """
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -33,6 +34,8 @@ class SequenceModel(nn.Module):
     Config: ClassVar[type[ModelConfig]] = ModelConfig
     next_item: ClassVar[bool] = True
     """Whether the last state of a training pass predicts the last item of the window from the ones before it."""
+    causal: ClassVar[bool] = True
+    """Whether no state depends on what comes after its position."""
 
     def __init__(self, settings: ModelConfig, num_items: int, max_length: int) -> None:
         super().__init__()
@@ -44,6 +47,15 @@ class SequenceModel(nn.Module):
     def hidden(self, inputs: Tensor) -> Tensor:
         """States (B, L, D) at every position of ``inputs`` (B, L), L <= max_length, padded at the front."""
         raise NotImplementedError(type(self).__name__)  # abstract: every entry of MODELS overrides it
+
+    @property
+    def neuron_blocks(self) -> "Sequence[FeedForwardBlock]":
+        """The blocks with feed-forward neurons, lowest first; empty for a recommender that has none."""
+        return ()
+
+    def final(self, x: Tensor) -> Tensor:
+        """States of what the last of ``neuron_blocks`` gives; shapes are the same."""
+        return x
 
     def training_pairs(self, windows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Turn windows (B, n+1) into inputs (B, L) and targets (B, L), 0 where nothing is predicted.
@@ -123,6 +135,32 @@ class Dropout(nn.Module):
         return x * (keep * (256 / (256 - self.threshold)))
 
 
+class FeedForwardBlock(nn.Module):
+    """A block of attention and feed-forward with a middle that can be reached: its neurons are what enters ``outer``.
+
+    Shapes: Q queries, U neurons. Everything but attention works position by position.
+    """
+
+    outer: nn.Linear
+
+    def attend(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
+        """Attention with its residual: ``query`` (B, Q, D) over ``memory`` (B, L, D) -> (B, Q, D)."""
+        raise NotImplementedError(type(self).__name__)
+
+    def neurons(self, attended: Tensor) -> Tensor:
+        """Activations (B, Q, U) of the feed-forward's middle."""
+        raise NotImplementedError(type(self).__name__)
+
+    def output(self, attended: Tensor, neurons: Tensor) -> Tensor:
+        """What the block gives for the neurons, (B, Q, D)."""
+        raise NotImplementedError(type(self).__name__)
+
+    def forward(self, x: Tensor, blocked: Tensor) -> Tensor:
+        """Map states (B, L, D) to states (B, L, D)."""
+        attended = self.attend(x, x, blocked)
+        return self.output(attended, self.neurons(attended))
+
+
 class Attention(nn.Module):
     """Multi-head scaled dot-product attention with the parameters of torch.nn.MultiheadAttention."""
 
@@ -134,16 +172,16 @@ class Attention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
-        """Attend from ``query`` to ``memory``, both (B, L, D); ``blocked`` is additive, (B, 1, L, L) or broadcast."""
-        batch, length, hidden = query.shape
+        """Attend from ``query`` (B, Q, D) to ``memory`` (B, L, D); ``blocked`` is additive, (B, 1, Q, L) or broadcast."""
+        batch, _, hidden = query.shape
 
         def split(x: Tensor) -> Tensor:  # (B, H, L, D/H)
-            return x.view(batch, length, self.heads, hidden // self.heads).transpose(1, 2)
+            return x.view(batch, -1, self.heads, hidden // self.heads).transpose(1, 2)
 
         q, k, v = split(self.query(query)), split(self.key(memory)), split(self.value(memory))
-        weights = (q @ k.transpose(-1, -2)) / math.sqrt(hidden // self.heads) + blocked  # (B, H, L, L)
+        weights = (q @ k.transpose(-1, -2)) / math.sqrt(hidden // self.heads) + blocked  # (B, H, Q, L)
         mixed = self.dropout(weights.softmax(-1)) @ v
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, hidden))
+        return self.out(mixed.transpose(1, 2).reshape(batch, -1, hidden))
 
 
 def attention_block(inputs: Tensor, causal: bool) -> Tensor:
