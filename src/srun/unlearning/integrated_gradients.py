@@ -38,7 +38,9 @@ def quadrature(rule: Rule, steps: int) -> tuple[Tensor, Tensor]:
         nodes, weights = np.polynomial.legendre.leggauss(steps)
         return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)
     shift = {"left": 0.0, "right": 1.0, "midpoint": 0.5}[rule]
-    return (torch.arange(steps, dtype=torch.float64) + shift) / steps, torch.full((steps,), 1 / steps).double()
+    return (torch.arange(steps, dtype=torch.float64) + shift) / steps, torch.full(
+        (steps,), 1 / steps, dtype=torch.float64
+    )
 
 
 def joint_path(function: Function, values: Tensor, rule: Rule, steps: int) -> tuple[Tensor, Tensor]:
