@@ -4,6 +4,7 @@ Shapes: B batch, L length, D hidden, H heads, V catalogue, T targets. Items 1..V
 """
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -34,6 +35,8 @@ class SequenceModel(nn.Module):
     Config: ClassVar[type[ModelConfig]] = ModelConfig
     next_item: ClassVar[bool] = True
     """Whether the last state of a training pass predicts the last item of the window from the ones before it."""
+    causal: ClassVar[bool] = True
+    """Whether no state depends on what comes after its position."""
 
     def __init__(self, settings: ModelConfig, num_items: int, max_length: int) -> None:
         super().__init__()
@@ -49,6 +52,15 @@ class SequenceModel(nn.Module):
     def last_state(self, inputs: Tensor) -> Tensor:
         """States (B, D) at the last position of ``inputs`` (B, L): ``hidden(inputs)[:, -1]``, perhaps for less work."""
         return self.hidden(inputs)[:, -1]
+
+    @property
+    def neuron_blocks(self) -> "Sequence[FeedForwardBlock]":
+        """The blocks with feed-forward neurons, lowest first; empty for a recommender that has none."""
+        return ()
+
+    def final(self, x: Tensor) -> Tensor:
+        """States of what the last of ``neuron_blocks`` gives; shapes are the same."""
+        return x
 
     def training_pairs(self, windows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Turn windows (B, n+1) into inputs (B, L) and targets (B, L), 0 where nothing is predicted.
@@ -132,6 +144,32 @@ class Dropout(nn.Module):
         mask = torch.empty(x.shape, device=x.device)
         torch.ge(draws, self.threshold, out=mask)  # by way of a tensor of bools it takes four times as long
         return (x * mask.mul_(256 / (256 - self.threshold))).to(x.dtype)
+
+
+class FeedForwardBlock(nn.Module):
+    """A block of attention and feed-forward with a middle that can be reached: its neurons are what enters ``outer``.
+
+    Shapes: Q queries, U neurons. Everything but attention works position by position.
+    """
+
+    outer: nn.Linear
+
+    def attend(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
+        """Attention with its residual: ``query`` (B, Q, D) over ``memory`` (B, L, D) -> (B, Q, D)."""
+        raise NotImplementedError(type(self).__name__)
+
+    def neurons(self, attended: Tensor) -> Tensor:
+        """Activations (B, Q, U) of the feed-forward's middle."""
+        raise NotImplementedError(type(self).__name__)
+
+    def output(self, attended: Tensor, neurons: Tensor) -> Tensor:
+        """What the block gives for the neurons, (B, Q, D)."""
+        raise NotImplementedError(type(self).__name__)
+
+    def forward(self, x: Tensor, blocked: Tensor, last: bool = False) -> Tensor:
+        """Map states (B, L, D) to states (B, L, D), or (B, 1, D) of the ``last`` position."""
+        attended = self.attend(x[:, -1:], x, blocked[..., -1:, :]) if last else self.attend(x, x, blocked)
+        return self.output(attended, self.neurons(attended))
 
 
 class Attention(nn.Module):

@@ -1,5 +1,6 @@
 """SASRec: causal self-attention over the history (Kang and McAuley, 2018)."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -7,7 +8,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from srun.config import config
-from srun.models.base import Attention, Dropout, ModelConfig, SequenceModel, attention_block, require_divisible
+from srun.models.base import (
+    Attention,
+    Dropout,
+    FeedForwardBlock,
+    ModelConfig,
+    SequenceModel,
+    attention_block,
+    require_divisible,
+)
 
 
 @config
@@ -19,7 +28,7 @@ class SASRecConfig(ModelConfig):
         require_divisible(self.hidden, self.heads)
 
 
-class Block(nn.Module):
+class Block(FeedForwardBlock):
     """Attention and point-wise feed-forward, each with a residual, in the order of the authors' code."""
 
     def __init__(self, settings: SASRecConfig) -> None:
@@ -30,14 +39,15 @@ class Block(nn.Module):
         self.inner, self.outer = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, blocked: Tensor, last: bool = False) -> Tensor:
-        """Map states (B, L, D) to states (B, L, D), or (B, 1, D) of the ``last`` position."""
-        query = self.attention_norm(x[:, -1:] if last else x)
-        if last:
-            blocked = blocked[..., -1:, :]
-        x = self.feed_forward_norm(query + self.attention(query, x, blocked))
-        neurons = self.dropout(self.inner(x)).relu()  # (B, L, D)
-        return x + self.dropout(self.outer(neurons))
+    def attend(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
+        query = self.attention_norm(query)
+        return self.feed_forward_norm(query + self.attention(query, memory, blocked))
+
+    def neurons(self, attended: Tensor) -> Tensor:
+        return self.dropout(self.inner(attended)).relu()  # (B, L, D)
+
+    def output(self, attended: Tensor, neurons: Tensor) -> Tensor:
+        return attended + self.dropout(self.outer(neurons))
 
 
 class SASRec(SequenceModel):
@@ -50,6 +60,13 @@ class SASRec(SequenceModel):
         self.position = nn.Embedding(max_length, settings.hidden)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
         self.norm = nn.LayerNorm(settings.hidden, eps=1e-8)
+
+    @property
+    def neuron_blocks(self) -> Sequence[FeedForwardBlock]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def final(self, x: Tensor) -> Tensor:
+        return self.norm(x)
 
     def hidden(self, inputs: Tensor) -> Tensor:
         return self._states(inputs, False)
@@ -66,4 +83,4 @@ class SASRec(SequenceModel):
         blocked = attention_block(inputs, causal=True)
         for number, block in enumerate(self.blocks, 1):
             x = block(x, blocked, last and number == len(self.blocks))
-        return self.norm(x)
+        return self.final(x)
