@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from srun.data import batches
 from srun.data.batches import Cycle, TrainingData
 from srun.data.interactions import Role
 from srun.data.partition import partition
@@ -25,14 +27,17 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.parametrize("max_bitmap", [0, batches.MAX_BITMAP])
 @given(SEQUENCES, st.integers(0, 99), st.integers(1, 3))
-def test_negatives_are_never_among_the_users_items_of_the_set_trained_on(small, sequences, seed, count):
+def test_negatives_are_never_among_the_users_items_of_the_set_trained_on(small, max_bitmap, sequences, seed, count):
     data = small.make_data(small.log_of([*sequences, list(range(14))]), max_length=3)
     request = partition(data, "r", small.users_request(share_of_users=0.5, seed=seed))
     for events in (data.role == Role.TRAIN, request.retain):
         if not len(np.unique(data.user[events])) or max(np.bincount(data.user[events])) < 2:
             continue
-        trained = training(small, data, events)
+        with mock.patch.object(batches, "MAX_BITMAP", max_bitmap):
+            trained = training(small, data, events)
+        assert (trained.is_known is None) == (max_bitmap == 0)
         users = trained.user.repeat(4)
         drawn = trained.negatives(users, count, generator(seed))
         assert drawn.shape == (len(users), count)
@@ -79,12 +84,12 @@ def test_the_same_generator_gives_the_same_negatives(small):
     assert not torch.equal(first, trained.negatives(trained.user, 2, generator(5)))
 
 
-@given(SEQUENCES, st.integers(1, 7), st.integers(0, 9))
-def test_an_epoch_has_every_window_once_and_trimming_loses_nothing(small, sequences, batch_size, seed):
+@given(SEQUENCES, st.integers(1, 7), st.integers(0, 9), st.booleans())
+def test_an_epoch_has_every_window_once_and_trimming_loses_nothing(small, sequences, batch_size, seed, grouped):
     data = small.make_data(small.log_of([*sequences, list(range(8))]), max_length=3)
     trained = training(small, data)
     seen = []
-    for rows in trained.epoch(batch_size, generator(seed)):
+    for rows in trained.epoch(batch_size, generator(seed), grouped):
         assert len(rows) <= batch_size
         windows, users = trained.batch(rows)
         assert (windows[:, 0] != 0).any()
@@ -96,12 +101,29 @@ def test_an_epoch_has_every_window_once_and_trimming_loses_nothing(small, sequen
     assert sorted(seen) == list(range(len(trained)))
 
 
-def test_epochs_are_shuffled_anew(small):
+@pytest.mark.parametrize("grouped", [False, True])
+def test_epochs_are_shuffled_anew(small, grouped):
     trained = training(small, small.make_data(small.random_events(40, 15)))
     shuffle = generator()
-    first, second = (torch.cat(list(trained.epoch(8, shuffle))).tolist() for _ in range(2))
-    assert first != second
-    assert first != sorted(first)
+    first, second = (list(trained.epoch(8, shuffle, grouped)) for _ in range(2))
+    assert {frozenset(rows.tolist()) for rows in first} != {frozenset(rows.tolist()) for rows in second}
+    assert torch.cat(first).tolist() != sorted(torch.cat(first).tolist())
+
+
+def test_windows_of_a_group_are_together_by_length(small, monkeypatch):
+    trained = training(small, small.make_data(small.random_events(300, 15, low=3, high=30), max_length=27))
+
+    def computed(**how):
+        return sum(trained.batch(rows)[0].numel() for rows in trained.epoch(16, generator(), **how))
+
+    real = int(trained.length.sum())
+    assert computed() > 1.5 * real
+    assert computed(group_by_length=True) < 1.1 * real
+    monkeypatch.setattr(batches, "GROUP", 4)
+    shuffled = torch.randperm(len(trained), generator=generator())
+    grouped = torch.cat(list(trained.epoch(16, generator(), group_by_length=True))[:2])
+    group = {int(row): place // (4 * 16) for place, row in enumerate(shuffled)}
+    assert all(len({group[int(row)] for row in rows}) == 1 for rows in grouped.split(16))
 
 
 @given(st.integers(1, 20), st.integers(1, 25), st.integers(0, 40), st.integers(0, 9))

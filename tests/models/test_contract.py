@@ -94,6 +94,15 @@ def test_shapes(name: str) -> None:
 
 
 @every_model
+@pytest.mark.parametrize("training", [False, True])
+def test_the_last_state_is_that_of_all_states(name: str, training: bool) -> None:
+    model = make(name, dropout=0.0).train(training)
+    inputs = model.prediction_inputs(histories())
+    torch.testing.assert_close(model.last_state(inputs), model.hidden(inputs)[:, -1])
+    assert model.last_state(inputs[:1]).shape == (1, D)
+
+
+@every_model
 def test_scores_of_items_are_those_of_the_catalogue(name: str) -> None:
     model = make(name, tie_embeddings=False)
     state = model.hidden(model.prediction_inputs(histories()))[:, -1]

@@ -92,6 +92,15 @@ def test_dvc_names_existing_parameters_and_files() -> None:
             assert stage["foreach"].strip("${}") in values
 
 
+def test_methods_import_only_what_dvc_watches() -> None:
+    """A method's code is its own file and the shared ones that dvc.yaml lists, so that an edit is never overlooked."""
+    deps = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]["unlearn"]["do"]["deps"]
+    watched = {Path(dep).stem for dep in deps if dep.startswith("src/srun/unlearning/") and "${" not in dep}
+    for file in (ROOT / "src/srun/unlearning").glob("[a-z]*.py"):
+        imported = set(re.findall(r"^from srun\.unlearning\.(\w+) import", file.read_text(), re.MULTILINE))
+        assert imported <= watched | {file.stem}, f"{file.name}: dvc.yaml does not watch {imported - watched}"
+
+
 def test_every_cell_has_its_code_files() -> None:
     params = load(ROOT / "params.yaml")
     for name, cell in params.cells.items():

@@ -222,6 +222,8 @@ def test_every_value_of_the_recipe_changes_the_result(small, train, tmp_path):
         "gbce_t": 0.1,
         "learning_rate": 0.02,
         "batch_size": 7,
+        "group_by_length": False,
+        "precision": "bf16",
         "max_epochs": 3,
         "evaluate_every": 2,
         "patience": 1,

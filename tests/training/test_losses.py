@@ -3,6 +3,8 @@
 Shapes: T targets, N negatives, D hidden, V catalogue.
 """
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,6 +76,69 @@ def test_ce_over_a_part_of_the_catalogue(model: SequenceModel, state: Tensor, ta
     assert (losses.ce(model, state, targets, catalogue) < losses.ce(model, state, targets, None)).all()
 
 
+@pytest.mark.parametrize("some", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("chunk", [1, 1000 * V])
+def test_gradients_of_ce_are_those_of_torch(
+    model: SequenceModel, monkeypatch: pytest.MonkeyPatch, some: bool, weighted: bool, chunk: int
+) -> None:
+    monkeypatch.setitem(losses.CHUNK, "cpu", chunk)
+    many = 100  # targets, more than the smallest chunk has
+    state = 2 * torch.randn(many, D, generator=stream(0, "state"))
+    targets = torch.randint(1, 8, (many,), generator=stream(0, "targets"))
+    catalogue = torch.arange(V + 1) < 9 if some else None
+    items = torch.arange(1, 9 if some else V + 1)
+    weight = torch.linspace(-1, 2, many) if weighted else torch.full((many,), 1 / many)
+
+    def gradients(loss: Tensor, state: Tensor) -> tuple[Tensor, ...]:
+        return loss.detach(), *torch.autograd.grad((loss * weight).sum(), [state, model.embedding.weight])
+
+    state.requires_grad_()
+    found = gradients(losses.ce(model, state, targets, catalogue), state)
+    scores = state @ model.embedding.weight[items].T
+    torch.testing.assert_close(found, gradients(cross_entropy(scores, targets - 1, reduction="none"), state))
+
+
+def test_ce_without_targets_or_gradients(model: SequenceModel, state: Tensor, targets: Tensor) -> None:
+    empty = losses.ce(model, state[:0], targets[:0], None)
+    assert empty.shape == (0,)
+    assert (torch.autograd.grad(empty.sum(), model.embedding.weight)[0] == 0).all()
+    with torch.no_grad():
+        assert torch.equal(losses.ce(model, state, targets, None), losses.ce(model, state, targets, None))
+
+
+def test_ce_in_bfloat16_is_near(model: SequenceModel, state: Tensor, targets: Tensor) -> None:
+    state.requires_grad_()
+
+    def result(enabled: bool) -> tuple[Tensor, ...]:
+        with torch.autocast("cpu", torch.bfloat16, enabled):
+            loss = losses.ce(model, state, targets, None)
+        assert loss.dtype == torch.float32
+        return loss, *torch.autograd.grad(loss.mean(), [state, model.embedding.weight])
+
+    exact, near = result(False), result(True)
+    for one, other in zip(exact, near, strict=True):
+        assert not torch.equal(one, other)
+        torch.testing.assert_close(one, other, rtol=0.05, atol=0.05 * float(one.detach().abs().max()))
+
+
+def test_memory_of_ce_does_not_grow_with_targets_times_items() -> None:
+    """Peak memory of a fresh process: all scores would take 1.6 GB, and their gradients too."""
+    code = """
+import resource, torch
+from srun.models.base import ModelConfig, SequenceModel
+from srun.training import losses
+model = SequenceModel(ModelConfig(hidden=8, dropout=0.0, tie_embeddings=True), 50_000, 5)
+model.initialise(torch.Generator().manual_seed(0))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+state = torch.randn(8_000, 8, requires_grad=True)
+losses.ce(model, state, torch.arange(1, 8_001), None).mean().backward()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 400  # MiB; the allocator's own needs vary
+
+
 def test_catalogue_scores_keep_their_columns(model: SequenceModel, state: Tensor) -> None:
     catalogue = torch.ones(V + 1, dtype=torch.bool)
     catalogue[3] = False
@@ -116,6 +181,7 @@ def test_the_recipe_chooses_the_loss_of_real_targets(
     model: SequenceModel, state: Tensor, targets: Tensor, negatives: Tensor, loss: str
 ) -> None:
     values = {"loss": loss, "num_negatives": N, "gbce_t": 0.75, "learning_rate": 0.1, "batch_size": 2}
+    values |= {"group_by_length": True, "precision": "float32"}
     recipe = build(TrainConfig, values | {"max_epochs": 1, "evaluate_every": 1, "patience": 1})
     users = torch.tensor([7, 9])
 

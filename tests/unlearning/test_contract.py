@@ -78,7 +78,7 @@ def test_cost_is_counted_in_whole_or_third_positions(tmp_path, world_for, name):
     cost = world_for(name).run(name, tmp_path).cost
     assert cost.target_gradients >= 0
     assert abs(cost.target_gradients * 3 - round(cost.target_gradients * 3)) < 1e-6
-    assert (cost.steps > 0) == (cost.target_gradients > 0)
+    assert cost.target_gradients > 0 or cost.steps == 0  # attribution takes gradients and no step
     assert cost.seconds >= 0
 
 

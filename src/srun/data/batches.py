@@ -15,6 +15,8 @@ from srun.data.partition import Mask, training_windows, user_items
 from srun.errors import DataError, RunError
 
 MAX_ROUNDS = 20_000  # of rejection before a user is said to have no negative
+GROUP = 32  # batches within which windows are sorted by length
+MAX_BITMAP = 2**28  # bytes; with more pairs of user and item than that, known ones are searched for
 
 
 class TrainingData:
@@ -30,8 +32,12 @@ class TrainingData:
         self.num_items, self.device = data.num_items, device
         self.windows = _tensor(windows.items, device)  # (W, n+1)
         self.user = _tensor(windows.user, device)  # (W,)
-        self.length = (self.windows != 0).sum(1)
+        self.length = (self.windows != 0).sum(1)  # (W,)
         self.known = torch.from_numpy(user_items(data, events)).to(device)  # (K,) sorted user * (V + 1) + item
+        self.is_known: Tensor | None = None
+        if data.num_users * (data.num_items + 1) <= MAX_BITMAP:
+            self.is_known = torch.zeros(data.num_users * (data.num_items + 1), dtype=torch.bool, device=device)
+            self.is_known[self.known] = True
         self.catalogue = None if catalogue is None else torch.from_numpy(catalogue).to(device)
         self.candidates = torch.arange(1, data.num_items + 1, device=device)
         if self.catalogue is not None:
@@ -40,10 +46,21 @@ class TrainingData:
     def __len__(self) -> int:
         return len(self.windows)
 
-    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Yield the row numbers (B,) of one shuffled pass over all windows."""
+    def epoch(self, batch_size: int, generator: torch.Generator, group_by_length: bool = False) -> Iterator[Tensor]:
+        """Yield the row numbers (B,) of one shuffled pass over all windows.
+
+        ``group_by_length``: windows are sorted by length within every ``GROUP`` batches of the shuffled order, and the
+        batches are shuffled in turn, so that windows of a batch are about equally long and little is padded.
+        """
         order = torch.randperm(len(self), generator=generator, device=generator.device).to(self.device)
-        yield from order.split(batch_size)
+        if not group_by_length:
+            yield from order.split(batch_size)
+            return
+        group = torch.arange(len(self), device=self.device) // (GROUP * batch_size)
+        width = self.windows.shape[1] + 1
+        batches = order[(group * width + self.length[order]).argsort(stable=True)].split(batch_size)
+        for index in torch.randperm(len(batches), generator=generator, device=generator.device).tolist():
+            yield batches[index]
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Windows (B, L) and users (B,) of the given rows; columns that are padding in all of them are left out."""
@@ -55,16 +72,18 @@ class TrainingData:
         keys = users[:, None] * (self.num_items + 1)
         drawn = self._draw((len(users), count), generator)
         for _ in range(MAX_ROUNDS):
-            bad = self._is_known(keys + drawn)
-            if not bad.any():
+            bad = self._is_known(keys + drawn).flatten().nonzero()[:, 0]
+            if not len(bad):
                 return drawn
-            drawn[bad] = self._draw((int(bad.sum()),), generator)
+            drawn.view(-1)[bad] = self._draw((len(bad),), generator)
         raise RunError(f"no negative item found for a user in {MAX_ROUNDS} draws; use train.loss=ce, which needs none")
 
     def _draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return self.candidates[torch.randint(len(self.candidates), shape, generator=generator, device=self.device)]
 
     def _is_known(self, keys: Tensor) -> Tensor:
+        if self.is_known is not None:
+            return self.is_known[keys]
         place = torch.searchsorted(self.known, keys).clamp_(max=len(self.known) - 1)
         return self.known[place] == keys
 

@@ -3,6 +3,7 @@
 Shapes: B batch, L length, D hidden, n maximum length of a history.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -10,7 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from srun.config import config
-from srun.models.base import Attention, Dropout, ModelConfig, SequenceModel, attention_block, require_divisible
+from srun.models.base import (
+    Attention,
+    Dropout,
+    FeedForwardBlock,
+    ModelConfig,
+    SequenceModel,
+    attention_block,
+    require_divisible,
+)
 
 EPSILON = 1e-12  # of the norms, as the authors have it
 
@@ -31,11 +40,8 @@ class BERT4RecConfig(ModelConfig):
         require_divisible(self.hidden, self.heads)
 
 
-class Block(nn.Module):
-    """Attention and feed-forward of four times the width, each with dropout, a residual and a norm.
-
-    Its neurons are what goes into ``outer``.
-    """
+class Block(FeedForwardBlock):
+    """Attention and feed-forward of four times the width, each with dropout, a residual and a norm."""
 
     def __init__(self, settings: BERT4RecConfig) -> None:
         super().__init__()
@@ -47,18 +53,21 @@ class Block(nn.Module):
         self.activation = nn.GELU("tanh" if settings.gelu == "tanh" else "none")
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, blocked: Tensor) -> Tensor:
-        """Map states (B, L, D) to states (B, L, D)."""
-        if self.norm_first:
-            normed = self.attention_norm(x)
-            x = x + self.dropout(self.attention(normed, normed, blocked))
-            return x + self._feed_forward(self.feed_forward_norm(x))
-        x = self.attention_norm(x + self.dropout(self.attention(x, x, blocked)))
-        return self.feed_forward_norm(x + self._feed_forward(x))
+    def attend(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
+        if not self.norm_first:
+            return self.attention_norm(query + self.dropout(self.attention(query, memory, blocked)))
+        normed = self.attention_norm(query)
+        memory = normed if memory is query else self.attention_norm(memory)
+        return query + self.dropout(self.attention(normed, memory, blocked))
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        neurons = self.activation(self.inner(x))  # (B, L, 4D)
-        return self.dropout(self.outer(neurons))
+    def neurons(self, attended: Tensor) -> Tensor:
+        if self.norm_first:
+            attended = self.feed_forward_norm(attended)
+        return self.activation(self.inner(attended))  # (B, L, 4D)
+
+    def output(self, attended: Tensor, neurons: Tensor) -> Tensor:
+        x = attended + self.dropout(self.outer(neurons))
+        return x if self.norm_first else self.feed_forward_norm(x)
 
 
 class BERT4Rec(SequenceModel):
@@ -70,6 +79,7 @@ class BERT4Rec(SequenceModel):
 
     Config = BERT4RecConfig
     next_item = False
+    causal = False
 
     def __init__(self, settings: BERT4RecConfig, num_items: int, max_length: int) -> None:
         super().__init__(settings, num_items, max_length)
@@ -78,14 +88,25 @@ class BERT4Rec(SequenceModel):
         self.norm = nn.Identity() if settings.norm_first else nn.LayerNorm(settings.hidden, eps=EPSILON)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
 
+    @property
+    def neuron_blocks(self) -> Sequence[FeedForwardBlock]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
     def hidden(self, inputs: Tensor) -> Tensor:
         """States (B, L, D) of ``inputs`` (B, L), L <= n+1; those of padding mean nothing."""
+        return self._states(inputs, False)
+
+    def last_state(self, inputs: Tensor) -> Tensor:
+        return self._states(inputs, True)[:, 0]
+
+    def _states(self, inputs: Tensor, last: bool) -> Tensor:
+        """States (B, L, D), or (B, 1, D) of the ``last`` position."""
         # positions count from the end, so that trimming padding at the front changes nothing
         position = self.position.weight[self.max_length + 1 - inputs.shape[1] :]
         x = self.dropout(self.norm(self.embedding(inputs) + position))
         blocked = attention_block(inputs, causal=False)
-        for block in self.blocks:
-            x = block(x, blocked)
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, blocked, last and number == len(self.blocks))
         return x
 
     def training_pairs(self, windows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """SASRec: causal self-attention over the history (Kang and McAuley, 2018)."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -7,7 +8,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from srun.config import config
-from srun.models.base import Attention, Dropout, ModelConfig, SequenceModel, attention_block, require_divisible
+from srun.models.base import (
+    Attention,
+    Dropout,
+    FeedForwardBlock,
+    ModelConfig,
+    SequenceModel,
+    attention_block,
+    require_divisible,
+)
 
 
 @config
@@ -19,7 +28,7 @@ class SASRecConfig(ModelConfig):
         require_divisible(self.hidden, self.heads)
 
 
-class Block(nn.Module):
+class Block(FeedForwardBlock):
     """Attention and point-wise feed-forward, each with a residual, in the order of the authors' code."""
 
     def __init__(self, settings: SASRecConfig) -> None:
@@ -30,11 +39,15 @@ class Block(nn.Module):
         self.inner, self.outer = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, blocked: Tensor) -> Tensor:
-        query = self.attention_norm(x)
-        x = self.feed_forward_norm(query + self.attention(query, x, blocked))
-        neurons = torch.relu(self.dropout(self.inner(x)))  # (B, L, D)
-        return x + self.dropout(self.outer(neurons))
+    def attend(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
+        query = self.attention_norm(query)
+        return self.feed_forward_norm(query + self.attention(query, memory, blocked))
+
+    def neurons(self, attended: Tensor) -> Tensor:
+        return self.dropout(self.inner(attended)).relu()  # (B, L, D)
+
+    def output(self, attended: Tensor, neurons: Tensor) -> Tensor:
+        return attended + self.dropout(self.outer(neurons))
 
 
 class SASRec(SequenceModel):
@@ -48,13 +61,26 @@ class SASRec(SequenceModel):
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
         self.norm = nn.LayerNorm(settings.hidden, eps=1e-8)
 
-    def hidden(self, inputs: Tensor) -> Tensor:
-        length = inputs.shape[1]
-        real = (inputs != 0).unsqueeze(-1)  # (B, L, 1)
-        # positions count from the end, so that trimming padding at the front changes nothing
-        x = self.embedding(inputs) * self.settings.hidden**0.5 + self.position.weight[self.max_length - length :]
-        x = self.dropout(x) * real
-        blocked = attention_block(inputs, causal=True)
-        for block in self.blocks:
-            x = block(x, blocked) * real
+    @property
+    def neuron_blocks(self) -> Sequence[FeedForwardBlock]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def final(self, x: Tensor) -> Tensor:
         return self.norm(x)
+
+    def hidden(self, inputs: Tensor) -> Tensor:
+        return self._states(inputs, False)
+
+    def last_state(self, inputs: Tensor) -> Tensor:
+        return self._states(inputs, True)[:, 0]
+
+    def _states(self, inputs: Tensor, last: bool) -> Tensor:
+        """States (B, L, D), or (B, 1, D) of the ``last`` position."""
+        length = inputs.shape[1]
+        # positions count from the end, so that trimming padding at the front changes nothing
+        position = self.position.weight[self.max_length - length :]
+        x = self.dropout(torch.add(position, self.embedding(inputs), alpha=self.settings.hidden**0.5))
+        blocked = attention_block(inputs, causal=True)
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, blocked, last and number == len(self.blocks))
+        return self.final(x)

@@ -73,9 +73,12 @@ class Scorer:
     @torch.inference_mode()
     def scores(self, histories: Tensor, users: Tensor) -> Tensor:
         """Scores (B, V+1) of all items after ``histories`` (B, L), for ``users`` (B,); column 0 means nothing."""
-        total = sum(model.scores(_last_state(model, histories)) for model in self.models)
-        scores = total / len(self.models) if len(self.models) > 1 else total
-        assert isinstance(scores, Tensor)
+        first, *others = self.models
+        scores = first.scores(_last_state(first, histories))
+        for model in others:
+            scores += model.scores(_last_state(model, histories))
+        if others:
+            scores /= len(self.models)
         if self.catalogue is not None:
             scores[:, ~self.catalogue] = float("-inf")
         if self.masked is not None:
@@ -87,7 +90,7 @@ class Scorer:
 
 
 def _last_state(model: SequenceModel, histories: Tensor) -> Tensor:
-    state = model.hidden(model.prediction_inputs(histories))[:, -1]
+    state = model.last_state(model.prediction_inputs(histories))
     if not torch.isfinite(state).all():
         raise CheckpointError("the model gives states that are not numbers: training diverged; lower its learning rate")
     return state

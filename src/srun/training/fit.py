@@ -36,6 +36,10 @@ class TrainConfig:
     """How much of the negative sampling gbce corrects for: 0 is bce, 1 all of it; used by gbce."""
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)]
+    group_by_length: bool
+    """Make batches of windows of about the same length, so that little padding is computed."""
+    precision: Literal["float32", "bf16"]
+    """``bf16``: products and states in bfloat16, weights and sums in float32."""
     max_epochs: Annotated[int, Field(ge=1)]
     evaluate_every: Annotated[int, Field(ge=1)]
     """Epochs between two validations; a checkpoint is written at each."""
@@ -103,11 +107,11 @@ def target_loss(
     streams: Streams,
 ) -> Tensor:
     """Losses (T,) of the real targets among ``targets`` (B, L), for states ``hidden`` (B, L, D) and ``users`` (B,)."""
-    place = targets != 0
-    chosen, state = targets[place], hidden[place]  # (T,), (T, D)
+    place = targets.flatten().nonzero()[:, 0]  # (T,) of B L
+    chosen, state = targets.flatten()[place], hidden.flatten(0, 1)[place]  # (T,), (T, D)
     if recipe.loss == "ce":
         return losses.ce(model, state, chosen, data.catalogue)
-    users = users[:, None].expand_as(targets)[place]
+    users = users[place // targets.shape[1]]
     negatives = data.negatives(users, recipe.num_negatives, streams["negatives"])  # (T, N)
     if recipe.loss == "gbce":
         beta = losses.gbce_beta(recipe.num_negatives, len(data.candidates), recipe.gbce_t)
@@ -173,16 +177,20 @@ def _train_epoch(
     began = time.perf_counter()
     model.train()
     total, num_targets = torch.zeros((), dtype=torch.float64, device=data.device), 0
-    for rows in data.epoch(recipe.batch_size, streams["batches"]):
+    positions = torch.zeros((), dtype=torch.int64, device=data.device)
+    for rows in data.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
         windows, users = data.batch(rows)
         inputs, targets = model.training_pairs(windows, streams["cloze"])
-        loss = target_loss(model, model.hidden(inputs), targets, users, data, recipe, streams)  # (T,)
+        with torch.autocast(data.device.type, torch.bfloat16, recipe.precision == "bf16"):
+            loss = target_loss(model, model.hidden(inputs), targets, users, data, recipe, streams)  # (T,)
         optimiser.zero_grad(set_to_none=True)
         loss.mean().backward()
         optimiser.step()
         total += loss.detach().sum()
+        positions += (inputs != 0).sum()
         num_targets += len(loss)
-        run.count(int((inputs != 0).sum()), len(loss) if recipe.loss == "ce" else 0)
+        run.count(len(loss) if recipe.loss == "ce" else 0)
+    run.positions += int(positions)
     run.epoch += 1
     mean = float(total) / num_targets
     if mean != mean or mean == float("inf"):
@@ -210,9 +218,8 @@ class _Run:
         *("best_epoch", "best_value", "best_seconds", "best_counts"),
     )
 
-    def count(self, positions: int, scored: int) -> None:
+    def count(self, scored: int) -> None:
         self.steps += 1
-        self.positions += positions
         self.scored += scored
 
     def measure(self, watch: Watch) -> dict[str, float]:

@@ -3,17 +3,21 @@
 Shapes: T targets, D hidden, N negatives, V catalogue.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, softplus
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import softplus
 
 from srun.models.base import SequenceModel
+
+CHUNK = {"cpu": 2**20, "other": 2**26}  # scores kept at a time: what fits a processor's cache; a quarter GiB elsewhere
 
 
 def bce(model: SequenceModel, state: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
     """Binary cross-entropy (T,) of ``targets`` (T,) against ``negatives`` (T, N): [T] eq. 1, summed over the labels."""
-    positive = model.item_scores(state, targets)
-    return softplus(-positive) + softplus(model.item_scores(state, negatives)).sum(-1)
+    return gbce(model, state, targets, negatives, 1.0)
 
 
 def gbce(model: SequenceModel, state: Tensor, targets: Tensor, negatives: Tensor, beta: float) -> Tensor:
@@ -21,8 +25,8 @@ def gbce(model: SequenceModel, state: Tensor, targets: Tensor, negatives: Tensor
 
     Petrov and Macdonald, 2023 (gSASRec), but summed over the labels like bce, not averaged.
     """
-    positive = model.item_scores(state, targets)
-    return beta * softplus(-positive) + softplus(model.item_scores(state, negatives)).sum(-1)
+    scores = model.item_scores(state, torch.cat([targets[:, None], negatives], 1))  # (T, 1+N)
+    return beta * softplus(-scores[:, 0]) + softplus(scores[:, 1:]).sum(-1)
 
 
 def gbce_beta(num_negatives: int, num_candidates: int, t: float) -> float:
@@ -35,8 +39,18 @@ def gbce_beta(num_negatives: int, num_candidates: int, t: float) -> float:
 
 
 def ce(model: SequenceModel, state: Tensor, targets: Tensor, catalogue: Tensor | None) -> Tensor:
-    """Full softmax cross-entropy (T,) over the items 1..V, or over those of ``catalogue`` (V+1,) only."""
-    return cross_entropy(catalogue_scores(model, state, catalogue), targets, reduction="none")
+    """Full softmax cross-entropy (T,) over the items 1..V, or over those of ``catalogue`` (V+1,) only.
+
+    The catalogue is scored for some targets at a time, so that memory does not grow with T x V.
+    """
+    if catalogue is None:
+        items: slice | Tensor = slice(1, model.num_items + 1)
+        places = targets - 1
+    else:
+        items = catalogue[1:].nonzero()[:, 0] + 1
+        places = torch.searchsorted(items, targets)
+    loss: Tensor = _CatalogueCE.apply(state, model.output_table, places, items)
+    return loss
 
 
 def catalogue_scores(model: SequenceModel, state: Tensor, catalogue: Tensor | None) -> Tensor:
@@ -47,3 +61,66 @@ def catalogue_scores(model: SequenceModel, state: Tensor, catalogue: Tensor | No
     if catalogue is not None:
         outside |= ~catalogue
     return scores.masked_fill(outside, float("-inf"))
+
+
+class _CatalogueCE(torch.autograd.Function):
+    """Cross-entropy (T,) of ``places`` (T,) among the rows ``items`` of ``table``, for states (T, D).
+
+    The scores of a chunk of targets are gone when the next is scored, so gradients are taken on the way, for losses
+    that all count the same: means and sums. If they turn out not to, the chunks are scored once more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, state: Tensor, table: Tensor, places: Tensor, items: slice | Tensor) -> Tensor:
+        kind = state.device.type
+        ctx.dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else table.dtype
+        ctx.items = items
+        ctx.save_for_backward(state, table, places)
+        weight = torch.ones_like(places, dtype=table.dtype) if any(ctx.needs_input_grad) else None
+        loss, ctx.by_state, ctx.by_rows = _ce_chunks(state, table[items], places, weight, ctx.dtype)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        state, table, places = ctx.saved_tensors
+        by_table = torch.zeros_like(table)
+        if not len(places):
+            return torch.zeros_like(state), by_table, None, None
+        by_state, by_rows, factor = ctx.by_state, ctx.by_rows, weight[0]
+        if not bool((weight == factor).all()):
+            _, by_state, by_rows = _ce_chunks(state, table[ctx.items], places, weight, ctx.dtype)
+            factor = torch.ones_like(factor)
+        by_table[ctx.items] = by_rows * factor
+        return (by_state * factor).to(state.dtype), by_table, None, None
+
+
+def _ce_chunks(
+    state: Tensor, rows: Tensor, places: Tensor, weight: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses (T,) and, for their sum with ``weight`` (T,), the gradients by ``state`` (T, D) and ``rows`` (V, D).
+
+    Products are taken in ``dtype``, everything else in that of ``rows``. Without ``weight`` the gradients are empty.
+    """
+    size = max(CHUNK.get(state.device.type, CHUNK["other"]) // len(rows), 32)
+    state, low_rows = state.to(rows.dtype), rows.to(dtype)
+    losses, by_state = [state.new_zeros(0)], [state.new_zeros(0, state.shape[1])]
+    by_rows = torch.zeros_like(rows if weight is not None else rows[:0])
+    for start in range(0, len(places), size):
+        part, place = state[start : start + size], places[start : start + size, None]
+        low_part = part.to(dtype)
+        scores = (low_part @ low_rows.T).to(rows.dtype)  # (t, V)
+        p = scores.softmax(-1)
+        # by way of the likeliest item, whose probability is never too small for a logarithm
+        total = scores.amax(1) - p.amax(1).log()
+        losses.append(total - scores.gather(1, place)[:, 0])
+        if weight is not None:
+            share = weight[start : start + size, None]
+            own, low_p = part * share, p.to(dtype)
+            by_state.append(((low_p @ low_rows).to(rows.dtype) - rows[place[:, 0]]) * share)
+            if dtype == rows.dtype:
+                by_rows.addmm_(p.T, own)
+            else:
+                by_rows += low_p.T @ own.to(dtype)
+            by_rows.index_add_(0, place[:, 0], own, alpha=-1)
+    return torch.cat(losses), torch.cat(by_state), by_rows

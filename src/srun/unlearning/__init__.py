@@ -3,10 +3,12 @@
 from typing import Any
 
 from srun.registry import Registry
+from srun.unlearning.attribution import Attribution
 from srun.unlearning.base import Unlearner
 from srun.unlearning.finetune_only import FinetuneOnly
 from srun.unlearning.original import KeepOriginal
 from srun.unlearning.output_mask import OutputMask
+from srun.unlearning.random_neurons import RandomNeurons
 from srun.unlearning.retrain import Retrain
 from srun.unlearning.sisa import SISA
 from srun.unlearning.sruga import SRUGA
@@ -18,7 +20,9 @@ UNLEARNERS: Registry[type[Unlearner[Any]]] = Registry(
         "retrain": Retrain,
         "sisa": SISA,
         "sruga": SRUGA,
+        "attribution": Attribution,
         "finetune_only": FinetuneOnly,
         "output_mask": OutputMask,
+        "random_neurons": RandomNeurons,
     },
 )

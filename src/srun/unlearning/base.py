@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from srun.config import build
+from srun.config import build, config
 from srun.data.interactions import Dataset
 from srun.data.partition import Mask, Partition
 from srun.data.sequences import Queries
@@ -86,6 +86,11 @@ class Result:
 def catalogue_mask(request: Partition, context: Context) -> torch.Tensor | None:
     """(V+1,) the items that training on the retain set may score, on the device; None means all."""
     return None if request.catalogue is None else torch.from_numpy(request.catalogue).to(context.device)
+
+
+@config
+class NothingConfig:
+    """For methods without settings."""
 
 
 class Unlearner(Generic[Settings]):

@@ -7,8 +7,8 @@ from pydantic import Field
 from srun.config import config
 from srun.data.partition import Partition
 from srun.unlearning.base import Context, Original, Result, Unlearner
-from srun.unlearning.sruga import SRUGA
 from srun.unlearning.sruga_settings import SRUGAConfig
+from srun.unlearning.steps import carry_out
 
 
 @config
@@ -48,4 +48,4 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
             weighting_rate=1.0,
             **vars(self.settings),
         )
-        return SRUGA(settings).unlearn(original, request, context)
+        return carry_out(settings, original, request, context)

@@ -1,14 +1,8 @@
 """No unlearning at all: the row that every other is compared with."""
 
-from srun.config import config
 from srun.data.partition import Partition
 from srun.training.fit import Cost
-from srun.unlearning.base import Context, Original, Result, Unlearner
-
-
-@config
-class NothingConfig:
-    """This method has no settings."""
+from srun.unlearning.base import Context, NothingConfig, Original, Result, Unlearner
 
 
 class KeepOriginal(Unlearner[NothingConfig]):

@@ -5,8 +5,7 @@ import torch
 from srun.data.partition import Partition
 from srun.models.scorer import Scorer
 from srun.training.fit import Cost
-from srun.unlearning.base import Context, Original, Result, Unlearner
-from srun.unlearning.original import NothingConfig
+from srun.unlearning.base import Context, NothingConfig, Original, Result, Unlearner
 
 
 class OutputMask(Unlearner[NothingConfig]):

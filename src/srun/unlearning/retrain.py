@@ -3,8 +3,7 @@
 from srun.data.partition import Partition
 from srun.models.scorer import Scorer
 from srun.training.shards import Shards
-from srun.unlearning.base import Context, Original, Result, Unlearner, catalogue_mask
-from srun.unlearning.original import NothingConfig
+from srun.unlearning.base import Context, NothingConfig, Original, Result, Unlearner, catalogue_mask
 from srun.unlearning.shards import retrain_shard
 
 
