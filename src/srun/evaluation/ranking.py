@@ -32,10 +32,8 @@ class RankingTask:
     context_item: Tensor  # (C,) items of the full contexts, which are no candidates
     sampled: Tensor | None  # (Q, S) further candidates of the sampled protocol; 0 fills up
     batch_size: int
-    order: (
-        Tensor  # (Q,) where each of the above stood among the queries given: by length here, so that little is padded
-    )
-    lengths: list[int]  # (Q,) of the histories, ascending
+    order: Tensor  # (Q,) where each row stood among the queries given
+    lengths: list[int]  # (Q,) of the histories, ascending: so that little is padded
 
     @classmethod
     def make(
