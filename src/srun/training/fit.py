@@ -166,6 +166,25 @@ def fit(
     return Fit(run.best_epoch, run.final_cost(), run.history)
 
 
+def train_step(
+    model: SequenceModel,
+    data: TrainingData,
+    recipe: TrainConfig,
+    streams: Streams,
+    optimiser: torch.optim.Optimizer,
+    rows: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One step of the optimiser on the windows ``rows`` (B,); returns the losses (T,) and the inputs (B, L)."""
+    windows, users = data.batch(rows)
+    inputs, targets = model.training_pairs(windows, streams["cloze"])
+    with torch.autocast(data.device.type, torch.bfloat16, recipe.precision == "bf16"):
+        loss = target_loss(model, model.hidden(inputs), targets, users, data, recipe, streams)
+    optimiser.zero_grad(set_to_none=True)
+    loss.mean().backward()
+    optimiser.step()
+    return loss.detach(), inputs
+
+
 def _train_epoch(
     model: SequenceModel,
     data: TrainingData,
@@ -179,14 +198,8 @@ def _train_epoch(
     total, num_targets = torch.zeros((), dtype=torch.float64, device=data.device), 0
     positions = torch.zeros((), dtype=torch.int64, device=data.device)
     for rows in data.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
-        windows, users = data.batch(rows)
-        inputs, targets = model.training_pairs(windows, streams["cloze"])
-        with torch.autocast(data.device.type, torch.bfloat16, recipe.precision == "bf16"):
-            loss = target_loss(model, model.hidden(inputs), targets, users, data, recipe, streams)  # (T,)
-        optimiser.zero_grad(set_to_none=True)
-        loss.mean().backward()
-        optimiser.step()
-        total += loss.detach().sum()
+        loss, inputs = train_step(model, data, recipe, streams, optimiser, rows)
+        total += loss.sum()
         positions += (inputs != 0).sum()
         num_targets += len(loss)
         run.count(len(loss) if recipe.loss == "ce" else 0)
