@@ -172,7 +172,7 @@ class Attention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
-        """Attend from ``query`` (B, Q, D) to ``memory`` (B, L, D); ``blocked`` is additive, (B, 1, Q, L) or broadcast."""
+        """Attend from ``query`` (B, Q, D) to ``memory`` (B, L, D); ``blocked`` adds, (B, 1, Q, L) or broadcast."""
         batch, _, hidden = query.shape
 
         def split(x: Tensor) -> Tensor:  # (B, H, L, D/H)
