@@ -138,3 +138,17 @@ def test_an_unknown_request_model_or_method_is_named():
 def test_presets_of_the_project_are_valid():
     for preset in sorted((FILE.parent / "experiments").glob("*.yaml")):
         load(FILE, [preset])
+
+
+def test_a_request_for_a_category_is_found_or_made():
+    params = load(FILE)
+    assert params.with_category("Action") == ("action", params)
+    name, more = params.with_category("Sci-Fi & co")
+    assert name.startswith("category-Sci-Fi-co-")
+    assert name != params.with_category("Sci-Fi + co")[0]
+    assert params.with_category("Drama")[0] == "category-Drama"
+    assert more.request(name).categories == ("Sci-Fi & co",)
+    assert more.request(name).context == params.request("action").context
+    assert name not in params.partition
+    with pytest.raises(ConfigError, match='kind "category"'):
+        load(FILE, [], ["cells={}", "partition={}"]).with_category("Action")

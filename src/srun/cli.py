@@ -72,7 +72,8 @@ def cell_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--seed", type=int, default=None, help="Training seed of the row; that of Original if not given."),
         click.option("--method", required=True, help="Block of `unlearn` in params.yaml, such as sruga."),
         click.option("--original", default=None, help="Entry of `originals` to start from; the first if not given."),
-        click.option("--request", default="interactions", show_default=True, help="Block of `partition`."),
+        click.option("--category", default=None, help="Forget this category: its request is found or made."),
+        click.option("--request", default=None, help="Block of `partition`; interactions if not given."),
     ):
         command = option(command)
     return command
@@ -190,16 +191,23 @@ def prepare(presets: Sequence[str], assignments: Sequence[str], as_json: bool) -
 
 
 @cli.command()
-@click.option("--request", default="interactions", show_default=True, help="Block of `partition` in params.yaml.")
+@click.option("--request", default=None, help="Block of `partition` in params.yaml; interactions if not given.")
+@click.option("--category", default=None, help="Forget this category, by the first category request of params.yaml.")
 @params_options
-def partition(request: str, presets: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
+def partition(
+    request: str | None, category: str | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool
+) -> None:
     """Split the prepared data by a forget request.
 
     \b
     Example:
       srun partition --request interactions --set partition.interactions.file=requests.csv
+      srun partition --category Drama
     """
-    _print_mapping(_pipeline(presets, assignments).partition(request), as_json)
+    pipeline = _pipeline(presets, assignments)
+    if category is not None:
+        request, pipeline.params = pipeline.params.with_category(_only(category, request))
+    _print_mapping(pipeline.partition(request or "interactions"), as_json)
 
 
 @cli.command()
@@ -225,6 +233,7 @@ def unlearn(presets: Sequence[str], assignments: Sequence[str], as_json: bool, *
     \b
     Example:
       srun unlearn --original sasrec-0 --method sruga --set unlearn.sruga.ascent_weight=0.3
+      srun unlearn --original sasrec-0 --method attribution --category Action
     """
     pipeline = _pipeline(presets, assignments)
     _print_mapping(pipeline.unlearn(_cell(pipeline, **selectors)), as_json)
@@ -300,6 +309,36 @@ def explain(
 
 
 @cli.command()
+@click.option("--category", default=None, help="The category; its request is found or made.")
+@click.option("--request", default=None, help="Block of `partition` instead: a category request.")
+@click.option("--original", default=None, help="Entry of `originals` to look into; the first if not given.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=None, help="PNG file to draw.")
+@params_options
+def neurons(
+    category: str | None,
+    request: str | None,
+    original: str | None,
+    out: Path | None,
+    presets: Sequence[str],
+    assignments: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Show the neurons of a category: attributions, sharing with other categories, dose and response.
+
+    \b
+    Example:
+      srun neurons --category Action --original sasrec-0 --out action.png
+    """
+    pipeline = _pipeline(presets, assignments)
+    study = pipeline.neurons(_request(pipeline, request, category), original or next(iter(pipeline.params.originals)))
+    if out is not None:
+        from srun.reporting.neurons import draw_neurons
+
+        out.write_bytes(draw_neurons(study))
+    _print_study(study, as_json)
+
+
+@cli.command()
 @click.option("--history", required=True, metavar="ITEM,ITEM,...", help="Raw item ids, oldest first.")
 @click.option("--model", "folder", type=click.Path(path_type=Path), required=True, help="A published model's folder.")
 @click.option("-k", type=int, default=10, show_default=True, help="How many items.")
@@ -350,8 +389,25 @@ def _pipeline(presets: Sequence[str], assignments: Sequence[str], out: Path | No
     return Pipeline(params, Path.cwd(), None if out is None else out.resolve())
 
 
-def _cell(pipeline: "Pipeline", request: str, original: str | None, method: str, seed: int | None) -> "Cell":
+def _only(category: str, request: str | None) -> str:
+    if request is not None:
+        raise click.UsageError("--category and --request exclude each other")
+    return category
+
+
+def _request(pipeline: "Pipeline", request: str | None, category: str | None) -> str:
+    """The name of the request that is meant; that of a category is partitioned if need be."""
+    if category is not None:
+        return pipeline.category(_only(category, request))
+    return request or "interactions"
+
+
+def _cell(
+    pipeline: "Pipeline", request: str | None, category: str | None, original: str | None, method: str, seed: int | None
+) -> "Cell":
     from srun.stages.cells import Cell
+
+    request = _request(pipeline, request, category)
 
     name = original or next(iter(pipeline.params.originals))
     if seed is None:
@@ -377,6 +433,26 @@ def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=1, default=str))
     elif rows:
         _table(list(rows[0]), [[_shown(value) for value in row.values()] for row in rows])
+
+
+def _print_study(study: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(study, indent=1))
+        return
+    _print_rows(study["neurons"], False)
+    for category, summary in study["categories"].items():
+        note = f" ({summary['note']})" if "note" in summary else ""
+        click.echo(f"\n{category}: {summary['num_sequences']} sequences, P = {summary['privacy_threshold']} %{note}")
+        rows = summary["num_neurons_by_privacy_threshold"].items()
+        click.echo("neurons by P: " + ", ".join(f"{p} % {number}" for p, number in rows if number))
+    click.echo("\nDose and response, validation targets of find users")
+    _print_rows(study["dose"], False)
+    for title, key in (
+        ("Share of the row's neurons that the column has", "overlap"),
+        ("Loss of Hit@10 in the column by the row's edit", "collateral_loss"),
+    ):
+        click.echo(f"\n{title}")
+        _print_rows([{"": name, **row} for name, row in study[key].items()], False)
 
 
 def _print_report(report: Mapping[str, Any], as_json: bool) -> None:

@@ -1,18 +1,22 @@
 """The root of params.yaml: every section's dataclass, and how a file, presets and overrides become one."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srun.config import build, config, merge, override, parse_assignment, read_yaml, section
 from srun.data.interactions import PrepareConfig
-from srun.data.partition import Request
+from srun.data.partition import CategoryRequest, Request
 from srun.devices import RuntimeConfig
 from srun.errors import ConfigError
 from srun.evaluation.evaluate import EvaluateConfig
 from srun.models import MODELS
 from srun.registry import suggest
+from srun.rng import derive
 from srun.stages.cells import Cell, OriginalCell
+from srun.stages.neurons import NeuronsConfig
 from srun.training.fit import TrainConfig
 from srun.unlearning import UNLEARNERS
 
@@ -47,6 +51,7 @@ class Params:
     train: TrainConfig
     unlearn: UnlearnSection
     evaluate: EvaluateConfig
+    neurons: NeuronsConfig
     runtime: RuntimeConfig
     originals: dict[str, OriginalCell]
     cells: dict[str, Cell]
@@ -54,6 +59,23 @@ class Params:
     def request(self, name: str) -> Any:
         """The request of a name, or ConfigError."""
         return _named(self.partition, name, "request", "partition")
+
+    def with_category(self, category: str) -> "tuple[str, Params]":
+        """The name of the request to forget one category, everybody's, and the parameters that have it.
+
+        Where none is written down, it is the first category request with the category put in its place.
+        """
+        known = {name: request for name, request in self.partition.items() if isinstance(request, CategoryRequest)}
+        for name, request in known.items():
+            if request.categories == (category,) and request.users is None:
+                return name, self
+        if not known:
+            raise ConfigError('params.yaml has no request of kind "category" in partition to take as a pattern')
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", category)
+        lost = "" if plain == category else f"-{derive(0, category):016x}"[:9]  # two names never share a folder
+        name = f"category-{plain}{lost}"
+        request = replace(next(iter(known.values())), categories=(category,), users=None)
+        return name, replace(self, partition={**self.partition, name: request})
 
     def original(self, name: str) -> OriginalCell:
         """The Original of a name, or ConfigError."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from srun.params import Params
-from srun.stages import evaluate, explain, partition, prepare, report, train, unlearn
+from srun.stages import evaluate, explain, neurons, partition, prepare, report, train, unlearn
 from srun.stages.cells import Cell
 from srun.stages.layout import Layout
 from srun.tracking import NullTracker, Tracker, tracked_run
@@ -28,6 +28,13 @@ class Pipeline:
         shown = {key: value for key, value in vars(request).items() if key != "users"}  # raw user ids stay here
         with self._tracked("partition", name, {"partition": {name: shown}}, request=name) as tracker:
             return partition.run(self.layout.prepared, self.layout.partition(name), name, request, tracker)
+
+    def category(self, category: str) -> str:
+        """The name of the request to forget one category; its partition is made unless it is there."""
+        name, self.params = self.params.with_category(category)
+        if not partition.is_current(self.layout.prepared, self.layout.partition(name), self.params.request(name)):
+            self.partition(name)
+        return name
 
     def train(self, name: str) -> dict[str, float]:
         params, original = self.params, self.params.original(name)
@@ -58,6 +65,12 @@ class Pipeline:
 
     def explain(self, user: str, request: str) -> dict[str, Any]:
         return explain.run(self.layout, user, request, self.params.cells)
+
+    def neurons(self, request: str, original: str) -> dict[str, Any]:
+        """What attribution sees of a category request: neurons, overlap with other categories, dose and response."""
+        params = self.params
+        asked = params.request(request), params.method_settings("attribution"), params.neurons
+        return neurons.run(self.layout, request, original, *asked, params.unlearn.seed, params.evaluate, params.runtime)
 
     def run(self) -> dict[str, Any]:
         """Every stage, in order, for every request, Original and cell of the parameters."""

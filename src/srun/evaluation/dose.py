@@ -1,0 +1,108 @@
+"""What an edit of neurons does to targets inside and outside a category: lists, dose and response, collateral loss.
+
+Shapes: Q queries, K places, V catalogue, C categories. The caller says which queries; nothing here looks at others.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from srun.evaluation.ranking import RankingTask
+from srun.metrics.ranking import Ranks, hit, ndcg
+from srun.metrics.removal import kept_rate, list_removal_rate, removal_rate
+from srun.models.base import SequenceModel
+from srun.models.scorer import Scorer
+from srun.unlearning.neurons import Edit, Neuron, as_edits, edited
+
+K = 10
+
+
+@torch.inference_mode()
+def top_lists(scorer: Scorer, task: RankingTask, k: int = K) -> NDArray[np.int64]:
+    """(Q, K) the best candidates after every history; 0 fills up. Items of the own context are none, the target is."""
+    k = min(k, scorer.num_items)
+    lists = [np.zeros((0, k), dtype=np.int64)]
+    for start in range(0, len(task), task.batch_size):
+        part = slice(start, start + task.batch_size)
+        scores = scorer.scores(task.histories[part], task.users[part])
+        target = scores.gather(1, task.targets[part, None])
+        inside = (task.context_row >= start) & (task.context_row < start + task.batch_size)
+        scores[task.context_row[inside] - start, task.context_item[inside]] = float("-inf")
+        scores.scatter_(1, task.targets[part, None], target)
+        scores[:, 0] = float("-inf")
+        best = scores.topk(k, 1)
+        lists.append(best.indices.masked_fill(best.values == float("-inf"), 0).cpu().numpy())
+    return np.concatenate(lists)
+
+
+def dose_response(
+    model: SequenceModel,
+    ordered: Sequence[Neuron],
+    scale: float,
+    doses: Sequence[int],
+    inside: RankingTask,
+    outside: RankingTask,
+    items: NDArray[np.bool_],
+) -> list[dict[str, float]]:
+    """Removal of a category and what is kept elsewhere when the first d neurons are scaled, one row a dose.
+
+    ``inside`` and ``outside`` ask for targets in and out of the category, ``items`` (V+1,) are the category's. A dose
+    larger than the number of neurons takes all. The model is as it was afterwards.
+    """
+
+    def look() -> tuple[Ranks, Ranks, NDArray[np.int64]]:
+        scorer = Scorer([model])
+        return inside.ranks(scorer)[0], outside.ranks(scorer)[0], top_lists(scorer, inside)
+
+    before_in, before_out, before_lists = look()
+    rows = []
+    for dose in doses:
+        with edited(model, as_edits(ordered[:dose], scale)):
+            after_in, after_out, after_lists = look()
+        rows.append(
+            {
+                "num_neurons": len(ordered[:dose]),
+                "removal_rate_10": removal_rate(before_in, after_in, K),
+                "list_removal_rate_10": list_removal_rate(before_lists, after_lists, items),
+                "hit_10_kept": kept_rate(before_out, after_out, K),
+                "ndcg_10_kept": _ratio(ndcg(after_out, K), ndcg(before_out, K)),
+                "hit_10_in_category": hit(after_in, K),
+                "hit_10_out_of_category": hit(after_out, K),
+            }
+        )
+    return rows
+
+
+def collateral_loss(
+    model: SequenceModel,
+    edits: Mapping[str, Sequence[Edit]],
+    members: Mapping[str, NDArray[np.bool_]],
+    task: RankingTask,
+) -> dict[str, dict[str, float]]:
+    """``loss[a][b]`` = 1 - hit_10 of targets in category b after the edits of a / before; NaN where there was no hit.
+
+    ``members`` maps a category to its items (V+1,). The model is as it was afterwards.
+    """
+    targets = task.targets.cpu().numpy()
+    before, _ = task.ranks(Scorer([model]))
+    loss = {}
+    for name, chosen in edits.items():
+        with edited(model, chosen):
+            after, _ = task.ranks(Scorer([model]))
+        loss[name] = {b: removal_rate(before[members[b][targets]], after[members[b][targets]], K) for b in edits}
+    return loss
+
+
+def overlap(neurons: Mapping[str, Sequence[Neuron]]) -> dict[str, dict[str, float]]:
+    """``overlap[a][b]`` = the share of a's neurons that b has too; NaN for a category without neurons."""
+    sets = {name: set(chosen) for name, chosen in neurons.items()}
+    return {
+        a: {b: _ratio(float(len(mine & theirs)), float(len(mine))) for b, theirs in sets.items()}
+        for a, mine in sets.items()
+    }
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else float("nan")
