@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from srun.evaluation.case_study import best_items
-from srun.evaluation.dose import collateral_loss, dose_response, overlap, top_lists
+from srun.evaluation.dose import collateral_loss, dose_response, overlap
 from srun.evaluation.ranking import RankingTask
 from srun.models.scorer import Scorer
 from srun.unlearning.neurons import Edit, Neuron
@@ -25,25 +24,36 @@ def task(world, queries, batch_size=7):
     return RankingTask.make(queries, world.data.max_length, torch.device("cpu"), batch_size)
 
 
+def naive_top(model, query, k):
+    """The best k items of one query, by a plain sort."""
+    scores = Scorer([model]).scores(
+        torch.from_numpy(query.histories(model.max_length).astype(np.int64)), torch.tensor([0])
+    )
+    context = set(query.items[query.start[0] : query.stop[0]].tolist()) - {int(query.target[0])}
+    ranked = sorted(range(1, model.num_items + 1), key=lambda item: -float(scores[0, item]))
+    return [item for item in ranked if item not in context][:k]
+
+
 def test_lists_are_the_best_candidates(asked):
     world, model, inside, _ = asked
-    lists = top_lists(Scorer([model]), task(world, inside), 5)
-    assert lists.tolist() == best_items(Scorer([model]), inside, 5).tolist()
+    lists = task(world, inside).top(Scorer([model]), 5)
+    one_by_one = [naive_top(model, inside.select(np.array([row])), 5) for row in range(len(inside))]
+    assert lists.tolist() == one_by_one
 
 
 def test_a_target_is_in_its_list_when_its_rank_says_so(asked):
     world, model, _, outside = asked
-    lists = top_lists(Scorer([model]), task(world, outside), 10)
+    lists = task(world, outside).top(Scorer([model]), 10)
     ranks, _ = task(world, outside).ranks(Scorer([model]))
     assert ((lists == outside.target[:, None]).any(1) == (ranks <= 10)).all()
 
 
 def test_empty_places_are_zero(asked):
     world, model, inside, _ = asked
-    lists = top_lists(Scorer([model]), task(world, inside), 10**6)
+    lists = task(world, inside).top(Scorer([model]), 10**6)
     assert lists.shape[1] == world.data.num_items
     assert ((lists == 0).sum(1) > 0).all()  # items of the context are no candidates
-    assert top_lists(Scorer([model]), task(world, inside.select(np.array([], dtype=np.int64))), 3).shape == (0, 3)
+    assert task(world, inside.select(np.array([], dtype=np.int64))).top(Scorer([model]), 3).shape == (0, 3)
 
 
 def test_dose_and_response(asked, small):

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from srun.data.interactions import Role
@@ -62,31 +61,14 @@ def _ask(scorers: Mapping[str, Scorer], split: str, queries: Queries, k: int) ->
     for name, scorer in scorers.items():
         task = RankingTask.make(queries, scorer.max_length, scorer.device, batch_size=256)
         ranks[name], _ = task.ranks(scorer)
-        top[name] = best_items(scorer, queries, k)
+        top[name] = task.top(scorer, k)
     return [
         Question(
             split,
             queries.items[queries.start[row] : queries.stop[row]],
             int(queries.target[row]),
             {name: float(values[row]) for name, values in ranks.items()},
-            {name: [int(item) for item in items[row]] for name, items in top.items()},
+            {name: [int(item) for item in items[row] if item] for name, items in top.items()},
         )
         for row in range(len(queries))
     ]
-
-
-@torch.inference_mode()
-def best_items(scorer: Scorer, queries: Queries, k: int) -> NDArray[np.int64]:
-    """(Q, K) the best candidates after every history; its own items are none, unless one is the target."""
-    best = np.zeros((len(queries), min(k, scorer.num_items)), dtype=np.int64)
-    histories = torch.from_numpy(queries.histories(scorer.max_length).astype(np.int64)).to(scorer.device)
-    users = torch.from_numpy(queries.user.astype(np.int64)).to(scorer.device)
-    for row in range(len(queries)):
-        scores = scorer.scores(histories[row : row + 1], users[row : row + 1])[0]
-        target = scores[int(queries.target[row])].clone()
-        known = queries.items[queries.start[row] : queries.stop[row]].astype(np.int64)
-        scores[torch.from_numpy(known).to(scorer.device)] = float("-inf")
-        scores[int(queries.target[row])] = target
-        scores[0] = float("-inf")
-        best[row] = scores.topk(best.shape[1]).indices.cpu().numpy()
-    return best

@@ -6,7 +6,6 @@ Shapes: Q queries, K places, V catalogue, C categories. The caller says which qu
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from srun.evaluation.ranking import RankingTask
@@ -17,24 +16,6 @@ from srun.models.scorer import Scorer
 from srun.unlearning.neurons import Edit, Neuron, as_edits, edited
 
 K = 10
-
-
-@torch.inference_mode()
-def top_lists(scorer: Scorer, task: RankingTask, k: int = K) -> NDArray[np.int64]:
-    """(Q, K) the best candidates after every history; 0 fills up. Items of the own context are none, the target is."""
-    k = min(k, scorer.num_items)
-    lists = [np.zeros((0, k), dtype=np.int64)]
-    for start in range(0, len(task), task.batch_size):
-        part = slice(start, start + task.batch_size)
-        scores = scorer.scores(task.histories[part], task.users[part])
-        target = scores.gather(1, task.targets[part, None])
-        inside = (task.context_row >= start) & (task.context_row < start + task.batch_size)
-        scores[task.context_row[inside] - start, task.context_item[inside]] = float("-inf")
-        scores.scatter_(1, task.targets[part, None], target)
-        scores[:, 0] = float("-inf")
-        best = scores.topk(k, 1)
-        lists.append(best.indices.masked_fill(best.values == float("-inf"), 0).cpu().numpy())
-    return np.concatenate(lists)
 
 
 def dose_response(
@@ -54,7 +35,7 @@ def dose_response(
 
     def look() -> tuple[Ranks, Ranks, NDArray[np.int64]]:
         scorer = Scorer([model])
-        return inside.ranks(scorer)[0], outside.ranks(scorer)[0], top_lists(scorer, inside)
+        return inside.ranks(scorer)[0], outside.ranks(scorer)[0], inside.top(scorer, K)
 
     before_in, before_out, before_lists = look()
     rows = []

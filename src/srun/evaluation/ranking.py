@@ -96,6 +96,24 @@ class RankingTask:
             return empty, None if self.sampled is None else empty
         return self._in_order(full), self._in_order(few) if few else None
 
+    @torch.inference_mode()
+    def top(self, scorer: Scorer, k: int) -> NDArray[np.int64]:
+        """(Q, K) the best candidates after every history; 0 fills up. The context is no candidate, the target is."""
+        k = min(k, scorer.num_items)
+        lists = np.zeros((len(self), k), dtype=np.int64)
+        for start in range(0, len(self), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            scores = scorer.scores(self.histories[part], self.users[part])
+            target = scores.gather(1, self.targets[part, None])
+            inside = (self.context_row >= start) & (self.context_row < start + self.batch_size)
+            scores[self.context_row[inside] - start, self.context_item[inside]] = float("-inf")
+            scores.scatter_(1, self.targets[part, None], target)
+            scores[:, 0] = float("-inf")
+            best = scores.topk(k, 1)
+            found = best.indices.masked_fill(best.values == float("-inf"), 0)
+            lists[self.order[part].cpu().numpy()] = found.cpu().numpy()
+        return lists
+
     def _in_order(self, parts: list[Tensor]) -> NDArray[np.float64]:
         ranks = torch.cat(parts)
         return torch.empty_like(ranks).index_copy_(0, self.order, ranks).cpu().numpy()

@@ -26,8 +26,8 @@ from srun.models.scorer import load_published
 from srun.stages.common import load_dataset
 from srun.stages.layout import Layout
 from srun.training.fit import Cost
-from srun.unlearning.attribution import AttributionConfig, Found, find_neurons
 from srun.unlearning.neurons import as_edits, most_shared
+from srun.unlearning.privacy import AttributionConfig, Found, find_neurons
 
 
 @config
