@@ -88,6 +88,20 @@ def test_collateral_loss_reads_targets_by_category(asked):
     assert loss["green"]["red"] == 0  # an empty edit costs nobody anything
 
 
+def test_collateral_loss_of_a_category_is_that_of_its_queries_alone(asked):
+    """A task may rank its queries in any order: targets of other categories, asked beside, change nothing."""
+    world, model, *_ = asked
+    queries = world.request.queries("test_raw")
+    members = {name: world.data.categories[name] for name in ("red", "green")}
+    edits = {name: [Edit(0, unit, 0.0) for unit in range(8)] for name in members}
+    whole = collateral_loss(model, edits, members, task(world, queries))
+    assert (np.diff(queries.stop - queries.start) < 0).any()
+    for name, items in members.items():
+        part = collateral_loss(model, edits, members, task(world, queries.select(items[queries.target])))
+        assert part["red"][name] == whole["red"][name]
+    assert any(whole["red"].values())
+
+
 def test_overlap_by_hand():
     a, b, c = Neuron(0, 1), Neuron(0, 2), Neuron(1, 1)
     table = overlap({"x": [a, b, c], "y": [b], "z": []})

@@ -66,7 +66,8 @@ def collateral_loss(
 
     ``members`` maps a category to its items (V+1,). The model is as it was afterwards.
     """
-    targets = task.targets.cpu().numpy()
+    targets = np.empty(len(task), dtype=np.int64)
+    targets[task.order.cpu().numpy()] = task.targets.cpu().numpy()  # ranks come in the order of the queries
     before, _ = task.ranks(Scorer([model]))
     loss = {}
     for name, chosen in edits.items():
