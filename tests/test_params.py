@@ -117,6 +117,7 @@ def test_a_cell_of_a_method_that_is_not_defined_for_its_request_is_refused():
     for method, kind in undefined:
         sets = [
             f"partition.r={requests[kind]}",
+            "requests=[interactions, r]",
             f"cells.c={{request: r, original: {original}, method: {method}, seed: 0}}",
         ]
         message = error(FILE, [], sets)
@@ -151,4 +152,4 @@ def test_a_request_for_a_category_is_found_or_made():
     assert more.request(name).context == params.request("action").context
     assert name not in params.partition
     with pytest.raises(ConfigError, match='kind "category"'):
-        load(FILE, [], ["cells={}", "partition={}"]).with_category("Action")
+        load(FILE, [], ["cells={}", "requests=[]", "partition={}"]).with_category("Action")

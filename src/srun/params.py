@@ -53,6 +53,8 @@ class Params:
     evaluate: EvaluateConfig
     neurons: NeuronsConfig
     runtime: RuntimeConfig
+    requests: tuple[str, ...]
+    """Entries of ``partition`` that the flow carries out."""
     originals: dict[str, OriginalCell]
     cells: dict[str, Cell]
 
@@ -105,10 +107,12 @@ def load_values(file: Path, presets: Sequence[Path] = (), assignments: Sequence[
 def load(file: Path, presets: Sequence[Path] = (), assignments: Sequence[str] = ()) -> Params:
     """As ``load_values``, checked and typed; raises ConfigError naming the dotted key."""
     params = build(Params, load_values(file, presets, assignments))
+    for name in params.requests:
+        _check("requests", name, list(params.partition))
     for name, original in params.originals.items():
         _check(f"originals.{name}.model", original.model, list(MODELS))
     for name, cell in params.cells.items():
-        _check(f"cells.{name}.request", cell.request, list(params.partition))
+        _check(f"cells.{name}.request", cell.request, list(params.requests))
         _check(f"cells.{name}.original", cell.original, list(params.originals))
         _check(f"cells.{name}.method", cell.method, list(UNLEARNERS))
         kinds = UNLEARNERS[cell.method].kinds

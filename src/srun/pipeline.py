@@ -75,7 +75,7 @@ class Pipeline:
     def run(self) -> dict[str, Any]:
         """Every stage, in order, for every request, Original and cell of the parameters."""
         self.prepare()
-        for name in dict.fromkeys(cell.request for cell in self.params.cells.values()):
+        for name in self.params.requests:
             self.partition(name)
         for name in dict.fromkeys(cell.original for cell in self.params.cells.values()):
             self.train(name)
