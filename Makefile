@@ -1,12 +1,13 @@
 # make setup      a virtual environment in .venv with pinned versions
 # make reproduce  set-up, then the whole flow: data, models, unlearning, reports/index.html
 # make quick      set-up, then a two-minute version of it, in out/quick
+# make bench      set-up, then our engine's speed, beside its peers where ../shared/bench is: benchmarks/results.md
 # make test       set-up, then the tests
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup reproduce quick test lint clean
+.PHONY: setup reproduce quick bench test lint clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/ready
@@ -24,6 +25,9 @@ reproduce: setup
 quick: setup
 	srun data fetch ml-100k
 	srun run --params experiments/quick.yaml --out out/quick
+
+bench: setup
+	python benchmarks/run.py $(BENCH)
 
 test: setup
 	pytest -n 2 --dist worksteal

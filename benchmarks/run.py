@@ -1,8 +1,9 @@
 """Our engine beside its peers on the same files in one run: benchmarks/results.md, results.json and results.png.
 
-Each row is measured in a process of its own with one thread, and its peer right after it, so that a busy machine
-slows both down. Peers are those of the kit at ``--peers`` (run.sh installs them on first use); without the kit, or
-with ``--peers none``, our own figures stand alone.
+Each row is measured in a process of its own with one thread, right after its peer, so that a busy machine slows both
+down. Rates of training are per second of processor time (for a peer that waits, of whichever time flatters it more),
+those of ranking and the time to a quality are by the clock. Peers are those of the kit at ``--peers`` (its run.sh
+installs them on first use); without the kit, or with ``--peers none``, our own figures stand alone.
 """
 
 import argparse
@@ -138,7 +139,7 @@ def _measure_training(work: Work, data: Any, device: Any, seconds: float, goal: 
     optimiser = make_adam(model, recipe.learning_rate)
     model.train()
     rates: list[tuple[float, float, float]] = []  # sequences, targets, FLOP a second, one for each slice
-    began, counts, warm, steps = time.perf_counter(), [0.0, 0.0, 0.0], True, 0
+    began, counts, warm, steps = time.process_time(), [0.0, 0.0, 0.0], True, 0
     while len(rates) < SLICES:
         for rows in windows.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
             loss, inputs = train_step(model, windows, recipe, streams, optimiser, rows)
@@ -147,12 +148,12 @@ def _measure_training(work: Work, data: Any, device: Any, seconds: float, goal: 
             counts[1] += len(loss)
             counts[2] += _sasrec_flop(lengths) if work.model == "sasrec" and work.loss == "bce" else 0.0
             steps += 1
-            passed = time.perf_counter() - began
+            passed = time.process_time() - began
             if warm and steps >= 10:
-                began, counts, warm = time.perf_counter(), [0.0, 0.0, 0.0], False
+                began, counts, warm = time.process_time(), [0.0, 0.0, 0.0], False
             elif not warm and passed > seconds / SLICES:
                 rates.append((counts[0] / passed, counts[1] / passed, counts[2] / passed))
-                began, counts = time.perf_counter(), [0.0, 0.0, 0.0]
+                began, counts = time.process_time(), [0.0, 0.0, 0.0]
             if len(rates) == SLICES:
                 break
     sequences, targets, flop = (statistics.median(values) for values in zip(*rates, strict=True))
@@ -172,9 +173,9 @@ def _sgemm_rate() -> float:
     one, other = torch.randn(2048, 2048), torch.randn(2048, 2048)
     times = []
     for _ in range(7):
-        began = time.perf_counter()
+        began = time.process_time()
         one @ other
-        times.append(time.perf_counter() - began)
+        times.append(time.process_time() - began)
     return 2 * 2048**3 / min(times)
 
 
@@ -272,7 +273,7 @@ def compare(key: str, arguments: argparse.Namespace, folder: Path) -> list[dict[
             theirs = (
                 line["own_eval_users_s"]
                 if work.kind == "rank"
-                else statistics.median(part["rate"] for part in line["slices"])
+                else statistics.median(max(part["rate"], part["cpu_rate"]) for part in line["slices"])
             )
             if work.unit == "targets/s" and "RecTools" in line["peer"]:
                 theirs *= mine["targets/s"] / mine["sequences/s"]  # it trains all positions of a sequence, as we do
@@ -304,8 +305,9 @@ def write(rows: list[dict[str, Any]], out: Path) -> None:
     lines = [
         "# Benchmarks",
         "",
-        "Made by `make bench` (benchmarks/run.py): one thread, hidden 64, batches of 256, medians of five slices; each",
-        "peer ran right after our row on the same file. Read the ratios: absolute figures change with the machine.",
+        "Made by `make bench` (benchmarks/run.py): one thread, hidden 64, batches of 256, medians of five slices; ours",
+        "runs right after its peer's on the same file. Rates of training are per second of processor time. Read the",
+        "ratios: absolute figures change with the machine and with what else it does.",
         "",
         *(f"- {key}: {value}" for key, value in facts.items()),
         "",

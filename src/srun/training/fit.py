@@ -108,7 +108,7 @@ def target_loss(
 ) -> Tensor:
     """Losses (T,) of the real targets among ``targets`` (B, L), for states ``hidden`` (B, L, D) and ``users`` (B,)."""
     place = targets.flatten().nonzero()[:, 0]  # (T,) of B L
-    chosen, state = targets.flatten()[place], hidden.flatten(0, 1)[place]  # (T,), (T, D)
+    chosen, state = targets.flatten()[place], hidden.flatten(0, 1).index_select(0, place)  # (T,), (T, D)
     if recipe.loss == "ce":
         return losses.ce(model, state, chosen, data.catalogue)
     users = users[place // targets.shape[1]]
