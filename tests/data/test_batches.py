@@ -37,7 +37,7 @@ def test_negatives_are_never_among_the_users_items_of_the_set_trained_on(small, 
             continue
         with mock.patch.object(batches, "MAX_BITMAP", max_bitmap):
             trained = training(small, data, events)
-        assert (trained.is_known is None) == (max_bitmap == 0)
+        assert (trained.bitmap is None) == (max_bitmap == 0)
         users = trained.user.repeat(4)
         drawn = trained.negatives(users, count, generator(seed))
         assert drawn.shape == (len(users), count)

@@ -16,7 +16,7 @@ from srun.errors import DataError, RunError
 
 MAX_ROUNDS = 20_000  # of rejection before a user is said to have no negative
 GROUP = 32  # batches within which windows are sorted by length
-MAX_BITMAP = 2**28  # bytes; with more pairs of user and item than that, known ones are searched for
+MAX_BITMAP = 2**28  # bytes, of eight pairs of user and item each; where there are more, known ones are searched for
 
 
 class TrainingData:
@@ -34,10 +34,11 @@ class TrainingData:
         self.user = _tensor(windows.user, device)  # (W,)
         self.length = (self.windows != 0).sum(1)  # (W,)
         self.known = torch.from_numpy(user_items(data, events)).to(device)  # (K,) sorted user * (V + 1) + item
-        self.is_known: Tensor | None = None
-        if data.num_users * (data.num_items + 1) <= MAX_BITMAP:
-            self.is_known = torch.zeros(data.num_users * (data.num_items + 1), dtype=torch.bool, device=device)
-            self.is_known[self.known] = True
+        self.bitmap: Tensor | None = None
+        size = data.num_users * (data.num_items + 1) // 8 + 1
+        if size <= MAX_BITMAP:
+            bits = (1 << (self.known & 7)).to(torch.uint8)  # no pair occurs twice, so that sums are unions
+            self.bitmap = torch.zeros(size, dtype=torch.uint8, device=device).index_add_(0, self.known >> 3, bits)
         self.catalogue = None if catalogue is None else torch.from_numpy(catalogue).to(device)
         self.candidates = torch.arange(1, data.num_items + 1, device=device)
         if self.catalogue is not None:
@@ -82,8 +83,8 @@ class TrainingData:
         return self.candidates[torch.randint(len(self.candidates), shape, generator=generator, device=self.device)]
 
     def _is_known(self, keys: Tensor) -> Tensor:
-        if self.is_known is not None:
-            return self.is_known[keys]
+        if self.bitmap is not None:
+            return self.bitmap[keys >> 3] >> (keys & 7) & 1
         place = torch.searchsorted(self.known, keys).clamp_(max=len(self.known) - 1)
         return self.known[place] == keys
 
