@@ -90,7 +90,7 @@ def test_an_epoch_has_every_window_once_and_trimming_loses_nothing(small, sequen
     trained = training(small, data)
     seen = []
     for rows in trained.epoch(batch_size, generator(seed), grouped):
-        assert len(rows) <= batch_size
+        assert grouped or len(rows) <= batch_size
         windows, users = trained.batch(rows)
         assert (windows[:, 0] != 0).any()
         for row, window, user in zip(rows.tolist(), windows.tolist(), users.tolist(), strict=True):
@@ -120,10 +120,20 @@ def test_windows_of_a_group_are_together_by_length(small, monkeypatch):
     assert computed() > 1.5 * real
     assert computed(group_by_length=True) < 1.1 * real
     monkeypatch.setattr(batches, "GROUP", 4)
-    shuffled = torch.randperm(len(trained), generator=generator())
-    grouped = torch.cat(list(trained.epoch(16, generator(), group_by_length=True))[:2])
-    group = {int(row): place // (4 * 16) for place, row in enumerate(shuffled)}
-    assert all(len({group[int(row)] for row in rows}) == 1 for rows in grouped.split(16))
+    group = {
+        int(row): place // (4 * 16) for place, row in enumerate(torch.randperm(len(trained), generator=generator()))
+    }
+    found = list(trained.epoch(16, generator(), group_by_length=True))
+    assert len(found) == -(-len(trained) // 16)
+    assert all(len({group[int(row)] for row in rows}) == 1 for rows in found)
+    assert [group[int(rows[0])] for rows in found] != sorted(group[int(rows[0])] for rows in found)
+
+
+def test_grouped_batches_have_the_same_share_of_positions(small):
+    trained = training(small, small.make_data(small.random_events(320, 15, low=3, high=30), max_length=27))
+    sizes = torch.tensor([int(trained.length[rows].sum()) for rows in trained.epoch(32, generator(), True)])
+    assert (sizes - sizes.double().mean()).abs().max() <= trained.length.max()
+    assert max(map(len, trained.epoch(32, generator(), True))) > 64  # more windows where they are short
 
 
 @given(st.integers(1, 20), st.integers(1, 25), st.integers(0, 40), st.integers(0, 9))

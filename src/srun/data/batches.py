@@ -50,16 +50,20 @@ class TrainingData:
     def epoch(self, batch_size: int, generator: torch.Generator, group_by_length: bool = False) -> Iterator[Tensor]:
         """Yield the row numbers (B,) of one shuffled pass over all windows.
 
-        ``group_by_length``: windows are sorted by length within every ``GROUP`` batches of the shuffled order, and the
-        batches are shuffled in turn, so that windows of a batch are about equally long and little is padded.
+        ``group_by_length``: windows are sorted by length within every ``GROUP`` batches of the shuffled order, so that
+        those of a batch are about equally long and little is padded, and the batches are shuffled in turn. Each has
+        the same share of real positions, thus more windows than ``batch_size`` if they are short and fewer if long:
+        with as many of each, targets in short windows would weigh more.
         """
         order = torch.randperm(len(self), generator=generator, device=generator.device).to(self.device)
         if not group_by_length:
             yield from order.split(batch_size)
             return
-        group = torch.arange(len(self), device=self.device) // (GROUP * batch_size)
-        width = self.windows.shape[1] + 1
-        batches = order[(group * width + self.length[order]).argsort(stable=True)].split(batch_size)
+        batches = [
+            batch
+            for group in order.split(GROUP * batch_size)
+            for batch in _equal_shares(group, self.length[group], -(-len(group) // batch_size))
+        ]
         for index in torch.randperm(len(batches), generator=generator, device=generator.device).tolist():
             yield batches[index]
 
@@ -106,6 +110,14 @@ class Cycle:
         rows = self.order[self.position : self.position + self.batch_size]
         self.position += self.batch_size
         return rows
+
+
+def _equal_shares(rows: Tensor, lengths: Tensor, number: int) -> list[Tensor]:
+    """Sort ``rows`` by their ``lengths`` and cut them into ``number`` batches of about the same length in sum."""
+    lengths, place = lengths.sort(stable=True)
+    middle = lengths.cumsum(0) - lengths / 2  # of each row on the line of all positions
+    sizes = (middle * number / lengths.sum()).long().bincount(minlength=number).tolist()
+    return [batch for batch in rows[place].split(sizes) if len(batch)]
 
 
 def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:

@@ -105,12 +105,18 @@ def _ce_chunks(
     size = max(CHUNK.get(state.device.type, CHUNK["other"]) // len(rows), 32)
     state, low_rows = state.to(rows.dtype), rows.to(dtype)
     losses, by_state = [state.new_zeros(0)], [state.new_zeros(0, state.shape[1])]
+    # the same memory for all chunks: freed and asked for again, glibc may take new memory for each
+    buffers = rows.new_empty(2, min(size, len(places)), len(rows))
     by_rows = torch.zeros_like(rows if weight is not None else rows[:0])
     for start in range(0, len(places), size):
         part, place = state[start : start + size], places[start : start + size, None]
         low_part = part.to(dtype)
-        scores = (low_part @ low_rows.T).to(rows.dtype)  # (t, V)
-        p = scores.softmax(-1)
+        scores, p = buffers[:, : len(part)]  # (t, V) each
+        if dtype == rows.dtype:
+            torch.mm(part, rows.T, out=scores)
+        else:
+            scores.copy_(low_part @ low_rows.T)
+        torch.softmax(scores, -1, out=p)
         # by way of the likeliest item, whose probability is never too small for a logarithm
         total = scores.amax(1) - p.amax(1).log()
         losses.append(total - scores.gather(1, place)[:, 0])
