@@ -1,0 +1,137 @@
+"""The recommenders themselves beside public replications: benchmarks/base_models.md, .json and .png.
+
+`python benchmarks/base_models.py NAME ...` trains the Originals of experiments/base-NAME.yaml, ranks the whole
+catalogue for every user's last item, and lays the figures beside published ones. A run that was stopped goes on where
+it was; models lie in out/base-NAME, what is written here is small: figures, curves, seeds, seconds.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+HERE = Path(__file__).parent
+PUBLISHED = {  # NDCG@10, full ranking, leave one out; what each is, and its source
+    "ml-1m-sasrec": (0.182, "SASRec, full CE: Klenitskiy and Vasilev, 2023"),
+    "ml-1m-gru4rec": (0.141, "GRU4Rec: public replications"),
+    "ml-1m-bert4rec": (0.152, "BERT4Rec: Petrov and Macdonald, 2022"),
+    "beauty-sasrec": (None, "best peer of results.md"),
+}
+
+
+def train(name: str, threads: int) -> None:
+    """Train and rank every Original of a preset that is not done yet."""
+    from srun.params import load
+    from srun.pipeline import Pipeline
+
+    preset = ROOT / "experiments" / f"base-{name}.yaml"
+    params = load(ROOT / "params.yaml", [preset], [f"runtime.threads={threads}", "runtime.tracking=false"])
+    pipeline = Pipeline(params, ROOT, ROOT / "out" / f"base-{name}")
+    pipeline.prepare()
+    pipeline.partition("interactions")
+    for cell in params.cells.values():
+        if not pipeline.layout.cell(cell).evaluation.is_dir():
+            pipeline.train(cell.original)
+            pipeline.unlearn(cell)
+            pipeline.evaluate(cell)
+
+
+def collect(name: str) -> list[dict[str, Any]]:
+    """A row for each Original of a preset: its figures and its curve; one that still trains has only a curve."""
+    from srun.params import load
+    from srun.stages.layout import Layout
+
+    params = load(ROOT / "params.yaml", [ROOT / "experiments" / f"base-{name}.yaml"])
+    layout = Layout(ROOT, ROOT / "out" / f"base-{name}")
+    rows = []
+    for cell in params.cells.values():
+        paths, original = layout.cell(cell), layout.original(cell.original)
+        row: dict[str, Any] = {"preset": f"base-{name}", "original": cell.original, "seed": cell.seed}
+        if paths.evaluation.is_dir():
+            found = json.loads((paths.evaluation / "report.json").read_text())
+            test = found["metrics"]["test_raw"]  # the whole history: no request has been carried out
+            info = json.loads((original.model / "info.json").read_text())
+            cost = json.loads(original.run.read_text())["cost"]
+            row |= {"test/ndcg_10": test["ndcg_10"], "test/recall_10": test["recall_10"], "finished": True}
+            row |= {"best_epoch": info["best_epoch"][0], "minutes": (cost["seconds"] + cost["seconds_patience"]) / 60}
+            row["curve"] = _curve((original.model / "history.csv").read_text().splitlines())
+        else:
+            states = sorted(original.resume.glob("shard-0/*/state.json"))
+            if not states:
+                continue
+            state = json.loads(states[-1].read_text())
+            row |= {"finished": False, "best_epoch": state["best_epoch"], "minutes": state["seconds"] / 60}
+            row["curve"] = [[r["epoch"], r[KEY]] for r in state["history"] if KEY in r]
+        row["curve"] = [[int(epoch), round(value, 5)] for epoch, value in row["curve"]]
+        rows.append(row)
+    return rows
+
+
+KEY = "validation/ndcg_10"
+
+
+def _curve(lines: list[str]) -> list[list[float]]:
+    return [[float(row["epoch"]), float(row[KEY])] for row in csv.DictReader(lines) if row[KEY]]
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """base_models.json, .md and .png of all rows."""
+    (HERE / "base_models.json").write_text(json.dumps(rows, indent=1) + "\n")
+    lines = [
+        "# Base models",
+        "",
+        "Made by `python benchmarks/base_models.py` from experiments/base-*.yaml: leave one out, the whole catalogue",
+        "ranked without the history, figures of the last item of every user. Validation stops the training.",
+        "",
+        "| preset | seed | NDCG@10 | Recall@10 | best epoch | minutes, 1 thread | published NDCG@10 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        published, what = PUBLISHED[row["preset"].removeprefix("base-")]
+        figures = (
+            [f"{row['test/ndcg_10']:.4f}", f"{row['test/recall_10']:.4f}"]
+            if row["finished"]
+            else [f"not finished; validation {max(v for _, v in row['curve']):.4f}", ""]
+        )
+        shown = [row["preset"], str(row["seed"]), *figures, str(row["best_epoch"]), f"{row['minutes']:.0f}"]
+        lines.append(f"| {' | '.join(shown)} | {'' if published is None else published} ({what}) |")
+    (HERE / "base_models.md").write_text("\n".join([*lines, "", "![validation curves](base_models.png)", ""]))
+    _draw(rows)
+
+
+def _draw(rows: list[dict[str, Any]]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    presets = list(dict.fromkeys(row["preset"] for row in rows))
+    figure, axes = pyplot.subplots(1, len(presets), figsize=(3.6 * len(presets), 3), squeeze=False)
+    for axis, preset in zip(axes[0], presets, strict=True):
+        for row in rows:
+            if row["preset"] == preset:
+                axis.plot(*zip(*row["curve"], strict=True), label=f"seed {row['seed']}")
+        published = PUBLISHED[preset.removeprefix("base-")][0]
+        if published:
+            axis.axhline(published, color="0.5", linestyle="--", linewidth=1, label="published, test")
+        axis.set(title=preset.removeprefix("base-"), xlabel="epoch", ylabel="validation NDCG@10")
+        axis.legend(frameon=False, fontsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(HERE / "base_models.png", dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *PUBLISHED], help="what to train; none: only write the table")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        train(name, arguments.threads)
+    write([row for name in PUBLISHED for row in collect(name)])
+
+
+if __name__ == "__main__":
+    main()
