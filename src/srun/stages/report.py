@@ -13,7 +13,7 @@ from srun.reporting.records import EventRanks, History, Record, Trained, group_r
 from srun.reporting.results import long_form, to_csv
 from srun.reporting.summary import Comparison, compare, write_summary
 from srun.stages.cells import Cell
-from srun.stages.common import weights_sha256
+from srun.stages.common import has_key, stage_key, weights_sha256
 from srun.stages.layout import CellPaths, Layout
 from srun.tracking import Tracker
 
@@ -43,7 +43,27 @@ def run(
     for file in ("results.csv", "summary.md", "index.html", "figures"):
         tracker.artifact(out / file, "figures" if file == "figures" else "report")
     written = [out / "index.html", out / "summary.md", out / "results.csv", out / "figures"]
-    return {"written": {path.name: str(path) for path in written}, "tables": _headlines(comparisons)}
+    result = {"written": {path.name: str(path) for path in written}, "tables": _headlines(comparisons)}
+    write_text(layout.report_run, json.dumps({"key": key(layout, cells), "result": result}, indent=1) + "\n")
+    return result
+
+
+def key(layout: Layout, cells: Mapping[str, Cell]) -> str:
+    """What a report is made of: evaluations, models' files of text, and what was measured."""
+    paths = [layout.cell(cell) for cell in cells.values()]
+    paths += [layout.original(name) for name in dict.fromkeys(cell.original for cell in cells.values())]
+    inputs = [file for path in paths for file in (path.evaluation / "report.json", path.model / "model.json", path.run)]
+    return stage_key(
+        "report", inputs, cells={name: vars(cell) for name, cell in cells.items()}, out=str(layout.reports)
+    )
+
+
+def made(layout: Layout, cells: Mapping[str, Cell]) -> dict[str, Any] | None:
+    """What ``run`` returned, where it need not be done again."""
+    if not has_key(layout.report_run, key(layout, cells)):
+        return None
+    result: dict[str, Any] = json.loads(layout.report_run.read_text(encoding="utf-8"))["result"]
+    return result if all(Path(path).exists() for path in result["written"].values()) else None
 
 
 def _headlines(comparisons: list[Comparison]) -> dict[str, list[dict[str, str]]]:
