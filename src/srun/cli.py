@@ -291,6 +291,48 @@ def run(
     _print_report(_pipeline(presets, assignments, out).run(_budget(budget)), as_json)
 
 
+@cli.group()
+def reproduce() -> None:
+    """Repeat the experiments of the documents this system is made from, beside their printed figures."""
+
+
+@reproduce.command("thesis")
+@click.option("--dataset", type=click.Choice(["beauty", "games", "steam"]), required=True)
+@click.option("--models", default="gru4rec,sasrec,bert4rec", show_default=True, metavar="NAME,NAME,...")
+@click.option("--seeds", default="0", show_default=True, metavar="N,N,...", help="Training seeds.")
+@click.option(
+    "--data", "source", type=click.Path(path_type=Path), default=None, help="Folder with amazon-beauty/pairs.txt.gz ..."
+)
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder; default out/thesis-DATASET.")
+@budget_option
+@params_options
+def reproduce_thesis(
+    dataset: str,
+    models: str,
+    seeds: str,
+    source: Path | None,
+    out: Path | None,
+    budget: float | None,
+    presets: Sequence[str],
+    assignments: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Original, Retrain, SISA and SRUGA as in the SRUGA thesis: its Tables 2 to 6 and Figures 6 to 8.
+
+    \b
+    Example:
+      srun reproduce thesis --dataset beauty --models sasrec --data downloads --budget 60
+    """
+    from srun.stages.reproduce_thesis import assignments as chosen
+    from srun.stages.reproduce_thesis import raw_name
+
+    name = raw_name(dataset, Path("data/raw"), source)
+    laid = [f"experiments/{file}.yaml" for file in ("thesis", f"thesis-{dataset}")]
+    cells = chosen(name, _words(models), _numbers("--seeds", seeds))
+    pipeline = _pipeline([*laid, *presets], [*cells, *assignments], out or Path("out") / f"thesis-{dataset}")
+    _print_report(pipeline.reproduce_thesis(dataset, _budget(budget)), as_json)
+
+
 @cli.command()
 @click.argument("user")
 @click.option("--request", default="interactions", show_default=True, help="Block of `partition` in params.yaml.")
@@ -406,6 +448,17 @@ def _budget(minutes: float | None) -> "Budget | None":
     from srun.progress import Budget
 
     return None if minutes is None else Budget(minutes)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(word) for word in _words(text)]
+    except ValueError as error:
+        raise click.UsageError(f'{option} "{text}": expected whole numbers, such as 0,1,2') from error
 
 
 def _only(category: str, request: str | None) -> str:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
 from srun.params import Params
 from srun.progress import Budget
-from srun.stages import evaluate, explain, neurons, partition, prepare, report, train, unlearn
+from srun.reporting.papers import published
+from srun.stages import evaluate, explain, neurons, partition, prepare, report, reproduce_thesis, train, unlearn
 from srun.stages.cells import Cell
 from srun.stages.common import Step, has_key, take_steps
 from srun.stages.layout import Layout
@@ -84,16 +85,27 @@ class Pipeline:
         result = take_steps(self._steps(), budget)
         return result | (report.made(self.layout, self.params.cells) or self.report() if not result["left"] else {})
 
+    def reproduce_thesis(self, dataset: str, budget: Budget | None = None) -> dict[str, Any]:
+        """Run what is not done of the thesis' preset; write its tables and figures of what is done by then."""
+        result = take_steps(self._steps(), budget)
+        if not self._is_prepared():
+            return result | {"written": {}, "tables": {}}
+        keys = [row["key"] for row in published("thesis-table-3")]
+        values = {key: reduce(getattr, key.split("."), self.params) for key in keys}
+        return result | reproduce_thesis.write(self.layout, self.params.cells, dataset, values, result["left"])
+
     def _steps(self) -> list[Step]:
         params = self.params
         steps = [Step("prepare", (), self._is_prepared, self.prepare)]
         for name in params.requests:
             is_done = partial(self._is_partitioned, name)
             steps.append(Step(f"partition {name}", ("prepare",), is_done, partial(self.partition, name)))
-        for name in dict.fromkeys(cell.original for cell in params.cells.values()):
-            is_done = partial(self._is_trained, name)
-            steps.append(Step(f"train {name}", ("prepare",), is_done, partial(self.train, name)))
+        trained = set()
         for name, cell in params.cells.items():
+            if cell.original not in trained:  # just before it is needed, for a budget may end on the way
+                trained.add(cell.original)
+                is_done, work = partial(self._is_trained, cell.original), partial(self.train, cell.original)
+                steps.append(Step(f"train {cell.original}", ("prepare",), is_done, work))
             needs, is_done = (f"partition {cell.request}", f"train {cell.original}"), partial(self._is_unlearned, cell)
             steps.append(Step(f"unlearn {name}", needs, is_done, partial(self.unlearn, cell)))
             is_done = partial(self._is_evaluated, cell)

@@ -28,9 +28,9 @@ def run(
     """
     from srun.reporting.figures import draw  # matplotlib, which other stages should not wait for
 
-    records = [_read(layout, name, cell) for name, cell in cells.items()]
+    records = [read_record(layout, name, cell) for name, cell in cells.items()]
     originals = dict.fromkeys(cell.original for cell in cells.values())
-    groups = group_records(records, [_read_original(layout, name) for name in originals])
+    groups = group_records(records, [read_original(layout, name) for name in originals])
     rows, comparisons = long_form(groups), [compare(group) for group in groups]
     figures, facts = draw(groups), what_was_run(groups)
     out = layout.reports
@@ -79,7 +79,8 @@ def _headlines(comparisons: list[Comparison]) -> dict[str, list[dict[str, str]]]
     return tables
 
 
-def _read(layout: Layout, name: str, cell: Cell) -> Record:
+def read_record(layout: Layout, name: str, cell: Cell) -> Record:
+    """What was measured of a cell; raises DataError naming the command when it was not evaluated."""
     paths = layout.cell(cell)
     selectors = f"--request {cell.request} --original {cell.original} --method {cell.method} --seed {cell.seed}"
     found = _read_json(paths.evaluation / "report.json", f"cell {name}", f"srun evaluate {selectors}")
@@ -122,7 +123,8 @@ def _read_events(file: Path, what: str, command: str) -> dict[str, EventRanks]:
     }
 
 
-def _read_original(layout: Layout, name: str) -> Trained:
+def read_original(layout: Layout, name: str) -> Trained:
+    """What is known of a trained Original; raises DataError naming the command when it is not there."""
     paths = layout.original(name)
     info = _read_json(paths.model / "model.json", f"Original {name}", f"srun train --original {name}")
     return Trained(name, info, _read_run(paths).get("cost"), _history(paths))
