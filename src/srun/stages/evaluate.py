@@ -9,7 +9,7 @@ from srun.evaluation.evaluate import EvaluateConfig, evaluate
 from srun.files import write_folder, write_text
 from srun.models.scorer import load_published, model_description
 from srun.stages.cells import Cell
-from srun.stages.common import load_dataset, weights_sha256
+from srun.stages.common import load_dataset, stage_key, weights_sha256
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
 
@@ -40,6 +40,7 @@ def run(
         "metrics": result.metrics,
         "untrained_raw": untrained,
         "weights_sha256": weights_sha256(paths.model),
+        "key": key(layout, cell, settings),
     }
     with write_folder(paths.evaluation) as new:
         result.events.to_parquet(new / "events.parquet", index=False)
@@ -49,3 +50,10 @@ def run(
     write_text(paths.metrics, json.dumps(headline, indent=1) + "\n")
     tracker.metrics(flat)
     return result.metrics
+
+
+def key(layout: Layout, cell: Cell, settings: EvaluateConfig) -> str:
+    """What a cell's evaluation is made of."""
+    model = layout.cell(cell).model
+    inputs = [layout.partition(cell.request) / "info.json", model / "model.json", model / "weights.safetensors"]
+    return stage_key("evaluate", inputs, settings={"seed": settings.seed, "sampled": settings.sampled})
