@@ -92,6 +92,13 @@ class BERT4Rec(SequenceModel):
     def neuron_blocks(self) -> Sequence[FeedForwardBlock]:
         return list(self.blocks)  # type: ignore[arg-type]
 
+    @property
+    def state_writers(self) -> Sequence[nn.Linear | nn.Embedding]:
+        if not self.settings.norm_first:
+            return super().state_writers
+        layers = [layer for block in self.blocks for layer in (block.attention.out, block.outer)]
+        return [*super().state_writers, *([] if self.output is None else [self.embedding]), self.position, *layers]
+
     def hidden(self, inputs: Tensor) -> Tensor:
         """States (B, L, D) of ``inputs`` (B, L), L <= n+1; those of padding mean nothing."""
         return self._states(inputs, False)
