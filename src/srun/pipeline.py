@@ -54,9 +54,10 @@ class Pipeline:
 
     def evaluate(self, cell: Cell) -> dict[str, dict[str, float]]:
         params = self.params
-        logged = {"cell": vars(cell), "evaluate": vars(params.evaluate)}
+        logged = {"cell": vars(cell), "evaluate": vars(params.evaluate), "relearning": vars(params.relearning)}
         with self._tracked("evaluate", _title(cell), logged, **self._tags(cell)) as tracker:
-            return evaluate.run(self.layout, cell, params.evaluate, params.runtime, tracker)
+            settings = params.evaluate, params.relearning
+            return evaluate.run(self.layout, cell, *settings, params.runtime, tracker)
 
     def report(self) -> dict[str, Any]:
         with self._tracked("report", self.params.data.name, {}) as tracker:

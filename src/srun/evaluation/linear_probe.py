@@ -50,7 +50,9 @@ def probe_scores(
     fold = rng.permutation(np.arange(len(known)) % FOLDS)[owner]
     for left_out in range(FOLDS):
         train, test = fold != left_out, fold == left_out
-        fit = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000)).fit(states[train], inside[train])
+        fit = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000)).fit(
+            states[train], inside[train]
+        )
         scores[test] = fit.decision_function(states[test])
     return scores
 

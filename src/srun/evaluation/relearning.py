@@ -91,9 +91,7 @@ def relearn(
     return Relearning(tuple(steps), tuple(values))
 
 
-def split_events(
-    request: Partition, settings: RelearningConfig, seed: int
-) -> tuple[NDArray[np.bool_], Queries]:
+def split_events(request: Partition, settings: RelearningConfig, seed: int) -> tuple[NDArray[np.bool_], Queries]:
     """(E,) the forgotten events of report users that come back, and questions for those of the others that are drawn."""
     asked = request.queries("forget_report")
     rng = numpy_stream(seed, "relearning")
