@@ -13,6 +13,7 @@ from srun.errors import SrunError
 
 if TYPE_CHECKING:
     from srun.pipeline import Pipeline
+    from srun.progress import Budget
     from srun.stages.cells import Cell
 
 
@@ -77,6 +78,15 @@ def cell_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+budget_option = click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    default=None,
+    metavar="MINUTES",
+    help="Begin nothing new after this time; the same command goes on.",
+)
 
 
 @cli.group()
@@ -267,15 +277,60 @@ def report(presets: Sequence[str], assignments: Sequence[str], as_json: bool) ->
 
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder to write into; default this one.")
+@budget_option
 @params_options
-def run(out: Path | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
-    """Run every stage after fetch in one process (dvc repro runs only what has changed).
+def run(
+    out: Path | None, budget: float | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool
+) -> None:
+    """Run every stage after fetch in one process, where its output is not there yet or is of something else.
 
     \b
     Example:
       srun run --params experiments/quick.yaml --out out/quick
     """
-    _print_report(_pipeline(presets, assignments, out).run(), as_json)
+    _print_report(_pipeline(presets, assignments, out).run(_budget(budget)), as_json)
+
+
+@cli.group()
+def reproduce() -> None:
+    """Repeat the experiments of the documents this system is made from, beside their printed figures."""
+
+
+@reproduce.command("thesis")
+@click.option("--dataset", type=click.Choice(["beauty", "games", "steam"]), required=True)
+@click.option("--models", default="gru4rec,sasrec,bert4rec", show_default=True, metavar="NAME,NAME,...")
+@click.option("--seeds", default="0", show_default=True, metavar="N,N,...", help="Training seeds.")
+@click.option(
+    "--data", "source", type=click.Path(path_type=Path), default=None, help="Folder with amazon-beauty/pairs.txt.gz ..."
+)
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder; default out/thesis-DATASET.")
+@budget_option
+@params_options
+def reproduce_thesis(
+    dataset: str,
+    models: str,
+    seeds: str,
+    source: Path | None,
+    out: Path | None,
+    budget: float | None,
+    presets: Sequence[str],
+    assignments: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Original, Retrain, SISA and SRUGA as in the SRUGA thesis: its Tables 2 to 6 and Figures 6 to 8.
+
+    \b
+    Example:
+      srun reproduce thesis --dataset beauty --models sasrec --data downloads --budget 60
+    """
+    from srun.stages.reproduce_thesis import assignments as chosen
+    from srun.stages.reproduce_thesis import raw_name
+
+    name = raw_name(dataset, Path("data/raw"), source)
+    laid = [f"experiments/{file}.yaml" for file in ("thesis", f"thesis-{dataset}")]
+    cells = chosen(name, _words(models), _numbers("--seeds", seeds))
+    pipeline = _pipeline([*laid, *presets], [*cells, *assignments], out or Path("out") / f"thesis-{dataset}")
+    _print_report(pipeline.reproduce_thesis(dataset, _budget(budget)), as_json)
 
 
 @cli.command()
@@ -389,6 +444,23 @@ def _pipeline(presets: Sequence[str], assignments: Sequence[str], out: Path | No
     return Pipeline(params, Path.cwd(), None if out is None else out.resolve())
 
 
+def _budget(minutes: float | None) -> "Budget | None":
+    from srun.progress import Budget
+
+    return None if minutes is None else Budget(minutes)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(word) for word in _words(text)]
+    except ValueError as error:
+        raise click.UsageError(f'{option} "{text}": expected whole numbers, such as 0,1,2') from error
+
+
 def _only(category: str, request: str | None) -> str:
     if request is not None:
         raise click.UsageError("--category and --request exclude each other")
@@ -459,10 +531,12 @@ def _print_report(report: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report, indent=1))
         return
-    for title, rows in report["tables"].items():
+    for title, rows in report.get("tables", {}).items():
         click.echo(f"\n{title}")
         _print_rows(rows, as_json)
-    click.echo("\n" + "\n".join(report["written"].values()))
+    click.echo("\n".join(["", *report.get("written", {}).values()]))
+    if report.get("left"):
+        click.echo(f"left, for the same command to go on with: {', '.join(report['left'])}")
 
 
 def _print_splits(metrics: Mapping[str, Mapping[str, float]], as_json: bool) -> None:

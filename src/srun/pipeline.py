@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
 from srun.params import Params
-from srun.stages import evaluate, explain, neurons, partition, prepare, report, train, unlearn
+from srun.progress import Budget
+from srun.reporting.papers import published
+from srun.stages import evaluate, explain, neurons, partition, prepare, report, reproduce_thesis, train, unlearn
 from srun.stages.cells import Cell
+from srun.stages.common import Step, has_key, take_steps
 from srun.stages.layout import Layout
 from srun.tracking import NullTracker, Tracker, tracked_run
 
@@ -32,7 +36,7 @@ class Pipeline:
     def category(self, category: str) -> str:
         """The name of the request to forget one category; its partition is made unless it is there."""
         name, self.params = self.params.with_category(category)
-        if not partition.is_current(self.layout.prepared, self.layout.partition(name), self.params.request(name)):
+        if not self._is_partitioned(name):
             self.partition(name)
         return name
 
@@ -73,17 +77,65 @@ class Pipeline:
         asked = params.request(request), params.method_settings("attribution"), params.neurons
         return neurons.run(self.layout, request, original, *asked, params.unlearn.seed, params.evaluate, params.runtime)
 
-    def run(self) -> dict[str, Any]:
-        """Every stage, in order, for every request, Original and cell of the parameters."""
-        self.prepare()
-        for name in self.params.requests:
-            self.partition(name)
-        for name in dict.fromkeys(cell.original for cell in self.params.cells.values()):
-            self.train(name)
-        for cell in self.params.cells.values():
-            self.unlearn(cell)
-            self.evaluate(cell)
-        return self.report()
+    def run(self, budget: Budget | None = None) -> dict[str, Any]:
+        """Every stage, in order, for every request, Original and cell of the parameters, where it is not done already.
+
+        Returns what ``report`` does, and in ``left`` the names of the steps that are still to be done: none, unless
+        ``budget`` was spent first. The same call then goes on with them.
+        """
+        result = take_steps(self._steps(), budget)
+        return result | (report.made(self.layout, self.params.cells) or self.report() if not result["left"] else {})
+
+    def reproduce_thesis(self, dataset: str, budget: Budget | None = None) -> dict[str, Any]:
+        """Run what is not done of the thesis' preset; write its tables and figures of what is done by then."""
+        result = take_steps(self._steps(), budget)
+        if not self._is_prepared():
+            return result | {"written": {}, "tables": {}}
+        keys = [row["key"] for row in published("thesis-table-3")]
+        values = {key: reduce(getattr, key.split("."), self.params) for key in keys}
+        return result | reproduce_thesis.write(self.layout, self.params.cells, dataset, values, result["left"])
+
+    def _steps(self) -> list[Step]:
+        params = self.params
+        steps = [Step("prepare", (), self._is_prepared, self.prepare)]
+        for name in params.requests:
+            is_done = partial(self._is_partitioned, name)
+            steps.append(Step(f"partition {name}", ("prepare",), is_done, partial(self.partition, name)))
+        trained = set()
+        for name, cell in params.cells.items():
+            if cell.original not in trained:  # just before it is needed, for a budget may end on the way
+                trained.add(cell.original)
+                is_done, work = partial(self._is_trained, cell.original), partial(self.train, cell.original)
+                steps.append(Step(f"train {cell.original}", ("prepare",), is_done, work))
+            needs, is_done = (f"partition {cell.request}", f"train {cell.original}"), partial(self._is_unlearned, cell)
+            steps.append(Step(f"unlearn {name}", needs, is_done, partial(self.unlearn, cell)))
+            is_done = partial(self._is_evaluated, cell)
+            steps.append(Step(f"evaluate {name}", (f"unlearn {name}",), is_done, partial(self.evaluate, cell)))
+        return steps
+
+    def _is_prepared(self) -> bool:
+        params, folder = self.params, self.layout.prepared
+        return has_key(folder / "info.json", prepare.key(self.layout.raw(params.data.name), params.prepare))
+
+    def _is_partitioned(self, name: str) -> bool:
+        key = partition.key(self.layout.prepared, name, self.params.request(name))
+        return has_key(self.layout.partition(name) / "info.json", key)
+
+    def _is_trained(self, name: str) -> bool:
+        params, original = self.params, self.params.original(name)
+        key = train.key(self.layout, original, params.model_settings(original.model), params.train)
+        return has_key(self.layout.original(name).model / "model.json", key)
+
+    def _is_unlearned(self, cell: Cell) -> bool:
+        key = unlearn.key(self.layout, cell, self.params.method_settings(cell.method), self.params.unlearn.seed)
+        return has_key(self.layout.cell(cell).model / "model.json", key)
+
+    def _is_evaluated(self, cell: Cell) -> bool:
+        paths, key = (
+            self.layout.cell(cell),
+            evaluate.key(self.layout, cell, self.params.evaluate, self.params.relearning),
+        )
+        return paths.metrics.is_file() and has_key(paths.evaluation / "report.json", key)
 
     @contextmanager
     def _tracked(self, stage: str, name: str, params: Mapping[str, Any], **tags: str) -> Iterator[Tracker]:

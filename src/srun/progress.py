@@ -1,9 +1,22 @@
-"""A progress bar for epochs, on a terminal only."""
+"""A progress bar for epochs, on a terminal only; a budget of time."""
 
+import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Budget:
+    """Minutes of wall-clock time, from now on. What was begun is finished; nothing new is begun once they are spent."""
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes = minutes
+        self._end = time.monotonic() + 60 * minutes
+
+    @property
+    def spent(self) -> bool:
+        return time.monotonic() >= self._end
 
 
 class EpochBar:

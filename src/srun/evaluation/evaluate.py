@@ -17,7 +17,6 @@ from srun.evaluation.ranking import RankingTask, sample_candidates
 from srun.metrics.ranking import hit, ndcg, ranking_metrics
 from srun.models.scorer import Scorer
 
-
 CATEGORY_SPLITS = ("all_targets", "in_category", "out_of_category")
 """Test targets of the report users of a category request; also measured: its items in a top 10 list, on average."""
 

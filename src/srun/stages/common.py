@@ -1,19 +1,25 @@
-"""What the model stages share: loading, resume keys, curves to the tracker and the terminal, run files."""
+"""What the stages share: keys of what is done, loading, curves to the tracker and the terminal, run files."""
 
 import hashlib
 import json
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from srun import __version__
 from srun.data.interactions import Dataset
 from srun.devices import machine
 from srun.files import write_text
-from srun.progress import EpochBar
+from srun.progress import Budget, EpochBar
 from srun.stages.layout import CellPaths, Layout
 from srun.tracking import Tracker
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Cost
+
+log = logging.getLogger("srun")
 
 
 def load_dataset(layout: Layout) -> Dataset:
@@ -26,10 +32,29 @@ def weights_sha256(folder: Path) -> str:
     return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
 
 
+def digest(what: Mapping[str, Any]) -> str:
+    """The sha256 of plain values."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def stage_key(stage: str, inputs: Iterable[Path], **parameters: Any) -> str:
+    """What an output is made of: the stage, the version, its parameters, and the bytes of its input files.
+
+    The output's JSON file has it as ``key``. An input that is not there counts as absent, and no output has that key.
+    Threads and device, which move the last bits only, are not part of it.
+    """
+    read = [hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None for path in inputs]
+    return digest({"stage": stage, "version": __version__, "inputs": read, **parameters})
+
+
+def has_key(file: Path, key: str) -> bool:
+    """Whether an output's JSON file says that it was made of just that."""
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("key") == key
+
+
 def resume_folder(paths: CellPaths, what: dict[str, Any]) -> ResumeFolder:
     """Where a run goes on after a kill; ``what`` is everything its result depends on."""
-    key = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
-    return ResumeFolder(paths.resume, key)
+    return ResumeFolder(paths.resume, digest(what))
 
 
 def write_run(paths: CellPaths, cost: Cost, tracker: Tracker) -> None:
@@ -37,6 +62,46 @@ def write_run(paths: CellPaths, cost: Cost, tracker: Tracker) -> None:
     record = {"cost": cost.measured(), "machine": machine(), "mlflow_run_id": tracker.run_id}
     write_text(paths.run, json.dumps(record, indent=1, sort_keys=True) + "\n")
     tracker.metrics({f"cost/{name}": value for name, value in {**cost.exact(), **cost.measured()}.items()})
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of a longer work, which leaves an output behind."""
+
+    name: str
+    needs: tuple[str, ...]
+    """Names of earlier steps; when one of them is done again, so is this one."""
+    is_done: Callable[[], bool]
+    """Whether its output is there and made of what is there now."""
+    run: Callable[[], object]
+
+
+def take_steps(steps: Sequence[Step], budget: Budget | None) -> dict[str, list[str]]:
+    """Take the steps that are not done, in order, until the budget is spent; returns ``done`` now and ``left``."""
+    done: list[str] = []
+    for step in steps:
+        if step.is_done():
+            log.info("%s: up to date", step.name)
+            continue
+        if budget is not None and budget.spent:
+            left = _open(steps)
+            log.warning(
+                "the budget of %g minutes is spent; %d steps are left, from %s on; the same command goes on with them",
+                *(budget.minutes, len(left), left[0]),
+            )
+            return {"done": done, "left": left}
+        step.run()
+        done.append(step.name)
+    return {"done": done, "left": []}
+
+
+def _open(steps: Sequence[Step]) -> list[str]:
+    """What is not done, and what has to be done again for that."""
+    left: list[str] = []
+    for step in steps:
+        if any(name in left for name in step.needs) or not step.is_done():
+            left.append(step.name)
+    return left
 
 
 class Reporter:

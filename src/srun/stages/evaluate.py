@@ -2,7 +2,6 @@
 
 import json
 import math
-
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from srun.files import write_folder, write_text
 from srun.models.scorer import Scorer, load_published, model_description
 from srun.rng import numpy_stream
 from srun.stages.cells import Cell
-from srun.stages.common import load_dataset, weights_sha256
+from srun.stages.common import load_dataset, stage_key, weights_sha256
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
 from srun.training.fit import TrainConfig
@@ -65,6 +64,7 @@ def run(
         "untrained_raw": untrained,
         "relearning": None if curve is None else vars(curve),
         "weights_sha256": weights_sha256(paths.model),
+        "key": key(layout, cell, settings, relearning),
     }
     with write_folder(paths.evaluation) as new:
         result.events.to_parquet(new / "events.parquet", index=False)
@@ -89,3 +89,11 @@ def _probe(scorer: Scorer, request: Partition, settings: EvaluateConfig, device:
     report = request.group[queries.user] == REPORT
     columns: dict[str, Any] = {"event": queries.event, "user": queries.user, "inside": inside, "report": report}
     return pd.DataFrame({**columns, "score": scores}).astype({"event": np.int64, "user": np.int64})
+
+
+def key(layout: Layout, cell: Cell, settings: EvaluateConfig, relearning: RelearningConfig) -> str:
+    """What a cell's evaluation is made of."""
+    model = layout.cell(cell).model
+    inputs = [layout.partition(cell.request) / "info.json", model / "model.json", model / "weights.safetensors"]
+    shown = {"seed": settings.seed, "sampled": settings.sampled}
+    return stage_key("evaluate", inputs, settings=shown, relearning=vars(relearning))

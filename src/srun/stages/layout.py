@@ -48,6 +48,11 @@ class Layout:
     def reports(self) -> Path:
         return self.root / "reports"
 
+    @property
+    def report_run(self) -> Path:
+        """What the report was made of, and what it said."""
+        return self.root / "runs" / "report.json"
+
     def _cell(self, folder: Path, name: str) -> CellPaths:
         return CellPaths(
             model=self.root / "models" / folder / name,

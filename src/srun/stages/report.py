@@ -13,7 +13,7 @@ from srun.reporting.records import EventRanks, History, ProbeScores, Record, Tra
 from srun.reporting.results import long_form, to_csv
 from srun.reporting.summary import Comparison, compare, write_summary
 from srun.stages.cells import Cell
-from srun.stages.common import weights_sha256
+from srun.stages.common import has_key, stage_key, weights_sha256
 from srun.stages.layout import CellPaths, Layout
 from srun.tracking import Tracker
 
@@ -28,9 +28,9 @@ def run(
     """
     from srun.reporting.figures import draw  # matplotlib, which other stages should not wait for
 
-    records = [_read(layout, name, cell) for name, cell in cells.items()]
+    records = [read_record(layout, name, cell) for name, cell in cells.items()]
     originals = dict.fromkeys(cell.original for cell in cells.values())
-    groups = group_records(records, [_read_original(layout, name) for name in originals])
+    groups = group_records(records, [read_original(layout, name) for name in originals])
     rows, comparisons = long_form(groups), [compare(group) for group in groups]
     figures, facts = draw(groups), what_was_run(groups)
     out = layout.reports
@@ -43,7 +43,27 @@ def run(
     for file in ("results.csv", "summary.md", "index.html", "figures"):
         tracker.artifact(out / file, "figures" if file == "figures" else "report")
     written = [out / "index.html", out / "summary.md", out / "results.csv", out / "figures"]
-    return {"written": {path.name: str(path) for path in written}, "tables": _headlines(comparisons)}
+    result = {"written": {path.name: str(path) for path in written}, "tables": _headlines(comparisons)}
+    write_text(layout.report_run, json.dumps({"key": key(layout, cells), "result": result}, indent=1) + "\n")
+    return result
+
+
+def key(layout: Layout, cells: Mapping[str, Cell]) -> str:
+    """What a report is made of: evaluations, models' files of text, and what was measured."""
+    paths = [layout.cell(cell) for cell in cells.values()]
+    paths += [layout.original(name) for name in dict.fromkeys(cell.original for cell in cells.values())]
+    inputs = [file for path in paths for file in (path.evaluation / "report.json", path.model / "model.json", path.run)]
+    return stage_key(
+        "report", inputs, cells={name: vars(cell) for name, cell in cells.items()}, out=str(layout.reports)
+    )
+
+
+def made(layout: Layout, cells: Mapping[str, Cell]) -> dict[str, Any] | None:
+    """What ``run`` returned, where it need not be done again."""
+    if not has_key(layout.report_run, key(layout, cells)):
+        return None
+    result: dict[str, Any] = json.loads(layout.report_run.read_text(encoding="utf-8"))["result"]
+    return result if all(Path(path).exists() for path in result["written"].values()) else None
 
 
 def _headlines(comparisons: list[Comparison]) -> dict[str, list[dict[str, str]]]:
@@ -59,7 +79,8 @@ def _headlines(comparisons: list[Comparison]) -> dict[str, list[dict[str, str]]]
     return tables
 
 
-def _read(layout: Layout, name: str, cell: Cell) -> Record:
+def read_record(layout: Layout, name: str, cell: Cell) -> Record:
+    """What was measured of a cell; raises DataError naming the command when it was not evaluated."""
     paths = layout.cell(cell)
     selectors = f"--request {cell.request} --original {cell.original} --method {cell.method} --seed {cell.seed}"
     found = _read_json(paths.evaluation / "report.json", f"cell {name}", f"srun evaluate {selectors}")
@@ -115,7 +136,8 @@ def _read_probe(file: Path) -> ProbeScores | None:
     return ProbeScores(*(table[name].to_numpy() for name in ("user", "score", "inside")))
 
 
-def _read_original(layout: Layout, name: str) -> Trained:
+def read_original(layout: Layout, name: str) -> Trained:
+    """What is known of a trained Original; raises DataError naming the command when it is not there."""
     paths = layout.original(name)
     info = _read_json(paths.model / "model.json", f"Original {name}", f"srun train --original {name}")
     return Trained(name, info, _read_run(paths).get("cost"), _history(paths))

@@ -9,7 +9,7 @@ from srun.evaluation.evaluate import Probe
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, publish
 from srun.stages.cells import OriginalCell
-from srun.stages.common import Reporter, load_dataset, resume_folder, write_run
+from srun.stages.common import Reporter, load_dataset, resume_folder, stage_key, write_run
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
 from srun.training.fit import Fit, TrainConfig, Watch, train_new
@@ -40,6 +40,7 @@ def run(
         "train": vars(recipe),
         "threads": runtime.threads,
         "device": str(device),
+        "key": key(layout, original, settings, recipe),
     }
     probe = Probe({"validation": original_validation(data)}, data.max_length, device, evaluation_batch)
     resume = resume_folder(paths, {**info, **description})
@@ -70,6 +71,12 @@ def run(
     write_run(paths, cost, tracker)
     tracker.model(paths.model, f"srun-{name}", "original")
     return figures
+
+
+def key(layout: Layout, original: OriginalCell, settings: Any, recipe: TrainConfig) -> str:
+    """What an Original is made of."""
+    parameters = {"original": vars(original), "settings": vars(settings), "train": vars(recipe)}
+    return stage_key("train", [layout.prepared / "info.json"], **parameters)
 
 
 def _description(original: OriginalCell, settings: Any, data: Dataset) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from srun.errors import CheckpointError, DataError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
 from srun.models.scorer import load_published, publish
 from srun.stages.cells import Cell
-from srun.stages.common import Reporter, load_dataset, resume_folder, weights_sha256, write_run
+from srun.stages.common import Reporter, load_dataset, resume_folder, stage_key, weights_sha256, write_run
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
 from srun.training.fit import Cost
@@ -50,6 +50,7 @@ def run(
         "original_sha256": weights_sha256(source),
         "threads": runtime.threads,
         "device": str(device),
+        "key": key(layout, cell, settings, unlearning_seed),
     }
     probe = Probe(request.splits, data.max_length, device, evaluation.batch_size)
     reporter = Reporter(f"{cell.method} on {cell.original}", "forget_tune/hit_10", runtime.progress, tracker)
@@ -64,3 +65,10 @@ def run(
     write_run(paths, result.cost, tracker)
     tracker.model(paths.model, f"srun-{cell.original}", f"{cell.request}-{cell.method}-{cell.seed}")
     return result.cost
+
+
+def key(layout: Layout, cell: Cell, settings: Any, unlearning_seed: int) -> str:
+    """What a cell's model is made of: the partition and Original are known by their keys, which their files hold."""
+    source = layout.original(cell.original).model
+    inputs = [layout.partition(cell.request) / "info.json", source / "model.json", source / "weights.safetensors"]
+    return stage_key("unlearn", inputs, cell=vars(cell), settings=vars(settings), seed=unlearning_seed)
