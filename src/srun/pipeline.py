@@ -131,10 +131,8 @@ class Pipeline:
         return has_key(self.layout.cell(cell).model / "model.json", key)
 
     def _is_evaluated(self, cell: Cell) -> bool:
-        paths, key = (
-            self.layout.cell(cell),
-            evaluate.key(self.layout, cell, self.params.evaluate, self.params.relearning),
-        )
+        params, paths = self.params, self.layout.cell(cell)
+        key = evaluate.key(self.layout, cell, params.evaluate, params.relearning)
         return paths.metrics.is_file() and has_key(paths.evaluation / "report.json", key)
 
     @contextmanager

@@ -92,7 +92,7 @@ def relearn(
 
 
 def split_events(request: Partition, settings: RelearningConfig, seed: int) -> tuple[NDArray[np.bool_], Queries]:
-    """(E,) the forgotten events of report users that come back, and questions for those of the others that are drawn."""
+    """(E,) the forgotten events of report users that come back, and questions for some of the others, drawn."""
     asked = request.queries("forget_report")
     rng = numpy_stream(seed, "relearning")
     order = rng.permutation(len(asked))

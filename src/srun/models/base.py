@@ -161,6 +161,7 @@ class FeedForwardBlock(nn.Module):
     Shapes: Q queries, U neurons. Everything but attention works position by position.
     """
 
+    attention: "Attention"
     outer: nn.Linear
 
     def attend(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:

@@ -85,6 +85,7 @@ class BERT4Rec(SequenceModel):
         super().__init__(settings, num_items, max_length)
         self.mask, self.mask_probability = num_items + 1, settings.mask_probability
         self.position = nn.Embedding(max_length + 1, settings.hidden)
+        self.norm_first = settings.norm_first
         self.norm = nn.Identity() if settings.norm_first else nn.LayerNorm(settings.hidden, eps=EPSILON)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
 
@@ -94,10 +95,11 @@ class BERT4Rec(SequenceModel):
 
     @property
     def state_writers(self) -> Sequence[nn.Linear | nn.Embedding]:
-        if not self.settings.norm_first:
-            return super().state_writers
-        layers = [layer for block in self.blocks for layer in (block.attention.out, block.outer)]
-        return [*super().state_writers, *([] if self.output is None else [self.embedding]), self.position, *layers]
+        tables = super().state_writers
+        if not self.norm_first:
+            return tables
+        layers = [layer for block in self.neuron_blocks for layer in (block.attention.out, block.outer)]
+        return [*tables, *([] if self.output is None else [self.embedding]), self.position, *layers]
 
     def hidden(self, inputs: Tensor) -> Tensor:
         """States (B, L, D) of ``inputs`` (B, L), L <= n+1; those of padding mean nothing."""

@@ -107,11 +107,11 @@ def project_out(model: SequenceModel, direction: Tensor) -> None:
     for module in model.state_writers:
         unit = (direction / length).to(module.weight)
         if isinstance(module, nn.Embedding):
-            module.weight -= (module.weight @ unit)[:, None] * unit
+            module.weight.sub_((module.weight @ unit)[:, None] * unit)
             continue
-        module.weight -= unit[:, None] * (unit @ module.weight)
+        module.weight.sub_(unit[:, None] * (unit @ module.weight))
         if module.bias is not None:
-            module.bias -= unit * (unit @ module.bias)
+            module.bias.sub_(unit * (unit @ module.bias))
 
 
 def mean_difference(states: Tensor, inside: Tensor) -> Tensor:
