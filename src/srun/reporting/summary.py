@@ -180,10 +180,10 @@ NOTES = (
     "so a method passes when two of three seeds do. With fewer than three Retrains no pass is given.",
     "Ranking is over the whole catalogue; “sampled” columns rank against 100 random items, for comparison with papers.",
     "Controls make one figure look perfect: the output mask gets a Hit of 0 and has unlearned nothing.",
-    "Of a category: the removal rate is 1 - Hit@10 / Original's over report users' test targets in it, that of lists the "
-    "same of its items in their top 10. The probe's AUC says how well the category of the next target can be read "
-    "from the hidden state, relearning how many training steps on a tenth of the forgotten events bring back half of "
-    "Original's lead over Retrain on the others; both lift masks, and are good when near Retrain's.",
+    "Of a category: the removal rate is 1 - Hit@10 over Original's, of report users' test targets in it, and of lists "
+    "the same of its items in their top 10. The probe's AUC says how well the category of the next target can be read "
+    "from the hidden state; relearning, how many training steps on a tenth of the forgotten events bring back half of "
+    "Original's lead over Retrain on the others. Both lift masks, and are good when near Retrain's.",
     "Forget figures are of the report half of the request's users, which no choice has looked at.",
 )
 
