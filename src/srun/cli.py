@@ -369,6 +369,39 @@ def reproduce_ablation(
     _print_report(pipeline.reproduce_ablation(_words(parts), epochs, _budget(budget)), as_json)
 
 
+@reproduce.command("attribution")
+@click.option("--dataset", type=click.Choice(["ml-1m", "ml-100k"]), default="ml-1m", show_default=True)
+@click.option(
+    "--categories", default="Action", show_default=True, metavar="NAME,NAME,...", help="Of the paper's three."
+)
+@click.option("--others/--no-others", default=True, show_default=True, help="GRU4Rec and Caser, for Figures 3 and 4.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder; default out/attribution-DATASET.")
+@budget_option
+@params_options
+def reproduce_attribution(
+    dataset: str,
+    categories: str,
+    others: bool,
+    out: Path | None,
+    budget: float | None,
+    presets: Sequence[str],
+    assignments: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Forget a category of films as the attribution paper does: its Tables 1 to 3 and Figures 3 and 4, and beyond.
+
+    \b
+    Example:
+      srun reproduce attribution --dataset ml-100k --budget 60
+    """
+    from srun.stages.reproduce_attribution import assignments as chosen
+
+    laid = [f"experiments/{file}.yaml" for file in ("attribution", f"attribution-{dataset}")]
+    cells = chosen(_words(categories), others)
+    pipeline = _pipeline([*laid, *presets], [*cells, *assignments], out or Path("out") / f"attribution-{dataset}")
+    _print_report(pipeline.reproduce_attribution(dataset, _budget(budget)), as_json)
+
+
 @cli.command()
 @click.argument("user")
 @click.option("--request", default="interactions", show_default=True, help="Block of `partition` in params.yaml.")

@@ -12,6 +12,7 @@ from srun.data.partition import CategoryRequest, Request
 from srun.devices import RuntimeConfig
 from srun.errors import ConfigError
 from srun.evaluation.evaluate import EvaluateConfig
+from srun.evaluation.relearning import RelearningConfig
 from srun.models import MODELS
 from srun.registry import suggest
 from srun.rng import derive
@@ -51,6 +52,7 @@ class Params:
     train: TrainConfig
     unlearn: UnlearnSection
     evaluate: EvaluateConfig
+    relearning: RelearningConfig
     neurons: NeuronsConfig
     runtime: RuntimeConfig
     requests: tuple[str, ...]

@@ -10,7 +10,18 @@ from typing import Any
 from srun.params import Params
 from srun.progress import Budget
 from srun.reporting.papers import published
-from srun.stages import evaluate, explain, neurons, partition, prepare, report, reproduce_thesis, train, unlearn
+from srun.stages import (
+    evaluate,
+    explain,
+    neurons,
+    partition,
+    prepare,
+    report,
+    reproduce_attribution,
+    reproduce_thesis,
+    train,
+    unlearn,
+)
 from srun.stages.cells import Cell
 from srun.stages.common import Step, has_key, take_steps
 from srun.stages.layout import Layout
@@ -60,9 +71,10 @@ class Pipeline:
 
     def evaluate(self, cell: Cell) -> dict[str, dict[str, float]]:
         params = self.params
-        logged = {"cell": vars(cell), "evaluate": vars(params.evaluate)}
+        logged = {"cell": vars(cell), "evaluate": vars(params.evaluate), "relearning": vars(params.relearning)}
         with self._tracked("evaluate", _title(cell), logged, **self._tags(cell)) as tracker:
-            return evaluate.run(self.layout, cell, params.evaluate, params.runtime, tracker)
+            settings = params.evaluate, params.relearning
+            return evaluate.run(self.layout, cell, *settings, params.runtime, tracker)
 
     def report(self) -> dict[str, Any]:
         with self._tracked("report", self.params.data.name, {}) as tracker:
@@ -106,6 +118,37 @@ class Pipeline:
         result = take_steps([*first, *(replace(s, needs=names) for s in ablation.steps(parts, epochs))], budget)
         return result | ablation.write(parts)
 
+    def reproduce_attribution(self, dataset: str, budget: Budget | None = None) -> dict[str, Any]:
+        """Run what is not done of the attribution paper's preset; write its tables and figures of what is done."""
+        requests = self.params.requests
+        studies = [
+            Step(
+                f"study {name}",
+                (f"evaluate {name}-attribution", f"evaluate {name}-retrain"),
+                partial(self._is_studied, name),
+                partial(self._study, name),
+            )
+            for name in requests
+        ]
+        result = take_steps([*self._steps(), *studies], budget)
+        if not self._is_prepared():
+            return result | {"written": {}, "tables": {}}
+        return result | reproduce_attribution.write(self.layout, self.params.cells, dataset, requests, result["left"])
+
+    def _study_settings(self) -> tuple[Any, ...]:
+        params = self.params
+        methods = (params.method_settings(name) for name in ("attribution", "attribution_plus"))
+        return (*methods, params.evaluate, params.relearning)
+
+    def _study(self, request: str) -> dict[str, Any]:
+        paper, plus, evaluation, relearning = self._study_settings()
+        asked = paper, plus, self.params.unlearn.seed, evaluation, relearning, self.params.runtime
+        return reproduce_attribution.study(self.layout, request, *asked)
+
+    def _is_studied(self, request: str) -> bool:
+        key = reproduce_attribution.study_key(self.layout, request, *self._study_settings())
+        return has_key(reproduce_attribution.study_file(self.layout, request), key)
+
     def _steps(self) -> list[Step]:
         params = self.params
         steps = [Step("prepare", (), self._is_prepared, self.prepare)]
@@ -142,7 +185,8 @@ class Pipeline:
         return has_key(self.layout.cell(cell).model / "model.json", key)
 
     def _is_evaluated(self, cell: Cell) -> bool:
-        paths, key = self.layout.cell(cell), evaluate.key(self.layout, cell, self.params.evaluate)
+        params, paths = self.params, self.layout.cell(cell)
+        key = evaluate.key(self.layout, cell, params.evaluate, params.relearning)
         return paths.metrics.is_file() and has_key(paths.evaluation / "report.json", key)
 
     @contextmanager

@@ -132,7 +132,7 @@ class Partition:
         role = self.data.role
         known = np.isin(role, (Role.TRAIN, Role.VALIDATION, Role.CONTEXT))
         validation = self._ask(self.retain, role == Role.VALIDATION)
-        test = self._ask(known & ~self.removed, role == Role.TEST)
+        test = self.test_targets
         gone = self.removed[test.event]
         kept = ~gone
         affected = self.affected[test.user]
@@ -149,12 +149,19 @@ class Partition:
             splits[f"never_seen_{name}"] = never.select(self.group[never.user] == code)
         if self.kind == "category":
             report = self.group[test.user] == REPORT
+            splits["all_targets"] = test.select(report)
             splits["in_category"] = test.select(gone & report)
             splits["out_of_category"] = test.select(kept & report)
             tune = self.group[validation.user] == TUNE
             splits["in_category_tune"] = validation.select(self.removed[validation.event] & tune)
             splits["out_of_category_tune"] = validation.select(~self.removed[validation.event] & tune)
         return splits
+
+    @cached_property
+    def test_targets(self) -> Queries:
+        """Every test target, those that the request names too, after the retained history."""
+        known = np.isin(self.data.role, (Role.TRAIN, Role.VALIDATION, Role.CONTEXT))
+        return self._ask(known & ~self.removed, self.data.role == Role.TEST)
 
     @cached_property
     def masked_pairs(self) -> NDArray[np.int64]:

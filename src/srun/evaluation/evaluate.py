@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from srun.config import config
-from srun.data.partition import Partition
+from srun.data.partition import Partition, category_items
 from srun.data.sequences import Queries
 from srun.evaluation.ranking import RankingTask, sample_candidates
 from srun.metrics.ranking import hit, ndcg, ranking_metrics
 from srun.models.scorer import Scorer
+
+CATEGORY_SPLITS = ("all_targets", "in_category", "out_of_category")
+"""Test targets of the report users of a category request; also measured: its items in a top 10 list, on average."""
 
 
 @config
@@ -39,6 +42,7 @@ class Evaluation:
 def evaluate(scorer: Scorer, request: Partition, settings: EvaluateConfig, device: torch.device) -> Evaluation:
     """Rank every split of a request. Splits without queries have counts of 0 and no metrics."""
     tables, metrics = [], {}
+    inside = _category(request)
     for split, queries in request.splits.items():
         counts = {"num_events": len(queries), "num_users": len(np.unique(queries.user))}
         metrics[split] = {name: float(count) for name, count in counts.items()}
@@ -47,6 +51,8 @@ def evaluate(scorer: Scorer, request: Partition, settings: EvaluateConfig, devic
         candidates = sample_candidates(request.data, queries, settings.seed) if settings.sampled else None
         task = RankingTask.make(queries, scorer.max_length, device, settings.batch_size, candidates)
         full, sampled = task.ranks(scorer)
+        if inside is not None and split in CATEGORY_SPLITS:
+            metrics[split]["category_items_10"] = float(inside[task.top(scorer, 10)].sum() / len(queries))
         name = recall_name(split)
         metrics[split] |= ranking_metrics(full, name)
         table = {"split": split, "event": queries.event, "user": queries.user, "target": queries.target, "rank": full}
@@ -56,6 +62,15 @@ def evaluate(scorer: Scorer, request: Partition, settings: EvaluateConfig, devic
         tables.append(pd.DataFrame(table))
     events = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["split", "event", "rank"])
     return Evaluation(events, metrics)
+
+
+def _category(request: Partition) -> NDArray[np.bool_] | None:
+    """(V+1,) the items of a category request, without padding; None for requests of other kinds."""
+    if request.kind != "category":
+        return None
+    items = category_items(request.data, request.info["request"]["categories"])
+    items[0] = False
+    return items
 
 
 def recall_name(split: str) -> str:

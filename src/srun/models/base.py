@@ -58,6 +58,15 @@ class SequenceModel(nn.Module):
         """The blocks with feed-forward neurons, lowest first; empty for a recommender that has none."""
         return ()
 
+    @property
+    def state_writers(self) -> "Sequence[nn.Linear | nn.Embedding]":
+        """What is projected to take a direction out of the states: modules whose outputs add up to one, and to scores.
+
+        Where a norm comes after the sum, as it does here unless a model says otherwise, only the table that states are
+        compared with can be: scores then no longer depend on the direction, but states still have it.
+        """
+        return [self.embedding if self.output is None else self.output]
+
     def final(self, x: Tensor) -> Tensor:
         """States of what the last of ``neuron_blocks`` gives; shapes are the same."""
         return x
@@ -152,6 +161,7 @@ class FeedForwardBlock(nn.Module):
     Shapes: Q queries, U neurons. Everything but attention works position by position.
     """
 
+    attention: "Attention"
     outer: nn.Linear
 
     def attend(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:

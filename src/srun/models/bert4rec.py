@@ -85,12 +85,21 @@ class BERT4Rec(SequenceModel):
         super().__init__(settings, num_items, max_length)
         self.mask, self.mask_probability = num_items + 1, settings.mask_probability
         self.position = nn.Embedding(max_length + 1, settings.hidden)
+        self.norm_first = settings.norm_first
         self.norm = nn.Identity() if settings.norm_first else nn.LayerNorm(settings.hidden, eps=EPSILON)
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.blocks))
 
     @property
     def neuron_blocks(self) -> Sequence[FeedForwardBlock]:
         return list(self.blocks)  # type: ignore[arg-type]
+
+    @property
+    def state_writers(self) -> Sequence[nn.Linear | nn.Embedding]:
+        tables = super().state_writers
+        if not self.norm_first:
+            return tables
+        layers = [layer for block in self.neuron_blocks for layer in (block.attention.out, block.outer)]
+        return [*tables, *([] if self.output is None else [self.embedding]), self.position, *layers]
 
     def hidden(self, inputs: Tensor) -> Tensor:
         """States (B, L, D) of ``inputs`` (B, L), L <= n+1; those of padding mean nothing."""

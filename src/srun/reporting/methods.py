@@ -27,6 +27,13 @@ METHODS: dict[str, Style] = {
     "sisa": Style("SISA", "method", "#56B4E9", "D", "shards retrained without the forgotten events"),
     "sruga": Style("SRUGA", "method", "#D55E00", "^", "gradient ascent, KL to Original and fine-tuning"),
     "attribution": Style("Attribution", "method", "#CC79A7", "v", "neurons of a category found and zeroed"),
+    "attribution_plus": Style(
+        "Attribution plus",
+        "method",
+        "#882255",
+        "<",
+        "neurons, items and directions of a category erased, then a short repair",
+    ),
     "output_mask": Style(
         "Output mask",
         "control",
@@ -42,11 +49,12 @@ METHODS: dict[str, Style] = {
         "training goes on without the forgotten events, and nothing is done against them",
     ),
     "random_neurons": Style("Random neurons", "control", "#E69F00", "p", "as many neurons zeroed, drawn at random"),
+    "largest_neurons": Style("Largest neurons", "control", "#B8A000", "d", "as many neurons zeroed, the most active"),
     "untrained_raw": Style("Retrain, raw scores", "raw", "#7FA8C9", "*", RAW),
 }
 """Known methods in the order of every table; what is not here comes after them."""
 
-SPARE_COLOURS = ("#882255", "#44AA99", "#999933", "#AA4499")
+SPARE_COLOURS = ("#6699CC", "#44AA99", "#999933", "#AA4499")
 MODELS = {"sasrec": "SASRec", "bert4rec": "BERT4Rec", "gru4rec": "GRU4Rec", "caser": "Caser"}
 
 

@@ -1,5 +1,6 @@
 """What the report is made from: one record a cell, and the cells of one model and request taken together."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srun.errors import DataError
+from srun.evaluation.linear_probe import nearer
 from srun.metrics.forgetting import ForgetQuality, judge
 from srun.reporting.methods import method_order
 from srun.rng import numpy_stream
@@ -28,6 +30,15 @@ class EventRanks:
     event: NDArray[np.int64]
     user: NDArray[np.int64]
     rank: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ProbeScores:
+    """What a linear probe says of report users' test targets (Q,): see ``evaluation.linear_probe``."""
+
+    user: NDArray[np.int64]
+    score: NDArray[np.float64]
+    inside: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,10 @@ class Record:
     history: History = field(default_factory=list)
     events: Mapping[str, EventRanks] = field(default_factory=dict, repr=False)
     """Ranks by split; a split without events is not there."""
+    probe: "ProbeScores | None" = field(default=None, repr=False)
+    """Of a category request."""
+    relearning: Mapping[str, Sequence[float]] | None = None
+    """Of a category request: ``steps`` and ``hit_10`` at each."""
 
     @property
     def kind(self) -> str:
@@ -147,10 +162,78 @@ def group_records(records: Sequence[Record], originals: Sequence[Trained] = ()) 
         _check_has_retrain(found)
         names = {record.original for record in found}
         found += [row for record in found if (row := _raw_scores(record)) is not None]
+        found = judge_category(found)
         found.sort(key=lambda record: (*method_order(record.method), record.seed, record.original))
         started_from = tuple(trained for trained in originals if trained.name in names)
         groups.append(Group(model, request, tuple(found), started_from))
     return groups
+
+
+def judge_category(records: Sequence[Record]) -> list[Record]:
+    """The records of a category request with what is measured against others of them; those of other kinds as is.
+
+    Against Original (same start): removal rates and what is kept. Against the Retrains' mean: what is kept of it, and
+    the distance of the probe's AUC, beside that of the output mask. Relearning: steps until Hit@10 is at the Retrains'
+    mean before it and half of Original's lead (evaluation.md 1). A figure whose reference has no row is not there.
+    """
+    return [_against_others(record, records) if record.kind == "category" else record for record in records]
+
+
+def _against_others(record: Record, records: Sequence[Record]) -> Record:
+    originals = [other for other in records if other.method == "original" and other.original == record.original]
+    retrains = [other for other in records if other.method == "retrain"]
+    masks = [other for other in records if other.method == "output_mask"]
+    metrics = {split: dict(part) for split, part in record.metrics.items()}
+
+    def share(name: str, split: str, metric: str, of: Sequence[Record], missing: bool = False) -> None:
+        own, reference = record.value(split, metric), _mean(of, split, metric)
+        if own is not None and reference:
+            metrics[split][name] = 1 - own / reference if missing else own / reference
+
+    share("removal_rate_10", "in_category", "hit_10", originals, missing=True)
+    share("list_removal_rate_10", "in_category", "category_items_10", originals, missing=True)
+    for metric in ("hit_10", "ndcg_10"):
+        share(f"{metric}_kept", "out_of_category", metric, originals)
+        share(f"{metric}_of_retrain", "out_of_category", metric, retrains)
+    metrics |= _relearning(record, originals, retrains)
+    if "all_targets" in metrics:
+        metrics["all_targets"] |= _probe_figures(record, retrains, masks)
+    return replace(record, metrics=metrics)
+
+
+def _mean(records: Sequence[Record], split: str, metric: str) -> float | None:
+    values = [value for record in records if (value := record.value(split, metric)) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _relearning(record: Record, originals: Sequence[Record], retrains: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """``steps`` (infinite where the level is not reached) and whether it is ``reached``, under ``relearning``."""
+    curve = record.relearning
+    high, low = (
+        [other.relearning["hit_10"][0] for other in others if other.relearning] for others in (originals, retrains)
+    )
+    if curve is None or not high or not low:
+        return {}
+    level = (float(np.mean(low)) + float(np.mean(high))) / 2
+    steps = next((s for s, value in zip(curve["steps"], curve["hit_10"], strict=True) if value >= level), math.inf)
+    figures = {"steps": float(steps), "reached": float(steps < math.inf), "cap": float(curve["steps"][-1])}
+    return {"relearning": {**figures, "hit_10_first": curve["hit_10"][0], "hit_10_last": curve["hit_10"][-1]}}
+
+
+def _probe_figures(record: Record, retrains: Sequence[Record], masks: Sequence[Record]) -> dict[str, float]:
+    """The AUC's distance from the Retrains' mean, and how much nearer than the output mask's, with its interval."""
+    aim, own = _mean(retrains, "all_targets", "probe_auc"), record.value("all_targets", "probe_auc")
+    if aim is None or own is None:
+        return {}
+    figures = {"probe_auc_gap": own - aim}
+    reference = next((other.probe for other in retrains if other.probe), None)
+    control = next((other.probe for other in masks if other.probe), None)
+    if record.probe and reference and control and record.method not in ("retrain", "output_mask", "original"):
+        scores = (record.probe.score, control.score, reference.score)
+        rng = numpy_stream(0, f"probe/{record.cell}")
+        found = nearer(*scores, record.probe.inside, record.probe.user, rng)
+        figures |= dict(zip(("probe_nearer", "probe_nearer_low", "probe_nearer_high"), found, strict=True))
+    return figures
 
 
 def _check_has_retrain(records: Sequence[Record]) -> None:
@@ -175,6 +258,8 @@ def _raw_scores(record: Record) -> Record | None:
         untrained_raw=None,
         events={},  # those of the record are under its own scores
         history=[],
+        probe=None,
+        relearning=None,
         counts={},  # the cost is that of the row it belongs to
         measured=None,
     )

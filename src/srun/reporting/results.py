@@ -3,7 +3,8 @@
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from srun.errors import DataError
@@ -47,6 +48,15 @@ def long_form(groups: Sequence[Group]) -> list[Row]:
             )
         seen.add(row.key)
     return rows
+
+
+def rows_of(
+    record: Record, method: str | None = None, metrics: Mapping[str, Mapping[str, float]] | None = None
+) -> list[Row]:
+    """Metrics under a record's key, its own or others; ``method`` stands in for the record's."""
+    named = record if method is None else replace(record, method=method)
+    found = record.metrics if metrics is None else metrics
+    return [_row(named, split, metric, value) for split, part in found.items() for metric, value in part.items()]
 
 
 def to_csv(rows: Sequence[Row]) -> str:

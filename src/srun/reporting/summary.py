@@ -15,6 +15,7 @@ from srun.reporting.verdict import MEANINGS, PLACES, passes, qualities, verdict
 
 NOT_MEASURED = "not measured here"
 NONE = "–"
+OVER_CAP = "> cap"  # relearning that did not reach its level in the steps it had
 COMMANDS = ("make reproduce", "dvc repro", "srun run")
 """What makes everything from the raw data; the same stages, whichever is typed."""
 
@@ -42,6 +43,13 @@ QUALITY = ("KS D", "KS p by seed", "Pass")
 COSTS = ("Seconds", "Speed-up, seconds", "Speed-up, target gradients")
 NEVER_SEEN = (Column("Never-seen Hit@10", "never_seen_report", "hit_10"),)
 CATEGORY = (
+    Column("Removal rate", "in_category", "removal_rate_10", 3),
+    Column("Removed from lists", "in_category", "list_removal_rate_10", 3),
+    Column("Out of category Hit@10 kept", "out_of_category", "hit_10_kept", 3),
+    Column("Of Retrain's Hit@10", "out_of_category", "hit_10_of_retrain", 3),
+    Column("Of Retrain's NDCG@10", "out_of_category", "ndcg_10_of_retrain", 3),
+    Column("Probe AUC", "all_targets", "probe_auc", 3),
+    Column("Relearning steps", "relearning", "steps", 0),
     Column("In category Hit@10", "in_category", "hit_10"),
     Column("Out of category NDCG@10", "out_of_category", "ndcg_10"),
 )
@@ -118,7 +126,7 @@ def overview(comparisons: Sequence[Comparison]) -> str:
 def sizes(group: Group) -> str:
     """Users and events of every split that the comparison shows."""
     shown = {column.split for column in (*UTILITY, *FORGETTING, *CATEGORY, *NEVER_SEEN)}
-    parts = [(split, part) for split, part in group.first.metrics.items() if split in shown and part["num_events"]]
+    parts = [(split, part) for split, part in group.first.metrics.items() if split in shown and part.get("num_events")]
     return "; ".join(
         f"{split}: {part['num_users']:,.0f} users, {part['num_events']:,.0f} events" for split, part in parts
     )
@@ -128,6 +136,8 @@ def mean_text(values: Sequence[float], digits: int) -> str:
     """``mean ± spread`` (sample standard deviation over seeds), the value alone if there is one, a dash for none."""
     if not values:
         return NONE
+    if any(map(math.isinf, values)):
+        return OVER_CAP
     mean, spread = mean_and_spread(values)
     return f"{mean:.{digits}f}" + ("" if math.isnan(spread) else f" ± {spread:.{digits}f}")
 
@@ -170,6 +180,10 @@ NOTES = (
     "so a method passes when two of three seeds do. With fewer than three Retrains no pass is given.",
     "Ranking is over the whole catalogue; “sampled” columns rank against 100 random items, for comparison with papers.",
     "Controls make one figure look perfect: the output mask gets a Hit of 0 and has unlearned nothing.",
+    "Of a category: the removal rate is 1 - Hit@10 over Original's, of report users' test targets in it, and of lists "
+    "the same of its items in their top 10. The probe's AUC says how well the category of the next target can be read "
+    "from the hidden state; relearning, how many training steps on a tenth of the forgotten events bring back half of "
+    "Original's lead over Retrain on the others. Both lift masks, and are good when near Retrain's.",
     "Forget figures are of the report half of the request's users, which no choice has looked at.",
 )
 

@@ -9,7 +9,7 @@ from typing import Any
 from srun.errors import DataError
 from srun.files import write_folder, write_text
 from srun.reporting.page import render, what_was_run
-from srun.reporting.records import EventRanks, History, Record, Trained, group_records
+from srun.reporting.records import EventRanks, History, ProbeScores, Record, Trained, group_records
 from srun.reporting.results import long_form, to_csv
 from srun.reporting.summary import Comparison, compare, write_summary
 from srun.stages.cells import Cell
@@ -105,6 +105,8 @@ def read_record(layout: Layout, name: str, cell: Cell) -> Record:
         machine=run.get("machine"),
         info=info,
         history=_history(paths),
+        probe=_read_probe(paths.evaluation / "probe.parquet"),
+        relearning=found.get("relearning"),
         events=_read_events(paths.evaluation / "events.parquet", f"cell {name}", f"srun evaluate {selectors}"),
     )
 
@@ -121,6 +123,17 @@ def _read_events(file: Path, what: str, command: str) -> dict[str, EventRanks]:
         split: EventRanks(*(part[name].to_numpy() for name in ("event", "user", "rank")))
         for split, part in parts.items()
     }
+
+
+def _read_probe(file: Path) -> ProbeScores | None:
+    """Of report users; None for a request that is not of a category."""
+    import pandas as pd
+
+    if not file.is_file():
+        return None
+    table = pd.read_parquet(file)
+    table = table[table["report"]]
+    return ProbeScores(*(table[name].to_numpy() for name in ("user", "score", "inside")))
 
 
 def read_original(layout: Layout, name: str) -> Trained:

@@ -212,6 +212,17 @@ def _recorded(blocks: list[FeedForwardBlock]) -> Iterator[list[tuple[Tensor, Ten
             hook.remove()
 
 
+@torch.no_grad()
+def neuron_values(model: SequenceModel, histories: Tensor, batch_size: int = 512) -> Tensor:
+    """Activations (Q, layers, U) at the position that predicts after ``histories`` (Q, n), on the CPU."""
+    parts = []
+    for part in histories.split(batch_size):
+        inputs = model.prediction_inputs(part)
+        above = Above(model, inputs, torch.zeros(len(part), dtype=torch.long, device=part.device))
+        parts.append(torch.stack(above.neurons, 1).cpu())
+    return torch.cat(parts)
+
+
 @dataclass(frozen=True)
 class Attributions:
     """Attributions of all neurons for Q sequences, on the CPU."""

@@ -1,0 +1,320 @@
+"""Tables 1 to 3 and Figures 3 and 4 of the attribution paper, printed beside ours, and what lies behind them."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure as Canvas
+
+from srun.metrics.ranking import mean_and_spread
+from srun.reporting.figures import DOTS_PER_INCH, INK
+from srun.reporting.methods import model_name, style
+from srun.reporting.papers import published
+from srun.reporting.records import Group, Record
+from srun.reporting.results import category, costs
+from srun.reporting.summary import NONE, OVER_CAP, markdown_table
+
+Rows = list[dict[str, str]]
+Studies = Mapping[str, Mapping[str, Any]]
+RANKINGS = {"_sampled": "100 sampled", "": "full"}
+CUT_OFFS = (1, 5, 10)
+ODDITIES = (
+    "The removal rate is not defined. Retrain's 100 % holds by definition when items that were never trained on cannot "
+    "be recommended, whatever is measured.",
+    "HR@10 .6018 and NDCG@10 .4903 of the original model are of the size that ranking among sampled candidates gives.",
+    "Neither the number of blocks, the width, the length of a sequence nor the epochs are given; 987 minutes for an "
+    "edit of 4 to 8 neurons must nearly all be attribution, of one sequence and neuron at a time.",
+    "Figures 3 and 4 do not say of which category's removal they are, nor whether targets in it count.",
+    "The table counts 163.5 interactions a user under the heading #Interaction.",
+)
+"""What is odd in the paper's figures, to be said wherever they are quoted."""
+
+
+def tables(
+    dataset: str,
+    num_users: int,
+    num_items: int,
+    num_events: int,
+    groups: Sequence[Group],
+    others: Sequence[Record],
+    studies: Studies,
+) -> dict[str, Rows]:
+    """Rows by title; ``others`` are further recommenders, which no request was carried out on."""
+    return {
+        "Table 1: data": _data(dataset, num_users, num_items, num_events),
+        "Table 2: running time": [row for group in groups for row in _times(group)],
+        "Table 3: removal rate": [row for group in groups for row in _removal(group)],
+        "Figures 3 and 4 as a table: all targets of report users": [
+            row for group in groups for row in _ranking(group, others)
+        ],
+        "What the removal rate depends on": [row for group in groups for row in _definitions(group)],
+        "What is kept and what is left": [row for group in groups for row in _judged(group)],
+        "The choice of neurons beside controls": [row for name in studies for row in _controls(name, studies[name])],
+        "attribution_plus without one of its parts": [
+            row for name in studies for row in _ablation(name, studies[name])
+        ],
+    }
+
+
+def notes(records: Sequence[Record], left: Sequence[str]) -> list[str]:
+    """What is to be known of the tables."""
+    trained = {record.original: record.info["train"] for record in records if record.method == "original"}
+    found = [
+        "Figures are of report users (20 %), whose test targets no choice has looked at; neurons come from the others' "
+        "training transitions. Contexts leave the category's items out.",
+        "“Sampled” ranks a target among 100 items the user never had; “full” among the whole catalogue.",
+    ]
+    for name, recipe in trained.items():
+        found.append(f"{name}: at most {recipe['max_epochs']} epochs, as its Retrain; the best on validation is kept.")
+    return [*found, f"Not done yet: {', '.join(left)}."] if left else found
+
+
+def write_markdown(dataset: str, said: Sequence[str], found: Mapping[str, Rows]) -> str:
+    """The tables as one text."""
+    lines = [f"# The attribution paper on {dataset}", "", *(f"- {note}" for note in said), ""]
+    for name, rows in found.items():
+        if rows:
+            lines += [f"## {name}", "", *markdown_table(list(rows[0]), [list(row.values()) for row in rows]), ""]
+    return "\n".join([*lines, "## What is odd in the printed figures", "", *(f"- {line}" for line in ODDITIES)]) + "\n"
+
+
+def _data(dataset: str, num_users: int, num_items: int, num_events: int) -> Rows:
+    rows = [{"": f"{row['dataset']}, printed", **_sizes(row)} for row in published("attribution-table-1")]
+    ours = {
+        "users": str(num_users),
+        "items": str(num_items),
+        "interactions_per_user": f"{num_events / num_users:.1f}",
+        "sparsity_percent": f"{100 * (1 - num_events / num_users / num_items):.2f}",
+    }
+    return [*rows, {"": f"{dataset}, ours", **_sizes(ours)}]
+
+
+def _sizes(row: Mapping[str, str]) -> dict[str, str]:
+    names = {
+        "users": "users",
+        "items": "items",
+        "interactions_per_user": "interactions a user",
+        "sparsity_percent": "sparsity, %",
+    }
+    return {title: row[name] for name, title in names.items()}
+
+
+def _times(group: Group) -> Rows:
+    rows = []
+    for row in published("attribution-table-2", category=category(group.first)):
+        rows.append(
+            _time(row["category"], f"{style(row['method']).name}, printed", row["minutes"], row["speedup"], NONE)
+        )
+    for record in group.records:
+        if record.method not in ("retrain", "attribution", "attribution_plus"):
+            continue
+        cost = costs(group, record)
+        minutes = f"{cost['seconds'] / 60:.2f}" if "seconds" in cost else NONE
+        ratio = _number(cost.get("speedup"), 1)
+        gradients = _number(cost.get("speedup_target_gradients"), 1)
+        rows.append(_time(category(record), f"{style(record.method).name}, ours", minutes, ratio, gradients))
+    return rows
+
+
+def _time(name: str, method: str, minutes: str, speedup: str, gradients: str) -> dict[str, str]:
+    columns = {"Category": name, "Method": method, "Minutes": minutes, "Speed-up": speedup}
+    return {**columns, "in target gradients": gradients}
+
+
+def _removal(group: Group) -> Rows:
+    rows = [
+        {
+            "Category": row["category"],
+            "Method": f"{style(row['method']).name}, printed",
+            "Removal rate": f"{row['removal_rate_percent']} %",
+            "by sampled ranking": NONE,
+            "of lists": NONE,
+        }
+        for row in published("attribution-table-3", category=category(group.first))
+    ]
+    for record in group.records:
+        if style(record.method).role == "raw" or record.method == "original":
+            continue
+        rows.append(
+            {
+                "Category": category(record),
+                "Method": f"{style(record.method).name}, ours",
+                "Removal rate": _percent(_rate(group, record, "in_category", "hit_10")),
+                "by sampled ranking": _percent(_rate(group, record, "in_category", "hit_10_sampled")),
+                "of lists": _percent(record.value("in_category", "list_removal_rate_10")),
+            }
+        )
+    return rows
+
+
+def _rate(group: Group, record: Record, split: str, metric: str) -> float | None:
+    """1 - a figure / Original's."""
+    before, after = group.values("original", split, metric), record.value(split, metric)
+    if not before or after is None or not mean_and_spread(before)[0]:
+        return None
+    return 1 - after / mean_and_spread(before)[0]
+
+
+def _ranking(group: Group, others: Sequence[Record]) -> Rows:
+    rows = []
+    shown = ("original", "retrain", "attribution", "attribution_plus")
+    chosen = [(style(r.method).name, r) for r in group.records if r.method in shown]
+    chosen += [(model_name(record.model), record) for record in others if record.request == group.request]
+    for ending, ranking in RANKINGS.items():
+        for name, record in chosen:
+            row = {"Category": category(record), "Ranking": ranking, "Model": name}
+            for metric, title in (("hit", "HR"), ("ndcg", "NDCG")):
+                for k in CUT_OFFS:
+                    row[f"{title}@{k}"] = _number(record.value("all_targets", f"{metric}_{k}{ending}"), 4)
+            rows.append(row)
+    return rows
+
+
+def _definitions(group: Group) -> Rows:
+    """The same edit, by every definition of removal that the paper's text allows."""
+    rows = []
+    for method in ("attribution", "attribution_plus", "output_mask"):
+        for record in group.of(method):
+            for split, said in (("in_category", "test targets"), ("forget_report", "training events")):
+                for ending, ranking in RANKINGS.items():
+                    rates = {f"1 - Hit@{k} ratio": _rate(group, record, split, f"hit_{k}{ending}") for k in CUT_OFFS}
+                    rates["1 - MRR ratio"] = _rate(group, record, split, f"mrr{ending}")
+                    row = {"Category": category(record), "Method": style(method).name, "Of": said, "Ranking": ranking}
+                    rows.append({**row, **{title: _percent(rate) for title, rate in rates.items()}})
+    return rows
+
+
+def _judged(group: Group) -> Rows:
+    rows = []
+    for record in group.records:
+        if style(record.method).role == "raw":
+            continue
+        steps = record.value("relearning", "steps")
+        low, high = (record.value("all_targets", f"probe_nearer_{end}") for end in ("low", "high"))
+        nearer = NONE if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
+        rows.append(
+            {
+                "Category": category(record),
+                "Method": style(record.method).name,
+                "Removal rate": _percent(record.value("in_category", "removal_rate_10")),
+                "Hit@10 of Retrain's": _percent(record.value("out_of_category", "hit_10_of_retrain")),
+                "NDCG@10 of Retrain's": _percent(record.value("out_of_category", "ndcg_10_of_retrain")),
+                "Probe AUC": _number(record.value("all_targets", "probe_auc"), 3),
+                "nearer than the mask, 95 %": nearer,
+                "Relearning steps": NONE if steps is None else OVER_CAP if math.isinf(steps) else f"{steps:.0f}",
+                "Relearning Hit@10, last": _number(record.value("relearning", "hit_10_last"), 4),
+            }
+        )
+    return rows
+
+
+def _controls(request: str, study: Mapping[str, Any]) -> Rows:
+    rows = []
+    for name, values in study["controls"].items():
+        advantage, interval = NONE, NONE
+        if "advantage" in values:
+            advantage = _percent(values["advantage"])
+            interval = f"{_percent(values['advantage_low'])} to {_percent(values['advantage_high'])}"
+        rows.append(
+            {
+                "Request": request,
+                "Neurons": name,
+                "Number": _number(values["num_neurons"], 1),
+                "Removal rate": _percent(values["removal_rate_10"]),
+                "of draws, 95 %": _interval(values),
+                "Hit@10 kept": _percent(values["hit_10_kept"]),
+                "attribution removes more by": advantage,
+                "95 %": interval,
+            }
+        )
+    return rows
+
+
+def _interval(values: Mapping[str, float]) -> str:
+    if "removal_rate_10_low" not in values:
+        return NONE
+    return f"{_percent(values['removal_rate_10_low'])} to {_percent(values['removal_rate_10_high'])}"
+
+
+def _ablation(request: str, study: Mapping[str, Any]) -> Rows:
+    return [
+        {
+            "Request": request,
+            "attribution_plus": name,
+            "Neurons": _number(values["num_neurons"], 0),
+            "Removal rate": _percent(values["removal_rate_10"]),
+            "Hit@10 kept": _percent(values["hit_10_kept"]),
+            "NDCG@10 kept": _percent(values["ndcg_10_kept"]),
+            "Probe AUC": _number(values["probe_auc"], 3),
+            "Relearning Hit@10, best": _number(values["relearning_hit_10"], 4),
+            "Seconds": _number(values["seconds"], 1),
+        }
+        for name, values in study["ablation"].items()
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return NONE if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return NONE if value is None or math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def draw(groups: Sequence[Group], others: Sequence[Record], studies: Studies) -> dict[str, bytes]:
+    """PNG by file name: the paper's figure by both rankings, and the front of removal against loss."""
+    found = {}
+    for group in groups:
+        found[f"figure-3-{group.request}.png"] = _bars(group, others)
+        if group.request in studies:
+            found[f"front-{group.request}.png"] = _front(group, studies[group.request])
+    return found
+
+
+def _bars(group: Group, others: Sequence[Record]) -> bytes:
+    """HR@k and NDCG@k of all targets, sampled above and full below."""
+    rows = _ranking(group, others)
+    canvas = Canvas(figsize=(11, 7), layout="constrained")
+    axes = canvas.subplots(2, 2)
+    for line, ranking in zip(axes, RANKINGS.values(), strict=True):
+        part = [row for row in rows if row["Ranking"] == ranking]
+        for axis, title in zip(line, ("HR", "NDCG"), strict=True):
+            width = 0.8 / max(len(part), 1)
+            for index, row in enumerate(part):
+                heights = [float(row[f"{title}@{k}"]) if row[f"{title}@{k}"] != NONE else 0.0 for k in CUT_OFFS]
+                places = [k + (index - (len(part) - 1) / 2) * width for k in range(len(CUT_OFFS))]
+                axis.bar(places, heights, width, label=row["Model"])
+            axis.set_xticks(range(len(CUT_OFFS)), [f"{title}@{k}" for k in CUT_OFFS])
+            axis.set_title(f"{title}, {ranking} ranking")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    canvas.suptitle(f"Figure 3 by our models: request “{group.request}”, all targets of report users")
+    return _png(canvas)
+
+
+def _front(group: Group, study: Mapping[str, Any]) -> bytes:
+    """Removal against Hit@10 kept elsewhere: neurons by dose, and the methods."""
+    canvas = Canvas(figsize=(8.5, 6), layout="constrained")
+    axes = canvas.subplots()
+    for name, rows in study["front"].items():
+        points = [(row["hit_10_kept"], row["removal_rate_10"]) for row in rows]
+        axes.plot(*zip(*points, strict=True), marker=".", label=f"neurons, {name} first", linewidth=1)
+    for record in group.records:
+        kept, removed = (
+            record.value(*key) for key in (("out_of_category", "hit_10_kept"), ("in_category", "removal_rate_10"))
+        )
+        if kept is None or removed is None or style(record.method).role == "raw":
+            continue
+        look = style(record.method)
+        axes.plot(kept, removed, look.marker, color=look.colour, markersize=9, markeredgecolor="white", label=look.name)
+    axes.axhline(0, color=INK, linewidth=0.5)
+    axes.set(xlabel="Hit@10 kept out of the category (1: as Original)", ylabel="removal rate of the category")
+    axes.set_title(f"Removal against loss: request “{group.request}”, test targets of report users")
+    axes.legend(frameon=False, fontsize=8)
+    return _png(canvas)
+
+
+def _png(canvas: Canvas) -> bytes:
+    png = io.BytesIO()
+    canvas.savefig(png, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return png.getvalue()

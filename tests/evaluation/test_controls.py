@@ -1,0 +1,55 @@
+"""Controls of a choice of neurons, by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from srun.evaluation.controls import Draw, Tasks, compare, dose_at_loss, measure
+from srun.evaluation.ranking import RankingTask
+from srun.metrics.ranking import hit, hits
+from srun.models.scorer import Scorer
+from srun.unlearning.neurons import Edit, Neuron, as_edits, edited
+
+
+def test_compare_by_hand():
+    before = np.array([1.0, 1.0, 1.0, 1.0, 0.0])
+    chosen = Draw(2, np.array([0.0, 0.0, 1.0, 1.0, 0.0]), 0.9)  # removes a half
+    controls = [Draw(2, before, 1.0), Draw(4, np.array([1.0, 1.0, 1.0, 0.0, 0.0]), 0.8)]  # none, a quarter
+    found = compare(chosen, controls, before, np.arange(5), 0)
+    assert found["removal_rate_10"] == pytest.approx(0.125)
+    assert found["num_neurons"] == 3
+    assert found["hit_10_kept"] == pytest.approx(0.9)
+    assert found["advantage"] == pytest.approx(0.375)
+    assert found["advantage_low"] <= 0.375 <= found["advantage_high"]
+    half = 1.96 * math.sqrt(2 * 0.125**2) / math.sqrt(2)
+    assert found["removal_rate_10_high"] - found["removal_rate_10_low"] == pytest.approx(2 * half)
+    same = compare(chosen, [chosen] * 3, before, np.arange(5), 0)
+    assert same["advantage"] == same["advantage_low"] == same["advantage_high"] == 0
+
+
+def test_measure_and_the_dose_of_a_loss(worlds):
+    world = worlds["category", False]
+    model, split = world.original.model, world.request
+
+    def task(name):
+        return RankingTask.make(split.queries(name), world.data.max_length, torch.device("cpu"), 64)
+
+    outside = task("out_of_category_tune")
+    tasks = Tasks(task("in_category"), outside, outside)
+    before = hit(tasks.outside.ranks(Scorer([model]))[0], 10)
+    draw = measure(model, [Edit(0, 3, 0.0)], tasks, before)
+    with edited(model, [Edit(0, 3, 0.0)]):
+        assert draw.inside.tolist() == hits(tasks.inside.ranks(Scorer([model]))[0], 10).tolist()
+        assert draw.kept == hit(tasks.outside.ranks(Scorer([model]))[0], 10) / before
+    order = [Neuron(0, unit) for unit in range(8)]
+
+    def level(dose):
+        with edited(model, as_edits(order[:dose], 0.0)):
+            return hit(tasks.choose.ranks(Scorer([model]))[0], 10)
+
+    assert dose_at_loss(model, order, 0.0, level(0), tasks.choose) == 0
+    assert dose_at_loss(model, order, 0.0, -1.0, tasks.choose) == 8, "no dose does"
+    reached = next(dose for dose in (0, 1, 2, 4, 8) if level(dose) <= level(8))
+    assert dose_at_loss(model, order, 0.0, level(8), tasks.choose) == reached
