@@ -334,7 +334,7 @@ def reproduce_thesis(
 
 
 @reproduce.command("ablation")
-@click.option("--dataset", type=click.Choice(["beauty-5core", "beauty", "games", "steam"]), default="beauty-5core")
+@click.option("--dataset", type=click.Choice(["beauty-5core", "beauty", "games"]), default="beauty-5core")
 @click.option("--parts", default="combinations,sweeps,curves", show_default=True, metavar="PART,PART,...")
 @click.option("--epochs", type=click.IntRange(min=1), default=1000, show_default=True, help="Of the long curves.")
 @click.option("--data", "source", type=click.Path(path_type=Path), default=None, help="Folder as of reproduce thesis.")
