@@ -333,6 +333,42 @@ def reproduce_thesis(
     _print_report(pipeline.reproduce_thesis(dataset, _budget(budget)), as_json)
 
 
+@reproduce.command("ablation")
+@click.option("--dataset", type=click.Choice(["beauty-5core", "beauty", "games"]), default="beauty-5core")
+@click.option("--parts", default="combinations,sweeps,curves", show_default=True, metavar="PART,PART,...")
+@click.option("--epochs", type=click.IntRange(min=1), default=1000, show_default=True, help="Of the long curves.")
+@click.option("--data", "source", type=click.Path(path_type=Path), default=None, help="Folder as of reproduce thesis.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder; default out/ablation-DATASET.")
+@budget_option
+@params_options
+def reproduce_ablation(
+    dataset: str,
+    parts: str,
+    epochs: int,
+    source: Path | None,
+    out: Path | None,
+    budget: float | None,
+    presets: Sequence[str],
+    assignments: Sequence[str],
+    as_json: bool,
+) -> None:
+    """SRUGA's terms alone and together, each weight from 0.1 to 1, long curves: Figures 9 to 13 of the thesis.
+
+    \b
+    Example:
+      srun reproduce ablation --dataset beauty-5core --parts combinations --data downloads --budget 30
+    """
+    from srun.stages.reproduce_ablation import PARTS
+    from srun.stages.reproduce_thesis import raw_name
+
+    if unknown := set(_words(parts)) - set(PARTS):
+        raise click.UsageError(f"--parts: unknown {', '.join(sorted(unknown))}, expected some of {', '.join(PARTS)}")
+    name = raw_name(dataset, Path("data/raw"), source)
+    laid = ["experiments/thesis.yaml", "experiments/ablation.yaml", *presets]
+    pipeline = _pipeline(laid, [f"data.name={name}", *assignments], out or Path("out") / f"ablation-{dataset}")
+    _print_report(pipeline.reproduce_ablation(_words(parts), epochs, _budget(budget)), as_json)
+
+
 @reproduce.command("attribution")
 @click.option("--dataset", type=click.Choice(["ml-1m", "ml-100k"]), default="ml-1m", show_default=True)
 @click.option(

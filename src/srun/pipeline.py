@@ -1,7 +1,8 @@
 """The stages as they are called: each with its own sections, its paths and a tracked run of its own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from srun.stages import (
 from srun.stages.cells import Cell
 from srun.stages.common import Step, has_key, take_steps
 from srun.stages.layout import Layout
+from srun.stages.reproduce_ablation import Ablation
 from srun.tracking import NullTracker, Tracker, tracked_run
 
 
@@ -136,6 +138,16 @@ class Pipeline:
     def _is_studied(self, request: str) -> bool:
         key = reproduce_attribution.study_key(self.layout, request, *self._study_settings())
         return has_key(reproduce_attribution.study_file(self.layout, request), key)
+
+    def reproduce_ablation(self, parts: Sequence[str], epochs: int, budget: Budget | None = None) -> dict[str, Any]:
+        """Run what is not done of the thesis' ablations on the first cell's Original; write what is done by then."""
+        params, cell = self.params, next(iter(self.params.cells.values()))
+        asked = cell.request, cell.original, params.unlearn.sruga, params.unlearn.seed, params.evaluate, params.runtime
+        ablation = Ablation(self.layout, *asked)
+        names = ("prepare", f"partition {cell.request}", f"train {cell.original}")
+        first = [step for step in self._steps() if step.name in names]
+        result = take_steps([*first, *(replace(s, needs=names) for s in ablation.steps(parts, epochs))], budget)
+        return result | ablation.write(parts)
 
     def _steps(self) -> list[Step]:
         params = self.params

@@ -6,12 +6,17 @@ import json
 from pathlib import Path
 from shutil import copytree
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from srun.cli import cli
+from srun.models.scorer import clone_model, new_model
 from srun.params import load
 from srun.pipeline import Pipeline
+from srun.reporting.ablation import draw
+from srun.stages.reproduce_ablation import COMBINATIONS, moved, variants
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -122,3 +127,78 @@ def test_presets_keep_the_thesis_to_the_letter() -> None:
     assert (sruga.learning_rate, sruga.stop, sruga.patience, sruga.evaluate_every) == (1e-4, "plateau", 30, 10)
     assert params.unlearn.sisa.retrain == "all"
     assert not params.model.sasrec.tie_embeddings
+
+
+ABLATION = ["reproduce", "ablation", "--dataset", "beauty", "--data", "downloads", "--out", "a", "--json"]
+
+
+def test_ablation_of_combinations(thesis: Path) -> None:
+    words = [*ABLATION, "--parts", "combinations"]
+    result = json.loads(srun(*words).stdout)
+    rows = {row["variant"]: row for row in result["tables"]["combinations"]}
+    assert list(rows) == ["+".join(terms) for terms in COMBINATIONS]
+    assert len({row["seconds"] for row in rows.values()}) > 1
+    assert len({json.dumps(shift) for shift in movements(thesis / "a/moved.csv")}) == 7, "every combination is another"
+    full = {row["variant"]: row for row in movements(thesis / "a/moved.csv")}["GA+KL+FT"]
+    assert 0 < float(full["item embeddings"]) < 1
+    assert {path.name for path in (thesis / "a/figures").iterdir()} == {"figure-9.png", "moved.png"}
+    again = json.loads(srun(*words).stdout)
+    assert again == {**result, "done": []}
+    changed = json.loads(srun(*words, "--set", "unlearn.sruga.kl_weight=0.7", "--budget", "0").stdout)
+    assert changed["left"] == [f"combinations {name}" for name in rows if "KL" in name]
+    assert [row["variant"] for row in changed["tables"]["combinations"]] == ["GA", "FT", "GA+FT"]
+
+
+def movements(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
+def test_sweeps_vary_one_weight_each() -> None:
+    params = load(ROOT / "params.yaml", [ROOT / "experiments/thesis.yaml", ROOT / "experiments/ablation.yaml"])
+    found = variants(params.unlearn.sruga, ["sweeps"])
+    assert [dict(variant.changes) for variant in found] == [
+        {key: round(0.1 * step, 1)}
+        for key in ("ascent_weight", "kl_weight", "finetune_weight")
+        for step in range(1, 11)
+    ]
+    figures = {"test_recall_10": 0.1, "forget_report_hit_10": 0.2}
+    rows = [{"variant": variant.name, **variant.changes, **figures} for variant in found]
+    assert set(draw({"sweeps": rows}, [], [], {})) == {"figure-10-11.png"}
+
+
+def test_long_curves_go_on_in_chunks_and_end_as_one(thesis: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*ABLATION, "--parts", "curves", "--epochs"]
+    whole = json.loads(srun(*words, "20").stdout)
+    assert len(whole["done"]) == 3 + 4
+    expected = (thesis / "a/long-curves.csv").read_text()
+    (thesis / "a").rename(thesis / "whole")
+    monkeypatch.setattr("srun.stages.reproduce_ablation.CHUNK", 10)
+    first = json.loads(srun(*words, "10").stdout)
+    assert [row["epochs"] for row in first["tables"]["curves"]] == ["10"] * 4
+    second = json.loads(srun(*words, "20").stdout)
+    assert second["done"] == [f"curves {row['variant']} to epoch 20" for row in first["tables"]["curves"]]
+    assert (thesis / "a/long-curves.csv").read_text() == expected
+    curves = movements(thesis / "a/long-curves.csv")
+    start = {row["retain/loss"] for row in curves if row["epoch"] == "0"}
+    assert len(start) == 1, "all begin at Original"
+    assert len({row["retain/loss"] for row in curves if row["epoch"] == "20"}) == 4
+
+
+def test_moved_is_the_change_over_what_was_there() -> None:
+    settings = {"hidden": 4, "blocks": 2, "heads": 1, "dropout": 0.0, "tie_embeddings": True}
+    before = new_model({"name": "sasrec", "settings": settings, "num_items": 5, "max_length": 3})
+    before.initialise(torch.Generator().manual_seed(0))
+    after = clone_model(before)
+    with torch.no_grad():
+        after.embedding.weight[2] *= 3  # moves by twice its own length
+        after.blocks[1].inner.weight.mul_(1.5)
+        after.blocks[1].inner.bias.mul_(1.5)
+        after.blocks[1].outer.weight.mul_(1.5)
+        after.blocks[1].outer.bias.mul_(1.5)
+    found = moved(before, after, np.array([2]))
+    assert found["embeddings of forgotten items"] == pytest.approx(2.0)
+    assert found["embeddings of other items"] == 0
+    assert found["block 2, feed-forward"] == pytest.approx(0.5)
+    assert found["block 1, feed-forward"] == found["block 2, attention"] == found["norms"] == 0
+    rows = before.embedding.weight.detach()
+    assert found["item embeddings"] == pytest.approx(float(2 * rows[2].norm() / rows.norm()))

@@ -122,3 +122,17 @@ def test_the_command_ends_well_and_says_how_to_go_on(imported: Path, caplog: pyt
     assert "the budget of 0 minutes is spent; 13 steps are left, from prepare on" in caplog.text
     assert json.loads(CliRunner().invoke(cli, [*words, "--json"]).stdout)["left"][0] == "prepare"
     assert not (imported / "out").exists()
+
+
+def test_similar_shards_with_slices_go_through_the_whole_flow(imported: Path) -> None:
+    original = "originals.sasrec-0={model: sasrec, seed: 0, shards: {number: 2, by: similarity, slices: 2}}"
+    cells = CELLS.replace("method: sruga", "method: sisa")
+    params = load(imported / "params.yaml", [imported / "tiny.yaml"], [original, cells.replace("s: {", "sisa: {")])
+    pipeline = Pipeline(params, imported, imported / "out")
+    for work in (pipeline.prepare, lambda: pipeline.partition("interactions"), lambda: pipeline.train("sasrec-0")):
+        work()
+    pipeline.unlearn(params.cells["sisa"])
+    info = json.loads((imported / "out/models/sasrec-0/interactions/sisa-0/model.json").read_text())
+    assert (info["shards"], info["slices"]) == (2, 4)
+    source = json.loads((imported / "out/models/sasrec-0/original/model.json").read_text())
+    assert source["sharding"] == {"number": 2, "by": "similarity", "slices": 2}

@@ -4,7 +4,9 @@ Shapes: B batch, L length, V catalogue. A published folder holds ``weights.safet
 """
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +24,51 @@ from srun.models import MODELS
 from srun.models.base import SequenceModel
 
 ITEMS_FILE = "items.csv"
+PARTS_FILE = "parts.safetensors"
+
+
+@dataclass
+class Aggregation:
+    """How the scores of several models become one, where it is not their mean.
+
+    ``probabilities``: the mean of their softmax over the catalogue, as its logarithm. ``similarity``: a mean of scores
+    with weights softmax(cosine / ``temperature``), of the history's mean item embedding to each model's row of
+    ``centroids`` (S, D), both in that model's own space.
+    """
+
+    kind: str
+    temperature: float
+    centroids: Tensor | None = None
+
+    def weights(self, models: Sequence[SequenceModel], histories: Tensor) -> Tensor:
+        """(B, S) the share of every model after ``histories`` (B, L); equal shares for an empty history."""
+        assert self.centroids is not None
+        real = (histories != 0).unsqueeze(2)  # (B, L, 1)
+        cosines = [
+            torch.cosine_similarity(
+                (model.embedding(histories) * real).sum(1) / real.sum(1).clamp(min=1), centroid[None]
+            )
+            for model, centroid in zip(models, self.centroids, strict=True)
+        ]
+        return torch.softmax(torch.stack(cosines, 1) / self.temperature, 1)
 
 
 class Scorer:
-    """Histories in, scores out: the mean over ``models``, -inf for what ``exclude`` and ``masked`` forbid.
+    """Histories in, scores out: the mean over ``models``, or what ``aggregation`` makes of them; -inf for what
+    ``catalogue`` and ``masked`` forbid.
 
     ``catalogue`` (V+1,) bool: items that were trained; the others have no learned score and get -inf.
     ``masked`` (M, 2): pairs of user and item that are never shown; user -1 means everybody.
     """
 
     def __init__(
-        self, models: Sequence[SequenceModel], catalogue: Tensor | None = None, masked: Tensor | None = None
+        self,
+        models: Sequence[SequenceModel],
+        catalogue: Tensor | None = None,
+        masked: Tensor | None = None,
+        aggregation: Aggregation | None = None,
     ) -> None:
-        self.models, self.catalogue = list(models), catalogue
+        self.models, self.catalogue, self.aggregation = list(models), catalogue, aggregation
         self.masked = None if masked is None else masked[masked[:, 0].argsort(stable=True)]
         for model in self.models:
             model.eval()
@@ -60,7 +94,7 @@ class Scorer:
 
     def untrained_raw(self) -> "Scorer":
         """The same without the rule that untrained items get -inf."""
-        return Scorer(self.models, None, self.masked)
+        return Scorer(self.models, None, self.masked, self.aggregation)
 
     def to(self, device: torch.device | str) -> "Scorer":
         """Move everything to a device."""
@@ -68,17 +102,14 @@ class Scorer:
             model.to(device)
         self.catalogue = None if self.catalogue is None else self.catalogue.to(device)
         self.masked = None if self.masked is None else self.masked.to(device)
+        if self.aggregation is not None and self.aggregation.centroids is not None:
+            self.aggregation.centroids = self.aggregation.centroids.to(device)
         return self
 
     @torch.inference_mode()
     def scores(self, histories: Tensor, users: Tensor) -> Tensor:
         """Scores (B, V+1) of all items after ``histories`` (B, L), for ``users`` (B,); column 0 means nothing."""
-        first, *others = self.models
-        scores = first.scores(_last_state(first, histories))
-        for model in others:
-            scores += model.scores(_last_state(model, histories))
-        if others:
-            scores /= len(self.models)
+        scores = self._aggregated(histories)
         if self.catalogue is not None:
             scores[:, ~self.catalogue] = float("-inf")
         if self.masked is not None:
@@ -87,6 +118,35 @@ class Scorer:
             row, position = _matches(self.masked[:, 0].contiguous(), users)
             scores[row, self.masked[position, 1]] = float("-inf")
         return scores
+
+    def _aggregated(self, histories: Tensor) -> Tensor:
+        """Scores (B, V+1) of the models as one, before anything is forbidden."""
+        if self.aggregation is None or len(self.models) == 1:
+            return self._sum(histories, None)
+        if self.aggregation.kind == "similarity":
+            return self._sum(histories, self.aggregation.weights(self.models, histories))
+        first, *others = self.models
+        total = self._log_probabilities(first.scores(_last_state(first, histories)))
+        for model in others:
+            total = torch.logaddexp(total, self._log_probabilities(model.scores(_last_state(model, histories))))
+        return total - math.log(len(self.models))
+
+    def _sum(self, histories: Tensor, weights: Tensor | None) -> Tensor:
+        """The sum of scores weighted by ``weights`` (B, S), or their mean."""
+        first, *others = self.models
+        scores = first.scores(_last_state(first, histories))
+        if weights is not None:
+            scores *= weights[:, :1]
+        for index, model in enumerate(others, 1):
+            part = model.scores(_last_state(model, histories))
+            scores += part if weights is None else part * weights[:, index : index + 1]
+        return scores / len(self.models) if others and weights is None else scores
+
+    def _log_probabilities(self, scores: Tensor) -> Tensor:
+        scores[:, 0] = float("-inf")
+        if self.catalogue is not None:  # what was not trained takes no share
+            scores[:, ~self.catalogue] = float("-inf")
+        return scores.log_softmax(1)
 
 
 def _last_state(model: SequenceModel, histories: Tensor) -> Tensor:
@@ -136,9 +196,11 @@ def publish(
     info: dict[str, Any],
     history: list[dict[str, float]],
     items: pd.DataFrame | None = None,
+    parts: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a scorer with ``info`` (config, seeds, data fingerprint, edits) and its curves, whole or not at all.
 
+    ``parts`` are tensors that are kept for later requests only (see ``load_parts``).
     ``items`` (item_id, title; V rows) leads from the model's item numbers to raw ids; serving needs it.
     """
     tensors = {
@@ -149,9 +211,15 @@ def publish(
     for name in ("catalogue", "masked"):
         if (tensor := getattr(scorer, name)) is not None:
             tensors[name] = tensor.contiguous()
+    description = {"models": [model_description(model) for model in scorer.models], "version": __version__, **info}
+    if scorer.aggregation is not None:
+        description["aggregation"] = {"kind": scorer.aggregation.kind, "temperature": scorer.aggregation.temperature}
+        if scorer.aggregation.centroids is not None:
+            tensors["centroids"] = scorer.aggregation.centroids.contiguous()
     with write_folder(folder) as new:
         save_file(tensors, new / "weights.safetensors")
-        description = {"models": [model_description(model) for model in scorer.models], "version": __version__, **info}
+        if parts:
+            save_file({name: tensor.contiguous() for name, tensor in parts.items()}, new / PARTS_FILE)
         (new / "model.json").write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
         _write_history(new / "history.csv", history)
         if items is not None:
@@ -173,7 +241,7 @@ def load_published(folder: Path, device: torch.device | str = "cpu") -> tuple[Sc
         raise CheckpointError(f"{folder}: model.json is not that of a published model ({error!r})") from error
     if not models:
         raise CheckpointError(f"{folder}: model.json lists no model")
-    extra = {name: tensors.pop(name) for name in ("catalogue", "masked") if name in tensors}
+    extra = {name: tensors.pop(name) for name in ("catalogue", "masked", "centroids") if name in tensors}
     for index, model in enumerate(models):
         weights = {name.partition("/")[2]: tensors.pop(name) for name in list(tensors) if name.startswith(f"{index}/")}
         try:
@@ -184,7 +252,14 @@ def load_published(folder: Path, device: torch.device | str = "cpu") -> tuple[Sc
         raise CheckpointError(f"{folder}: tensors that belong to no model: {', '.join(sorted(tensors))}")
     if "catalogue" in extra and len(extra["catalogue"]) != models[0].num_items + 1:
         raise CheckpointError(f"{folder}: its catalogue has {len(extra['catalogue'])} entries, not one for each item")
-    return Scorer(models, extra.get("catalogue"), extra.get("masked")), info
+    how = info.get("aggregation")
+    aggregation = None if how is None else Aggregation(**how, centroids=extra.get("centroids"))
+    return Scorer(models, extra.get("catalogue"), extra.get("masked"), aggregation), info
+
+
+def load_parts(folder: Path) -> dict[str, Tensor]:
+    """What a published model keeps for later requests: shards, slices and their saved states; empty without any."""
+    return load_file(folder / PARTS_FILE) if (folder / PARTS_FILE).is_file() else {}
 
 
 def _write_history(path: Path, history: list[dict[str, float]]) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from srun.config import config
+from srun.training.shards import Sharding
 
 
 @config
@@ -14,8 +15,9 @@ class OriginalCell:
     model: str
     seed: int
     """Training seed."""
-    shards: Annotated[int, Field(ge=1)]
-    """1: one model for all users. More: a model for each shard of users, which SISA needs."""
+    shards: Annotated[int, Field(ge=1)] | Sharding
+    """1: one model for all users. More: a model for each shard of users, which SISA needs; a mapping where the shards
+    are not at random or have slices."""
 
 
 @config

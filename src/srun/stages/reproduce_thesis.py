@@ -20,7 +20,12 @@ from srun.stages.fetch import fetch, import_file
 from srun.stages.layout import Layout
 from srun.stages.report import read_original, read_record
 
-NAMES = {"beauty": "amazon-beauty", "games": "amazon-games", "steam": "steam"}
+NAMES = {
+    "beauty": "amazon-beauty",
+    "games": "amazon-games",
+    "steam": "steam",
+    "beauty-5core": "amazon-beauty-5core",
+}
 MODELS = ("gru4rec", "sasrec", "bert4rec")
 METHODS = ("original", "sruga", "retrain", "sisa")  # in the order of what they take
 SHARDS = 5
@@ -31,21 +36,21 @@ log = logging.getLogger("srun")
 def raw_name(dataset: str, raw_root: Path, source: Path | None) -> str:
     """The raw data set to use, imported from the folder ``source`` unless it is there.
 
-    Beauty and Games are ``source/NAME/pairs.txt.gz``, Steam the publisher's file in ``source``; without it Steam is a
-    synthetic log of its shape, called so. Raises DataError where Beauty or Games cannot be found.
+    Beauty and Games are ``source/NAME/pairs.txt.gz``, Beauty 5-core ``source/NAME/sequences.txt.gz``, Steam the
+    publisher's file in ``source``; without it Steam is a synthetic log of its shape, called so. Raises DataError where
+    one of the others cannot be found.
     """
     name = NAMES[dataset]
     if (raw_root / name).is_dir():
         return name
     if dataset == "steam":
         return _steam(raw_root, source)
-    file = None if source is None else source / name / "pairs.txt.gz"
+    form = "sequences" if dataset == "beauty-5core" else "pairs"
+    file = None if source is None else source / name / f"{form}.txt.gz"
     if file is None or not file.is_file():
         where = "give --data FOLDER" if file is None else f"{file} does not exist"
-        raise DataError(
-            f'{raw_root / name} is not there: {where}, which holds {name}/pairs.txt.gz, lines of "user item"'
-        )
-    import_file(file, name, raw_root, form="pairs")
+        raise DataError(f"{raw_root / name} is not there: {where}, which holds {name}/{form}.txt.gz")
+    import_file(file, name, raw_root, form=form)
     return name
 
 

@@ -1,19 +1,19 @@
 """Stage train: Original, trained on everything before any request is known; one model, or one for each shard."""
 
+from functools import partial
 from typing import Any
 
 from srun.data.interactions import Dataset, Role
 from srun.data.partition import original_validation
 from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start
 from srun.evaluation.evaluate import Probe
-from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, publish
 from srun.stages.cells import OriginalCell
 from srun.stages.common import Reporter, load_dataset, resume_folder, stage_key, write_run
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
-from srun.training.fit import Fit, TrainConfig, Watch, train_new
-from srun.training.shards import Shards, add_costs
+from srun.training.fit import Fit, TrainConfig, Watch
+from srun.training.shards import Shards, ShardTraining, add_costs, train_shard
 
 
 def run(
@@ -46,27 +46,40 @@ def run(
     resume = resume_folder(paths, {**info, **description})
     reporter = Reporter(f"train {name}", "validation/ndcg_10", runtime.progress, tracker)
     memory = PeakMemory(device)
-    shards = Shards.draw(data.num_users, original.shards, original.seed)
+    shards = Shards.make(data, original.shards, original.seed)
+    info["shards"] = shards.number
+    if not isinstance(original.shards, int):
+        info["sharding"] = vars(original.shards)
 
-    def train_shard(shard: int) -> tuple[SequenceModel, Fit]:
-        watch = Watch(
-            validate=lambda model: probe(Scorer([model]), "validation", shards.users(shard)),
-            observe=lambda model: {},
-            on_epoch=reporter.on_epoch,
-            resume=resume.child(f"shard-{shard}"),
-            validation_positions=probe.positions("validation", shards.users(shard)),
-        )
-        windows = shards.data(data, data.role == Role.TRAIN, shard, None, device)
-        return train_new(description, windows, recipe, shards.training_seed(shard, original.seed), watch)
+    def training(shard: int) -> ShardTraining:
+        folder = resume.child(f"shard-{shard}")
+
+        def watch(last: int) -> Watch:
+            users = shards.users(shard, last)
+            return Watch(
+                validate=lambda model: probe(Scorer([model]), "validation", users),
+                observe=lambda model: {},
+                on_epoch=reporter.on_epoch,
+                resume=folder if shards.slices == 1 else folder.child(f"slice-{last}"),
+                validation_positions=probe.positions("validation", users),
+            )
+
+        windows = partial(shards.data, data, data.role == Role.TRAIN, shard, None, device)
+        return ShardTraining(description, recipe, shards.training_seed(shard, original.seed), windows, watch)
 
     with out_of_memory_hint("train.batch_size"), reporter:
-        trained = [train_shard(shard) for shard in range(shards.number)]
-    scorer = Scorer([model for model, _ in trained])
+        trained = [train_shard(shards, shard, training(shard), {}) for shard in range(shards.number)]
+    scorer = Scorer([model for model, _, _ in trained])
     figures = probe(scorer, "validation")
-    cost = add_costs([fit.cost for _, fit in trained])
+    fits = [fit for _, found, _ in trained for fit in found]
+    cost = add_costs([fit.cost for fit in fits])
     cost.peak_memory_mb = memory.mebibytes()
-    info |= {"best_epoch": [fit.best_epoch for _, fit in trained], "cost": cost.exact()}
-    publish(paths.model, scorer.to("cpu"), info, _histories([fit for _, fit in trained]), data.items)
+    info |= {"best_epoch": [fit.best_epoch for fit in fits], "cost": cost.exact()}
+    parts = {} if isinstance(original.shards, int) else shards.tensors()
+    for _, _, states in trained:
+        parts |= states
+    histories = _histories([found for _, found, _ in trained])
+    publish(paths.model, scorer.to("cpu"), info, histories, data.items, parts)
     resume.clear()
     write_run(paths, cost, tracker)
     tracker.model(paths.model, f"srun-{name}", "original")
@@ -88,8 +101,13 @@ def _description(original: OriginalCell, settings: Any, data: Dataset) -> dict[s
     }
 
 
-def _histories(fits: list[Fit]) -> list[dict[str, float]]:
-    """The curves of all shards one after the other, with their number where there are several."""
+def _histories(fits: list[list[Fit]]) -> list[dict[str, float]]:
+    """The curves of all shards and their slices one after the other, with the numbers of what there are several of."""
     if len(fits) == 1:
-        return fits[0].history
-    return [{"shard": float(shard), **row} for shard, fit in enumerate(fits) for row in fit.history]
+        return fits[0][0].history
+    rows = []
+    for shard, found in enumerate(fits):
+        for index, fit in enumerate(found):
+            number = {"shard": float(shard)} | ({"slice": float(index)} if len(found) > 1 else {})
+            rows += [{**number, **row} for row in fit.history]
+    return rows

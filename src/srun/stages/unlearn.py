@@ -6,7 +6,7 @@ from srun.data.partition import Partition
 from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start
 from srun.errors import CheckpointError, DataError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
-from srun.models.scorer import load_published, publish
+from srun.models.scorer import load_parts, load_published, publish
 from srun.stages.cells import Cell
 from srun.stages.common import Reporter, load_dataset, resume_folder, stage_key, weights_sha256, write_run
 from srun.stages.layout import Layout
@@ -57,7 +57,7 @@ def run(
     memory = PeakMemory(device)
     with out_of_memory_hint(f"unlearn.{cell.method}.batch_size or train.batch_size"), reporter:
         context = Context(device, seed, probe, reporter.on_epoch, resume_folder(paths, info))
-        result = method(settings).unlearn(Original(scorer, source_info), request, context)
+        result = method(settings).unlearn(Original(scorer, source_info, load_parts(source)), request, context)
     result.cost.peak_memory_mb = memory.mebibytes()
     info |= {**result.info, "cost": result.cost.exact()}
     publish(paths.model, result.scorer.to("cpu"), info, result.history, data.items)

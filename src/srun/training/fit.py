@@ -4,7 +4,7 @@ Shapes: B batch, L length, T targets.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -120,12 +120,23 @@ def target_loss(
 
 
 def train_new(
-    description: dict[str, Any], data: TrainingData, recipe: TrainConfig, seed: int, watch: Watch
+    description: dict[str, Any],
+    data: TrainingData,
+    recipe: TrainConfig,
+    seed: int,
+    watch: Watch,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> tuple[SequenceModel, Fit]:
-    """Make a model of a description (see ``scorer.new_model``), initialise it and train it, all from one seed."""
+    """Make a model of a description (see ``scorer.new_model``), initialise it and train it, all from one seed.
+
+    With ``weights`` it starts from these instead.
+    """
     streams = Streams(seed, data.device)
     model = new_model(description)
-    model.initialise(Streams(seed)["weights"])
+    if weights is None:
+        model.initialise(Streams(seed)["weights"])
+    else:
+        model.load_state_dict(weights)
     model.to(data.device)
     return model, fit(model, data, recipe, streams, watch)
 

@@ -1,6 +1,6 @@
 """The contract of every way to unlearn, Retrain and SISA included."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -27,6 +27,8 @@ class Original:
 
     scorer: Scorer
     info: dict[str, Any]
+    parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What it keeps for requests: shards and slices that were not drawn at random, and the states before slices."""
 
     @property
     def model(self) -> SequenceModel:
@@ -44,6 +46,8 @@ class Original:
 
     def shards(self, data: Dataset) -> Shards:
         """Which shard every user was in when it was trained."""
+        if self.parts:
+            return Shards.load(self.parts)
         return Shards.draw(data.num_users, self.info["shards"], self.info["seed"])
 
 

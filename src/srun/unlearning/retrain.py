@@ -15,6 +15,6 @@ class Retrain(Unlearner[NothingConfig]):
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         everybody = Shards.draw(request.data.num_users, 1, context.seed)
-        model, fit = retrain_shard(original, request, context, everybody, 0)
+        model, [fit] = retrain_shard(original, request, context, everybody, 0)
         scorer = Scorer([model], catalogue_mask(request, context))
         return Result(scorer, fit.cost, fit.history, {"best_epoch": fit.best_epoch})
