@@ -108,16 +108,6 @@ class Pipeline:
         values = {key: reduce(getattr, key.split("."), self.params) for key in keys}
         return result | reproduce_thesis.write(self.layout, self.params.cells, dataset, values, result["left"])
 
-    def reproduce_ablation(self, parts: Sequence[str], epochs: int, budget: Budget | None = None) -> dict[str, Any]:
-        """Run what is not done of the thesis' ablations on the first cell's Original; write what is done by then."""
-        params, cell = self.params, next(iter(self.params.cells.values()))
-        asked = cell.request, cell.original, params.unlearn.sruga, params.unlearn.seed, params.evaluate, params.runtime
-        ablation = Ablation(self.layout, *asked)
-        names = ("prepare", f"partition {cell.request}", f"train {cell.original}")
-        first = [step for step in self._steps() if step.name in names]
-        result = take_steps([*first, *(replace(s, needs=names) for s in ablation.steps(parts, epochs))], budget)
-        return result | ablation.write(parts)
-
     def reproduce_attribution(self, dataset: str, budget: Budget | None = None) -> dict[str, Any]:
         """Run what is not done of the attribution paper's preset; write its tables and figures of what is done."""
         requests = self.params.requests
@@ -148,6 +138,16 @@ class Pipeline:
     def _is_studied(self, request: str) -> bool:
         key = reproduce_attribution.study_key(self.layout, request, *self._study_settings())
         return has_key(reproduce_attribution.study_file(self.layout, request), key)
+
+    def reproduce_ablation(self, parts: Sequence[str], epochs: int, budget: Budget | None = None) -> dict[str, Any]:
+        """Run what is not done of the thesis' ablations on the first cell's Original; write what is done by then."""
+        params, cell = self.params, next(iter(self.params.cells.values()))
+        asked = cell.request, cell.original, params.unlearn.sruga, params.unlearn.seed, params.evaluate, params.runtime
+        ablation = Ablation(self.layout, *asked)
+        names = ("prepare", f"partition {cell.request}", f"train {cell.original}")
+        first = [step for step in self._steps() if step.name in names]
+        result = take_steps([*first, *(replace(s, needs=names) for s in ablation.steps(parts, epochs))], budget)
+        return result | ablation.write(parts)
 
     def _steps(self) -> list[Step]:
         params = self.params

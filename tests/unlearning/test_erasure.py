@@ -99,6 +99,9 @@ def test_the_draw_is_that_of_a_new_model(small, coloured):
 def test_states_that_are_sums_lose_the_direction(small, coloured):
     model = small.random_model(coloured, "bert4rec", blocks=2)
     direction = torch.randn(8, generator=torch.Generator().manual_seed(0))
+    for block in model.blocks:
+        for bias in (block.outer.bias, block.attention.out.bias):
+            torch.nn.init.normal_(bias, generator=torch.Generator().manual_seed(1))
     assert (state(model) @ direction).abs().min() > 1e-4
     e.project_out(model, direction)
     assert (state(model) @ direction / direction.norm()).abs().max() < 1e-6

@@ -45,6 +45,7 @@ NEVER_SEEN = (Column("Never-seen Hit@10", "never_seen_report", "hit_10"),)
 CATEGORY = (
     Column("Removal rate", "in_category", "removal_rate_10", 3),
     Column("Removed from lists", "in_category", "list_removal_rate_10", 3),
+    Column("All targets Hit@10", "all_targets", "hit_10"),
     Column("Out of category Hit@10 kept", "out_of_category", "hit_10_kept", 3),
     Column("Of Retrain's Hit@10", "out_of_category", "hit_10_of_retrain", 3),
     Column("Of Retrain's NDCG@10", "out_of_category", "ndcg_10_of_retrain", 3),

@@ -1,0 +1,99 @@
+"""What a category request is judged by: removal, what is kept, probe and relearning against other rows, by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from srun.reporting.records import ProbeScores, group_records
+from srun.reporting.results import long_form
+from srun.reporting.summary import OVER_CAP, compare, write_summary
+
+SIZES = {"num_users": 20.0, "num_events": 40.0}
+INSIDE = np.array([True, False] * 30)
+USERS = np.arange(60)
+
+
+def probe(noise: float) -> ProbeScores:
+    """Scores that say the category, the less so the noisier."""
+    return ProbeScores(USERS, INSIDE + noise * np.random.default_rng(0).normal(size=60), INSIDE)
+
+
+def row(record, method, inside, lists, outside, auc, curve, noise=0.0, seed=0):
+    metrics = {
+        "in_category": {**SIZES, "hit_10": inside, "category_items_10": lists},
+        "out_of_category": {**SIZES, "hit_10": outside, "ndcg_10": outside / 2},
+        "all_targets": {**SIZES, "probe_auc": auc},
+    }
+    relearning = {"steps": [0, 10, 20], "hit_10": curve}
+    return record(method, seed, kind="category", metrics=metrics, probe=probe(noise), relearning=relearning)
+
+
+@pytest.fixture
+def group(record):
+    [found] = group_records(
+        [
+            row(record, "original", 0.20, 4.0, 0.10, 0.8, [0.5, 0.5, 0.5]),
+            row(record, "retrain", 0.00, 0.0, 0.12, 0.6, [0.0, 0.1, 0.2], noise=5.0, seed=0),
+            row(record, "retrain", 0.00, 0.0, 0.08, 0.5, [0.1, 0.1, 0.2], noise=5.0, seed=1),
+            row(record, "output_mask", 0.00, 0.0, 0.11, 0.8, [0.5, 0.5, 0.5]),
+            row(record, "attribution", 0.15, 3.0, 0.09, 0.7, [0.1, 0.2, 0.3]),
+            row(record, "attribution_plus", 0.01, 0.1, 0.12, 0.55, [0.0, 0.1, 0.1], noise=5.0),
+        ]
+    )
+    return found
+
+
+def value(group, method, split, metric):
+    return group.of(method)[0].value(split, metric)
+
+
+def test_removal_and_what_is_kept(group):
+    assert value(group, "original", "in_category", "removal_rate_10") == 0
+    assert value(group, "attribution", "in_category", "removal_rate_10") == pytest.approx(0.25)
+    assert value(group, "attribution", "in_category", "list_removal_rate_10") == pytest.approx(0.25)
+    assert value(group, "attribution_plus", "in_category", "removal_rate_10") == pytest.approx(0.95)
+    assert value(group, "attribution", "out_of_category", "hit_10_kept") == pytest.approx(0.9)
+    assert value(group, "attribution", "out_of_category", "ndcg_10_kept") == pytest.approx(0.9)
+    assert value(group, "attribution_plus", "out_of_category", "hit_10_of_retrain") == pytest.approx(1.2)
+
+
+def test_the_probe_beside_retrain_and_the_mask(group):
+    assert value(group, "attribution_plus", "all_targets", "probe_auc_gap") == pytest.approx(0.0)
+    assert value(group, "output_mask", "all_targets", "probe_auc_gap") == pytest.approx(0.25)
+    low = value(group, "attribution_plus", "all_targets", "probe_nearer_low")
+    assert value(group, "attribution_plus", "all_targets", "probe_nearer") > low > 0
+    assert value(group, "attribution", "all_targets", "probe_nearer") == 0, "its probe is as good as the mask's"
+    assert value(group, "output_mask", "all_targets", "probe_nearer") is None
+
+
+def test_relearning_to_half_of_the_lead(group):
+    """The level is .05 + .45 / 2 = .275."""
+    assert value(group, "output_mask", "relearning", "steps") == 0
+    assert value(group, "attribution", "relearning", "steps") == 20
+    assert value(group, "attribution_plus", "relearning", "steps") == math.inf
+    assert value(group, "attribution_plus", "relearning", "reached") == 0
+    assert value(group, "retrain", "relearning", "steps") == math.inf
+
+
+def test_the_tables_show_it(group):
+    keys = {(row.method, row.split, row.metric) for row in long_form([group])}
+    assert ("attribution_plus", "in_category", "removal_rate_10") in keys
+    assert ("attribution_plus", "relearning", "reached") in keys
+    assert ("attribution_plus", "relearning", "steps") not in keys, "an infinite value is no figure"
+    assert ("attribution_plus", "cost", "speedup") in keys
+    comparison = compare(group)
+    lines = {line.method: dict(zip(comparison.header, line.cells, strict=True)) for line in comparison.lines}
+    assert lines["attribution_plus"]["Removal rate"] == "0.950"
+    assert lines["attribution_plus"]["Relearning steps"] == OVER_CAP
+    assert lines["output_mask"]["Relearning steps"] == "0"
+    assert lines["retrain"]["Of Retrain's Hit@10"].startswith("1.000")
+    assert OVER_CAP.replace(">", "&gt;") in write_summary([comparison], {}) or OVER_CAP in write_summary(
+        [comparison], {}
+    )
+
+
+def test_without_original_there_is_no_removal_rate(record):
+    [group] = group_records([row(record, "retrain", 0.1, 1.0, 0.1, 0.5, [0.0, 0.0, 0.0])])
+    assert value(group, "retrain", "in_category", "removal_rate_10") is None
+    assert value(group, "retrain", "out_of_category", "hit_10_of_retrain") == 1
