@@ -130,44 +130,62 @@ def _rank(scores: Tensor, target: Tensor) -> Tensor:
     return (higher + torch.ge(scores, target, out=found).sum(1)) / 2
 
 
-def sample_candidates(data: Dataset, queries: Queries, seed: int, number: int = NUM_SAMPLED) -> NDArray[np.int64]:
+def sample_candidates(
+    data: Dataset, queries: Queries, seed: int, number: int = NUM_SAMPLED, known: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """(Q, S) items for the sampled protocol, drawn without replacement from those nowhere in the user's raw sequence.
 
     The draw depends on the seed and the event alone, so every model, split and batch sees the same candidates.
-    Users who know almost every item get fewer; 0 fills up.
+    Users who know almost every item get fewer; 0 fills up. ``known`` are the ``known_pairs`` of the data, where they
+    are at hand.
     """
-    keys = user_items(data, np.ones(data.num_events, dtype=bool))
-    known_per_user = np.bincount(keys // (data.num_items + 1), minlength=data.num_users)
-    wanted = np.minimum(number, data.num_items - known_per_user[queries.user])
+    known = known_pairs(data) if known is None else known
+    users = queries.user.astype(np.int64)
+    base = data.num_items + 1
+    start, stop = (np.searchsorted(known, edge * base) for edge in (users, users + 1))  # (Q,) what the user knows
+    wanted = np.minimum(number, data.num_items - (stop - start))
     table = np.zeros((len(queries), number), dtype=np.int64)
-    open_rows, width = np.flatnonzero(wanted > 0), 2 * number
+    open_rows, width = np.flatnonzero(wanted > 0), number + number // 8 + 1
     while len(open_rows):
         for rows in np.array_split(open_rows, max(1, len(open_rows) * width // 4_000_000)):
-            _fill(table, rows, wanted, data, keys, queries, seed, width)
+            row, position = ragged_rows(start[rows], stop[rows])
+            drawn = _hashed_items(queries.event[rows], width, derive(seed, "sampled"), data.num_items)  # (R, width)
+            _keep_first(table, rows, drawn, wanted, row * base + known[position] % base, base)
         open_rows = open_rows[(table[open_rows] > 0).sum(1) < wanted[open_rows]]
         width *= 2
     return table
 
 
-def _fill(
+def known_pairs(data: Dataset) -> NDArray[np.int64]:
+    """(K,) who has what in the raw sequences, as sorted keys: see ``partition.user_items``."""
+    return user_items(data, np.ones(data.num_events, dtype=bool))
+
+
+def _keep_first(
     table: NDArray[np.int64],
     rows: NDArray[np.int64],
+    drawn: NDArray[np.int64],
     wanted: NDArray[np.int64],
-    data: Dataset,
-    keys: NDArray[np.int64],
-    queries: Queries,
-    seed: int,
-    width: int,
+    forbidden: NDArray[np.int64],
+    base: int,
 ) -> None:
-    """Draw ``width`` items for each row and keep the first that are new and unknown to the user."""
-    drawn = _hashed_items(queries.event[rows], width, derive(seed, "sampled"), data.num_items)  # (R, width)
-    wish = queries.user[rows].astype(np.int64)[:, None] * (data.num_items + 1) + drawn
-    place = np.minimum(np.searchsorted(keys, wish), len(keys) - 1)
-    order = np.argsort(drawn, axis=1, kind="stable")
-    ordered = np.take_along_axis(drawn, order, 1)
-    repeated = np.zeros_like(drawn, dtype=bool)
-    np.put_along_axis(repeated[:, :], order[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
-    good = (keys[place] != wish) & ~repeated
+    """Put into ``rows`` of ``table`` the first of the items ``drawn`` (R, width) that are new and not ``forbidden``.
+
+    ``forbidden`` are keys row * base + item. The draws are sorted by item, so that equal ones lie side by side and
+    what a user knows is looked up among the draws: it is less than the other way round.
+    """
+    width = drawn.shape[1]
+    bits = width.bit_length()
+    keys = drawn << bits | np.arange(width)  # by item, then by column
+    keys.sort(axis=1)
+    items, column = keys >> bits, keys & ((1 << bits) - 1)
+    bad = np.zeros(items.shape, dtype=bool)
+    bad[:, 1:] = items[:, 1:] == items[:, :-1]
+    flat = (items + np.arange(len(rows))[:, None] * base).ravel()
+    place = np.minimum(np.searchsorted(flat, forbidden), len(flat) - 1)
+    bad.ravel()[place[flat[place] == forbidden]] = True  # the first of equals; the others are bad already
+    good = np.empty_like(bad)
+    np.put_along_axis(good, column, ~bad, 1)
     rank = np.cumsum(good, axis=1) - 1
     good &= rank < wanted[rows][:, None]
     table[rows] = 0
