@@ -59,12 +59,17 @@ def generate(folder: Path, size: float) -> None:
         alive = length[active] > step
         active, now = active[alive], now[alive]
         draw = rng.random(len(active))
-        anywhere = category[np.minimum(np.searchsorted(edge, rng.random(len(active)) * edge[-1], "right") - 1, ITEMS - 1)]
+        anywhere = category[
+            np.minimum(np.searchsorted(edge, rng.random(len(active)) * edge[-1], "right") - 1, ITEMS - 1)
+        ]
         now = np.where(draw < STAY, now, np.where(draw < STAY + FOLLOW, (now + 1) % CATEGORIES, anywhere))
         point = low[now] + rng.random(len(active)) * (high - low)[now]
         item[offset[active] + step] = np.minimum(np.searchsorted(edge, point, "right") - 1, ITEMS - 1)
         time_of[offset[active] + step] = start[active] + step * 86_400
-    names = [pd.Index([f"{letter}{n}" for n in range(count)], dtype="str") for letter, count in (("u", num_users), ("i", ITEMS))]
+    names = [
+        pd.Index([f"{letter}{n}" for n in range(count)], dtype="str")
+        for letter, count in (("u", num_users), ("i", ITEMS))
+    ]
     table = pd.DataFrame(
         {
             "user_id": pd.Categorical.from_codes(user, categories=names[0]),
@@ -160,7 +165,9 @@ def write(rows: list[dict[str, Any]], out: Path) -> None:
     found = {(row["size"], row["stage"]): row for row in rows}
     fits = {
         stage: {
-            what: exponent([(events[size], found[size, stage][what]) for size in events if (size, stage) in found][-count:])
+            what: exponent(
+                [(events[size], found[size, stage][what]) for size in events if (size, stage) in found][-count:]
+            )
             for what, count in (("cpu_seconds", 3), ("peak_mb", 2))
         }
         for stage in STAGES
@@ -171,17 +178,19 @@ def write(rows: list[dict[str, Any]], out: Path) -> None:
     lines = [
         "# Scale",
         "",
-        "Made by `python benchmarks/scale.py --out benchmarks`: synthetic logs of Steam's shape and of as many times its",
-        f"users as the size says, {ITEMS:,} items. SASRec, n = 10, binary cross-entropy, one epoch, one thread; SRUGA one",
-        "epoch with KL over 100 drawn items; every split ranked in the whole catalogue and among 100 sampled items.",
-        "Each stage is a process of its own.",
+        "Made by `python benchmarks/scale.py --out benchmarks`: synthetic logs of Steam's shape and of as many times",
+        f"its users as the size says, {ITEMS:,} items. SASRec, n = 10, binary cross-entropy, one epoch, one thread;",
+        "SRUGA one epoch with KL over 100 drawn items; every split ranked in the whole catalogue and among 100 sampled",
+        "items. Each stage is a process of its own.",
         "",
         *(f"- {key}: {value}" for key, value in record["machine"].items()),
         "",
-        "Processor seconds (seconds by the clock on a machine that does other work too), and the exponent of their growth",
-        "over the three largest sizes: 1 is linear.",
+        "Processor seconds (seconds by the clock on a machine that does other work too), and the exponent of their",
+        "growth over the three largest sizes: 1 is linear.",
         "",
-        "| stage | " + " | ".join(f"x{size:g}: {users[size]:,} users, {events[size]:,} events" for size in sizes) + " | exponent |",
+        "| stage | "
+        + " | ".join(f"x{size:g}: {users[size]:,} users, {events[size]:,} events" for size in sizes)
+        + " | exponent |",
         "|---" * (len(sizes) + 2) + "|",
     ]
     for stage in STAGES:
@@ -189,7 +198,10 @@ def write(rows: list[dict[str, Any]], out: Path) -> None:
         shown = [f"{row['cpu_seconds']:.1f} ({row['seconds']:.0f})" if row else "-" for row in cells]
         lines.append(f"| {stage} | {' | '.join(shown)} | {fits[stage]['cpu_seconds']:.2f} |")
     lines += ["", "Peak memory, MB, and the exponent of its growth between the two largest sizes.", ""]
-    lines += ["| stage | " + " | ".join(f"x{size:g}" for size in sizes) + " | exponent |", "|---" * (len(sizes) + 2) + "|"]
+    lines += [
+        "| stage | " + " | ".join(f"x{size:g}" for size in sizes) + " | exponent |",
+        "|---" * (len(sizes) + 2) + "|",
+    ]
     for stage in STAGES:
         cells = [found.get((size, stage)) for size in sizes]
         shown = [f"{row['peak_mb']:,.0f}" if row else "-" for row in cells]
@@ -224,7 +236,10 @@ def _plot(found: dict[tuple[float, str], dict[str, Any]], events: dict[float, in
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    for axes, what, label in ((panels[0], "cpu_seconds", "processor seconds"), (panels[1], "peak_mb", "peak memory, MB")):
+    for axes, what, label in (
+        (panels[0], "cpu_seconds", "processor seconds"),
+        (panels[1], "peak_mb", "peak memory, MB"),
+    ):
         for stage in STAGES:
             points = [(events[size], found[size, stage][what]) for size in events if (size, stage) in found]
             axes.loglog(*zip(*points, strict=True), "o-", label=stage)

@@ -12,6 +12,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
+from srun import distributed
 from srun.config import config
 from srun.errors import RunError
 
@@ -58,7 +59,9 @@ def resolve(name: str) -> torch.device:
     """Return the device of a name; raises RunError naming what is there instead."""
     there = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device(there[1] if len(there) > 1 else "cpu")
+        name = there[1] if len(there) > 1 else "cpu"
+    if name == "cuda" and distributed.size() > 1:
+        name = f"cuda:{distributed.local_rank()}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

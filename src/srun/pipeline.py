@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from srun import distributed
 from srun.params import Params
 from srun.stages import evaluate, explain, neurons, partition, prepare, report, train, unlearn
 from srun.stages.cells import Cell
@@ -86,7 +87,7 @@ class Pipeline:
 
     @contextmanager
     def _tracked(self, stage: str, name: str, params: Mapping[str, Any], **tags: str) -> Iterator[Tracker]:
-        if not self.params.runtime.tracking:
+        if not self.params.runtime.tracking or distributed.rank():
             yield NullTracker()
             return
         data = self.params.data.name

@@ -5,6 +5,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from srun import distributed
+
 
 class EpochBar:
     """Shows epoch, cap, the loss, one metric and the time left on standard error; silent when that is no terminal."""
@@ -20,7 +22,7 @@ class EpochBar:
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=console,
-            disable=not (enabled and console.is_terminal),
+            disable=not (enabled and console.is_terminal and distributed.rank() == 0),
         )
         self._task = self._bar.add_task(title, total=None, figures="")
 

@@ -56,7 +56,8 @@ def evaluate(scorer: Scorer, request: Partition, settings: EvaluateConfig, devic
             continue
         if split in WHOLE:
             part = np.isin(request.splits[WHOLE[split]].event, queries.event)
-            full, sampled = (None if ranks is None else ranks[part] for ranks in ranked[WHOLE[split]])
+            full, sampled = ranked[WHOLE[split]]
+            full, sampled = full[part], None if sampled is None else sampled[part]
         else:
             ranked[split] = full, sampled = _rank(scorer, request.data, queries, settings, known, device)
         name = recall_name(split)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from srun import distributed
 from srun.data.interactions import Dataset
 from srun.data.partition import user_items
 from srun.data.sequences import Queries, ragged_rows
@@ -70,13 +71,16 @@ class RankingTask:
     @torch.inference_mode()
     def ranks(self, scorer: Scorer) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Ranks (Q,) in the whole catalogue without the own context, and among the sampled candidates, if any."""
-        full, few = [], []
         size = self.batch_size
         if self.targets.is_cpu:
             size = min(size, max(CHUNK // scorer.num_items, 64))
+        ranks = torch.zeros(2, len(self), dtype=torch.float64, device=self.targets.device)
+        starts = range(0, len(self), size)
         edges = torch.arange(0, len(self) + size, size, device=self.targets.device)
         splits = torch.searchsorted(self.context_row, edges).tolist()
-        for index, start in enumerate(range(0, len(self), size)):
+        # several processes take whole batches each, so that the ranks are those of one process to the bit
+        for index in range(*distributed.share(len(starts))):
+            start = starts[index]
             part = slice(start, start + size)
             width = self.lengths[part][-1]
             scores = scorer.scores(self.histories[part, -width:], self.users[part])
@@ -84,17 +88,16 @@ class RankingTask:
             if self.sampled is not None:
                 others = scores.gather(1, self.sampled[part])
                 others[self.sampled[part] == 0] = float("nan")
-                few.append(_rank(others, target) + 1)
+                ranks[1, part] = _rank(others, target) + 1
             inside = slice(splits[index], splits[index + 1])
             # NaN is neither higher than the target nor equal to it: padding, the context and the target drop out
             scores[self.context_row[inside] - start, self.context_item[inside]] = float("nan")
             scores.scatter_(1, self.targets[part, None], float("nan"))
             scores[:, 0] = float("nan")
-            full.append(_rank(scores, target) + 1)
-        if not full:
-            empty = np.zeros(0)
-            return empty, None if self.sampled is None else empty
-        return self._in_order(full), self._in_order(few) if few else None
+            ranks[0, part] = _rank(scores, target) + 1
+        distributed.add_up(ranks)
+        in_order = torch.empty_like(ranks).index_copy_(1, self.order, ranks).cpu().numpy()
+        return in_order[0], None if self.sampled is None else in_order[1]
 
     @torch.inference_mode()
     def top(self, scorer: Scorer, k: int) -> NDArray[np.int64]:
@@ -113,10 +116,6 @@ class RankingTask:
             found = best.indices.masked_fill(best.values == float("-inf"), 0)
             lists[self.order[part].cpu().numpy()] = found.cpu().numpy()
         return lists
-
-    def _in_order(self, parts: list[Tensor]) -> NDArray[np.float64]:
-        ranks = torch.cat(parts)
-        return torch.empty_like(ranks).index_copy_(0, self.order, ranks).cpu().numpy()
 
 
 def _rank(scores: Tensor, target: Tensor) -> Tensor:
