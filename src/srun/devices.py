@@ -7,7 +7,7 @@ import platform
 import resource
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -25,6 +25,8 @@ class RuntimeConfig:
     """auto, cpu, cuda, cuda:N or mps; auto takes the first of cuda, mps, cpu that is there."""
     threads: Annotated[int, Field(ge=0)]
     """CPU threads; 0 leaves torch's own choice. Bits are the same only for the same number."""
+    together: Literal["auto", "on", "off"]
+    """Train models of one shape, such as SISA's shards, as one; auto: on a GPU, since it is slower on a CPU (docs)."""
     tracking: bool
     """Log to MLflow."""
     progress: bool
@@ -53,6 +55,11 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(mmap_threshold, 2**25)
         mallopt(trim_threshold, 2**30)
+
+
+def trains_together(settings: RuntimeConfig, device: torch.device) -> bool:
+    """Whether models of one shape are trained as one."""
+    return settings.together == "on" or (settings.together == "auto" and device.type == "cuda")
 
 
 def resolve(name: str) -> torch.device:

@@ -2,18 +2,19 @@
 
 from typing import Any
 
+from srun.data.batches import TrainingData
 from srun.data.interactions import Dataset, Role
 from srun.data.partition import original_validation
-from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start
+from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
 from srun.evaluation.evaluate import Probe
-from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, publish
 from srun.stages.cells import OriginalCell
 from srun.stages.common import Reporter, load_dataset, resume_folder, write_run
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
-from srun.training.fit import Fit, TrainConfig, Watch, train_new
+from srun.training.fit import Fit, TrainConfig, Watch
 from srun.training.shards import Shards, add_costs
+from srun.training.together import Job, train_all
 
 
 def run(
@@ -47,7 +48,7 @@ def run(
     memory = PeakMemory(device)
     shards = Shards.draw(data.num_users, original.shards, original.seed)
 
-    def train_shard(shard: int) -> tuple[SequenceModel, Fit]:
+    def job(shard: int) -> Job:
         watch = Watch(
             validate=lambda model: probe(Scorer([model]), "validation", shards.users(shard)),
             observe=lambda model: {},
@@ -55,11 +56,14 @@ def run(
             resume=resume.child(f"shard-{shard}"),
             validation_positions=probe.positions("validation", shards.users(shard)),
         )
-        windows = shards.data(data, data.role == Role.TRAIN, shard, None, device)
-        return train_new(description, windows, recipe, shards.training_seed(shard, original.seed), watch)
+
+        def windows() -> TrainingData:
+            return shards.data(data, data.role == Role.TRAIN, shard, None, device)
+
+        return Job(description, windows, shards.training_seed(shard, original.seed), watch)
 
     with out_of_memory_hint("train.batch_size"), reporter:
-        trained = [train_shard(shard) for shard in range(shards.number)]
+        trained = train_all([job(shard) for shard in range(shards.number)], recipe, trains_together(runtime, device))
     scorer = Scorer([model for model, _ in trained])
     figures = probe(scorer, "validation")
     cost = add_costs([fit.cost for _, fit in trained])

@@ -3,7 +3,7 @@
 from typing import Any
 
 from srun.data.partition import Partition
-from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start
+from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
 from srun.errors import CheckpointError, DataError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
 from srun.models.scorer import load_published, publish
@@ -33,6 +33,7 @@ def run(
     scorer, source_info = load_published(source, device)
     if source_info["fingerprint"] != data.fingerprint or source_info["prepare"] != data.info["config"]:
         raise CheckpointError(f"{source}: trained on other data than the prepared set; run `srun train` again")
+    together = trains_together(runtime, device)
     method = UNLEARNERS[cell.method]
     if request.kind not in method.kinds:
         raise DataError(f'{cell.method} is not defined for requests of kind "{request.kind}"')
@@ -55,7 +56,7 @@ def run(
     reporter = Reporter(f"{cell.method} on {cell.original}", "forget_tune/hit_10", runtime.progress, tracker)
     memory = PeakMemory(device)
     with out_of_memory_hint(f"unlearn.{cell.method}.batch_size or train.batch_size"), reporter:
-        context = Context(device, seed, probe, reporter.on_epoch, resume_folder(paths, info))
+        context = Context(device, seed, probe, reporter.on_epoch, resume_folder(paths, info), together)
         result = method(settings).unlearn(Original(scorer, source_info), request, context)
     result.cost.peak_memory_mb = memory.mebibytes()
     info |= {**result.info, "cost": result.cost.exact()}

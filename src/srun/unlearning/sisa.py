@@ -15,7 +15,7 @@ from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer
 from srun.training.shards import add_costs
 from srun.unlearning.base import Context, Original, Result, Unlearner, catalogue_mask
-from srun.unlearning.shards import retrain_shard
+from srun.unlearning.shards import retrain_shards
 
 
 @config
@@ -41,9 +41,9 @@ class SISA(Unlearner[SISAConfig]):
         touched = np.unique(shards.of_user[request.affected])
         chosen = range(shards.number) if self.settings.retrain == "all" else touched.tolist()
         models: list[SequenceModel] = list(original.scorer.models)
-        fits = []
-        for shard in chosen:
-            models[shard], fit = retrain_shard(original, request, context, shards, shard)
-            fits.append(fit)
+        retrained = retrain_shards(original, request, context, shards, chosen)
+        for shard, (model, _) in zip(chosen, retrained, strict=True):
+            models[shard] = model
+        fits = [fit for _, fit in retrained]
         info = {"shards_retrained": len(fits), "shards": shards.number}
         return Result(Scorer(models, catalogue_mask(request, context)), add_costs([fit.cost for fit in fits]), [], info)
