@@ -77,16 +77,16 @@ def joined() -> Iterator[None]:
 
     os.environ.update(found)
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(found["LOCAL_RANK"]) % torch.cuda.device_count())
+        torch.cuda.set_device(int(found["LOCAL_RANK"]))
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     _place.update({"rank": int(found["RANK"]), "size": int(found["WORLD_SIZE"])})
     _place["local_rank"] = int(found["LOCAL_RANK"])
     try:
         yield
-        distributed.barrier()
+        wait()
+        distributed.destroy_process_group()  # not after an error: with NCCL that may wait for what never comes
     finally:
         _place.update({"rank": 0, "size": 1, "local_rank": 0})
-        distributed.destroy_process_group()
 
 
 def share(number: int) -> tuple[int, int]:

@@ -19,19 +19,27 @@ from srun.errors import RunError
 
 TINY = ["--params", "tiny.yaml", "--set", "train.loss=bce", "--set", "train.batch_size=19"]
 SISA = ["--original", "sasrec-sisa", "--set", "originals.sasrec-sisa={model: sasrec, seed: 0, shards: 3}"]
-FAIL = (  # process 1 fails in the third epoch, after the state of the second is saved
-    "from srun.training import fit\n"
-    "plain = fit.Run.begin_epoch\n"
-    "def begin_epoch(self, device):\n"
-    "    if self.epoch == 2 and os.environ['SLURM_PROCID'] == '1': raise fit.RunError('injected')\n"
-    "    plain(self, device)\n"
-    "fit.Run.begin_epoch = begin_epoch\n"
-)
-CODE = """import os, sys, shlex
-from srun.cli import cli
-{}
-for words in sys.argv[1:]:
-    cli(shlex.split(words), standalone_mode=False)
+CODE = """
+import os
+from pathlib import Path
+from srun.distributed import joined
+from srun.params import load
+from srun.pipeline import Pipeline
+from srun.stages.cells import Cell
+from srun.training import fit
+
+plain = fit.Run.begin_epoch
+def begin_epoch(self, device):
+    if self.epoch == 2 and os.environ["SLURM_PROCID"] == "1":
+        raise fit.RunError("injected")  # after the state of the second epoch is saved
+    plain(self, device)
+fit.Run.begin_epoch = begin_epoch
+
+params = load(Path("params.yaml"), [Path("tiny.yaml")], ["train.loss=bce", "train.batch_size=19"])
+pipeline = Pipeline(params, Path("."))
+with joined():
+    pipeline.evaluate(Cell(request="interactions", original="sasrec-0", method="retrain", seed=0))
+    pipeline.train("sasrec-0")
 """
 
 
@@ -55,25 +63,19 @@ def set_aside(project: Path, *folders: str) -> None:
         shutil.move(project / folder, project / "alone" / folder)
 
 
-def pair(commands: list[list[str]], patch: str = "") -> list[subprocess.CompletedProcess[str]]:
-    """Run commands in two processes that Slurm's variables make one computation."""
+def pair() -> list[tuple[int, str]]:
+    """Run the code in two processes that Slurm's variables make one computation: exit codes and what they told."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [" ".join(f"'{word}'" for word in command) for command in commands]
     started = []
     for rank in ("0", "1"):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         environment |= {"SLURM_PROCID": rank, "SLURM_NTASKS": "2", "SLURM_LOCALID": rank}
-        command = [sys.executable, "-c", CODE.format(patch), *words]
-        started.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-    outputs = [process.communicate(timeout=120) for process in started]
-    return [
-        subprocess.CompletedProcess(process.args, process.returncode, *output)
-        for process, output in zip(started, outputs, strict=True)
-    ]
+        command = [sys.executable, "-c", CODE]
+        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    told = [process.communicate(timeout=120)[1] for process in started]
+    return [(process.returncode, text) for process, text in zip(started, told, strict=True)]
 
 
 def check_weights(one: Path, other: Path) -> None:
@@ -95,13 +97,12 @@ def test_two_processes_end_where_one_does_even_if_one_failed_on_the_way(prepared
     events.unlink()
     set_aside(prepared, "models/sasrec-0/original")
 
-    first, second = pair([["evaluate", *cell, *TINY], ["train", *TINY]], FAIL)
-    assert "never_seen_report" in first.stdout
-    assert not second.stdout, "only the first process tells"
+    (code, told), (second_code, second_told) = pair()
+    assert "injected" in second_told
+    assert "another process has ended" in told
+    assert code
+    assert second_code
     pd.testing.assert_frame_equal(pd.read_parquet(events), expected)
-    assert "injected" in second.stderr
-    assert "another process has ended" in first.stderr
-    assert (first.returncode != 0, second.returncode != 0) == (True, True)
     assert not Path("models/sasrec-0/original").exists()
     assert list(Path("runs/resume").rglob("00000002")), "the run goes on from here"
 
