@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PATIENCE = timedelta(minutes=30)  # that a process waits for another before it gives up
+NO_STEP = 2**32 - 16  # SLURM_STEP_ID from here on: a batch script or an interactive shell
 SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 _place = {"rank": 0, "size": 1, "local_rank": 0}
@@ -40,15 +41,16 @@ def local_rank() -> int:
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
     """RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, from Slurm's variables where they are not set.
 
+    Slurm's count only within a step, which has as many processes; a batch script is one process of its own.
     Raises RunError where there are several processes and one of these cannot be told.
     """
-    found = {name: environment.get(name, environment.get(other)) for name, other in SLURM.items()}
+    slurm = environment if int(environment.get("SLURM_STEP_ID", NO_STEP)) < NO_STEP else {}
+    found = {name: environment.get(name, slurm.get(other)) for name, other in SLURM.items()}
     if int(found["WORLD_SIZE"] or 1) == 1:
         return {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST"))
-    job = environment.get("SLURM_JOB_ID")
+    nodes, job = slurm.get("SLURM_STEP_NODELIST"), slurm.get("SLURM_JOB_ID")
     found["MASTER_ADDR"] = environment.get("MASTER_ADDR", None if nodes is None else first_node(nodes))
-    port = None if job is None else str(20_000 + (int(job) * 31 + int(environment.get("SLURM_STEP_ID", 0))) % 30_000)
+    port = None if job is None else str(20_000 + (int(job) * 31 + int(slurm["SLURM_STEP_ID"])) % 30_000)
     found["MASTER_PORT"] = environment.get("MASTER_PORT", port)
     complete = {name: value for name, value in found.items() if value is not None}
     missing = sorted(set(found) - set(complete))

@@ -71,7 +71,7 @@ def pair() -> list[tuple[int, str]]:
     started = []
     for rank in ("0", "1"):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        environment |= {"SLURM_PROCID": rank, "SLURM_NTASKS": "2", "SLURM_LOCALID": rank}
+        environment |= {"SLURM_PROCID": rank, "SLURM_NTASKS": "2", "SLURM_LOCALID": rank, "SLURM_STEP_ID": "0"}
         command = [sys.executable, "-c", CODE]
         started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     told = [process.communicate(timeout=120)[1] for process in started]
@@ -132,7 +132,7 @@ def test_shards_trained_together_are_those_trained_one_by_one(prepared: Path) ->
 
 
 def test_who_a_process_is() -> None:
-    slurm = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "12"}
+    slurm = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "12", "SLURM_STEP_ID": "0"}
     nodes = {"SLURM_STEP_NODELIST": "gpu[03-05,9],login"}
     found = distributed.variables({**slurm, **nodes})
     assert {key: found[key] for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")} == {
@@ -144,7 +144,8 @@ def test_who_a_process_is() -> None:
     assert 1024 < int(found["MASTER_PORT"]) < 65536
     torchrun = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "here", "MASTER_PORT": "5"}
     assert distributed.variables({**slurm, **nodes, **torchrun}) == torchrun, "what is set counts"
-    assert distributed.variables({})["WORLD_SIZE"] == "1"
+    for alone in ({}, {**slurm, **nodes, "SLURM_STEP_ID": "4294967291"}, {**slurm, "SLURM_STEP_ID": "4294967290"}):
+        assert distributed.variables(alone)["WORLD_SIZE"] == "1"
     with pytest.raises(RunError, match="MASTER_ADDR, MASTER_PORT not set; start with torchrun"):
         distributed.variables({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"})
     assert [distributed.first_node(n) for n in ("a,b", "n[7]", "a-[1-2]-x,b")] == ["a", "n7", "a-1-x"]
