@@ -102,7 +102,7 @@ def measure(work: Work, kit_data: Path, seconds: float, goal: float | None) -> d
 
     from srun.devices import RuntimeConfig, start
 
-    device = start(RuntimeConfig(device="cpu", threads=1, tracking=False, progress=False))
+    device = start(RuntimeConfig(device="cpu", threads=1, together="off", tracking=False, progress=False))
     data = load_data(work.data, work.length, kit_data)
     torch.manual_seed(0)
     found = {"train": _measure_training, "rank": _measure_ranking, "quality": _measure_quality}[work.kind](

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ORDER = [
-    *("errors", "registry", "config", "rng", "files", "devices", "progress", "tracking", "metrics", "data", "models"),
+    *("errors", "registry", "config", "rng", "distributed", "files", "devices", "progress", "tracking", "metrics"),
+    *("data", "models"),
     *(
         "training",
         "unlearning",
@@ -25,6 +26,7 @@ ORDER = [
         "params",
         "pipeline",
         "cli",
+        "__main__",
     ),
 ]
 SOURCE = Path(__file__).parents[1] / "src" / "srun"

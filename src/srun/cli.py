@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from srun.distributed import joined, rank
 from srun.errors import SrunError
 
 if TYPE_CHECKING:
@@ -224,14 +225,15 @@ def partition(
 @click.option("--original", default=None, help="Entry of `originals` to train; the first if not given.")
 @params_options
 def train(original: str | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
-    """Train an Original on everything, on a GPU where there is one.
+    """Train an Original on everything, on a GPU where there is one, or on several: see docs/scale.md.
 
     \b
     Example:
       srun train --original sasrec-0 --set train.loss=bce
     """
     pipeline = _pipeline(presets, assignments)
-    _print_mapping(pipeline.train(original or next(iter(pipeline.params.originals))), as_json)
+    with joined():
+        _print_mapping(pipeline.train(original or next(iter(pipeline.params.originals))), as_json)
 
 
 @cli.command()
@@ -246,7 +248,8 @@ def unlearn(presets: Sequence[str], assignments: Sequence[str], as_json: bool, *
       srun unlearn --original sasrec-0 --method attribution --category Action
     """
     pipeline = _pipeline(presets, assignments)
-    _print_mapping(pipeline.unlearn(_cell(pipeline, **selectors)), as_json)
+    with joined():
+        _print_mapping(pipeline.unlearn(_cell(pipeline, **selectors)), as_json)
 
 
 @cli.command()
@@ -260,7 +263,8 @@ def evaluate(presets: Sequence[str], assignments: Sequence[str], as_json: bool, 
       srun evaluate --original sasrec-0 --method sruga --json
     """
     pipeline = _pipeline(presets, assignments)
-    _print_splits(pipeline.evaluate(_cell(pipeline, **selectors)), as_json)
+    with joined():
+        _print_splits(pipeline.evaluate(_cell(pipeline, **selectors)), as_json)
 
 
 @cli.command()
@@ -561,6 +565,8 @@ def _named(item: Mapping[str, str]) -> str:
 
 
 def _print_mapping(values: Mapping[str, Any], as_json: bool) -> None:
+    if rank():
+        return
     if as_json:
         click.echo(json.dumps(values, indent=1, default=str))
         return
@@ -609,6 +615,8 @@ def _print_report(report: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _print_splits(metrics: Mapping[str, Mapping[str, float]], as_json: bool) -> None:
+    if rank():
+        return
     if as_json:
         click.echo(json.dumps(metrics, indent=1))
         return

@@ -7,11 +7,12 @@ import platform
 import resource
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 
+from srun import distributed
 from srun.config import config
 from srun.errors import RunError
 
@@ -24,6 +25,8 @@ class RuntimeConfig:
     """auto, cpu, cuda, cuda:N or mps; auto takes the first of cuda, mps, cpu that is there."""
     threads: Annotated[int, Field(ge=0)]
     """CPU threads; 0 leaves torch's own choice. Bits are the same only for the same number."""
+    together: Literal["auto", "on", "off"]
+    """Train models of one shape, such as SISA's shards, as one; auto: on a GPU, since it is slower on a CPU (docs)."""
     tracking: bool
     """Log to MLflow."""
     progress: bool
@@ -54,11 +57,18 @@ def _keep_freed_memory() -> None:
         mallopt(trim_threshold, 2**30)
 
 
+def trains_together(settings: RuntimeConfig, device: torch.device) -> bool:
+    """Whether models of one shape are trained as one."""
+    return settings.together == "on" or (settings.together == "auto" and device.type == "cuda")
+
+
 def resolve(name: str) -> torch.device:
     """Return the device of a name; raises RunError naming what is there instead."""
     there = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device(there[1] if len(there) > 1 else "cpu")
+        name = there[1] if len(there) > 1 else "cpu"
+    if name == "cuda" and distributed.size() > 1:
+        name = f"cuda:{distributed.local_rank()}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -5,12 +5,14 @@ import errno
 import glob
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from srun import distributed
 from srun.errors import RunError
 
 
@@ -18,8 +20,13 @@ from srun.errors import RunError
 def write_folder(folder: Path) -> Iterator[Path]:
     """Yield a new sibling folder; when the block ends well it takes the place of ``folder``, else it is removed.
 
-    Raises RunError when the place cannot be written (permission, no space), naming it.
+    Raises RunError when the place cannot be written (permission, no space), naming it. Of several processes that do
+    one computation only the first writes; what the others are given to write into is thrown away.
     """
+    if distributed.rank():
+        with tempfile.TemporaryDirectory() as nowhere:
+            yield Path(nowhere)
+        return
     new = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.new"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +43,8 @@ def write_folder(folder: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all; raises RunError naming the path when it cannot be written."""
+    if distributed.rank():
+        return
     new = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.new"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
+from srun import distributed
 from srun.params import Params
 from srun.progress import Budget
 from srun.reporting.papers import published
@@ -191,7 +192,7 @@ class Pipeline:
 
     @contextmanager
     def _tracked(self, stage: str, name: str, params: Mapping[str, Any], **tags: str) -> Iterator[Tracker]:
-        if not self.params.runtime.tracking:
+        if not self.params.runtime.tracking or distributed.rank():
             yield NullTracker()
             return
         data = self.params.data.name

@@ -6,6 +6,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from srun import distributed
+
 
 class Budget:
     """Minutes of wall-clock time, from now on. What was begun is finished; nothing new is begun once they are spent."""
@@ -33,7 +35,7 @@ class EpochBar:
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=console,
-            disable=not (enabled and console.is_terminal),
+            disable=not (enabled and console.is_terminal and distributed.rank() == 0),
         )
         self._task = self._bar.add_task(title, total=None, figures="")
 

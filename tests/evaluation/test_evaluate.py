@@ -6,8 +6,8 @@ import torch
 
 from srun.data.interactions import Role
 from srun.data.partition import partition
-from srun.evaluation.evaluate import EvaluateConfig, Probe, evaluate
-from srun.evaluation.ranking import sample_candidates
+from srun.evaluation.evaluate import WHOLE, EvaluateConfig, Probe, evaluate
+from srun.evaluation.ranking import RankingTask, sample_candidates
 from srun.metrics.ranking import hit, ndcg
 from srun.models.scorer import Scorer
 
@@ -41,6 +41,23 @@ def test_every_split_has_its_events_and_figures(small, coloured, worlds, scorer,
                 assert part[f"{name}_{k}{suffix}"] == hit(ranks, k)
                 assert part[f"ndcg_{k}{suffix}"] == ndcg(ranks, k)
         assert f"{'hit' if name == 'recall' else 'recall'}_10" not in part
+
+
+@pytest.mark.parametrize("kind", ["interactions", "category"])
+def test_blocks_and_parts_change_nothing(worlds, scorer, monkeypatch, kind):
+    """Ranks in blocks, and those of a split that is a part of another, are those of its own queries at once."""
+    request = worlds[kind, False].request
+    monkeypatch.setattr("srun.evaluation.evaluate.BLOCK", 11)
+    events = evaluate(scorer, request, SETTINGS, CPU).events
+    compared = 0
+    for split, queries in request.splits.items():
+        rows = events[events["split"] == split]
+        candidates = sample_candidates(request.data, queries, SETTINGS.seed)
+        full, sampled = RankingTask.make(queries, scorer.max_length, CPU, 512, candidates).ranks(scorer)
+        assert rows["rank"].tolist() == full.tolist()
+        assert rows["rank_sampled"].tolist() == sampled.tolist()
+        compared += len(queries) * (split in WHOLE)
+    assert compared > 20
 
 
 def test_ranks_are_those_of_the_scores(coloured, world, scorer):

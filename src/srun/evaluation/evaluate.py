@@ -11,14 +11,21 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from srun.config import config
+from srun.data.interactions import Dataset
 from srun.data.partition import Partition, category_items
 from srun.data.sequences import Queries
-from srun.evaluation.ranking import RankingTask, sample_candidates
+from srun.evaluation.ranking import RankingTask, known_pairs, sample_candidates
 from srun.metrics.ranking import hit, ndcg, ranking_metrics
 from srun.models.scorer import Scorer
 
 CATEGORY_SPLITS = ("all_targets", "in_category", "out_of_category")
 """Test targets of the report users of a category request; also measured: its items in a top 10 list, on average."""
+BLOCK = 2**17  # queries whose contexts and candidates are kept at a time
+WHOLE = {"test_affected": "test", "test_unaffected": "test", "out_of_category": "test"}
+"""Splits that are parts of another: their queries are ranked once."""
+
+Ranks = tuple[NDArray[np.float64], NDArray[np.float64] | None]
+"""(Q,) in the whole catalogue; (Q,) among sampled candidates, if asked."""
 
 
 @config
@@ -43,15 +50,21 @@ def evaluate(scorer: Scorer, request: Partition, settings: EvaluateConfig, devic
     """Rank every split of a request. Splits without queries have counts of 0 and no metrics."""
     tables, metrics = [], {}
     inside = _category(request)
+    known = known_pairs(request.data) if settings.sampled else None
+    ranked: dict[str, Ranks] = {}
     for split, queries in request.splits.items():
         counts = {"num_events": len(queries), "num_users": len(np.unique(queries.user))}
         metrics[split] = {name: float(count) for name, count in counts.items()}
         if not len(queries):
             continue
-        candidates = sample_candidates(request.data, queries, settings.seed) if settings.sampled else None
-        task = RankingTask.make(queries, scorer.max_length, device, settings.batch_size, candidates)
-        full, sampled = task.ranks(scorer)
+        if split in WHOLE:
+            part = np.isin(request.splits[WHOLE[split]].event, queries.event)
+            full, sampled = ranked[WHOLE[split]]
+            full, sampled = full[part], None if sampled is None else sampled[part]
+        else:
+            ranked[split] = full, sampled = _rank(scorer, request.data, queries, settings, known, device)
         if inside is not None and split in CATEGORY_SPLITS:
+            task = RankingTask.make(queries, scorer.max_length, device, settings.batch_size)
             metrics[split]["category_items_10"] = float(inside[task.top(scorer, 10)].sum() / len(queries))
         name = recall_name(split)
         metrics[split] |= ranking_metrics(full, name)
@@ -71,6 +84,25 @@ def _category(request: Partition) -> NDArray[np.bool_] | None:
     items = category_items(request.data, request.info["request"]["categories"])
     items[0] = False
     return items
+
+
+def _rank(
+    scorer: Scorer,
+    data: Dataset,
+    queries: Queries,
+    settings: EvaluateConfig,
+    known: NDArray[np.int64] | None,
+    device: torch.device,
+) -> Ranks:
+    """Ranks (Q,) of the queries, a block at a time: memory does not grow with their number."""
+    parts = []
+    for start in range(0, len(queries), BLOCK):
+        block = queries.select(np.arange(start, min(start + BLOCK, len(queries))))
+        candidates = None if known is None else sample_candidates(data, block, settings.seed, known=known)
+        task = RankingTask.make(block, scorer.max_length, device, settings.batch_size, candidates)
+        parts.append(task.ranks(scorer))
+    full = np.concatenate([full for full, _ in parts])
+    return full, None if known is None else np.concatenate([sampled for _, sampled in parts if sampled is not None])
 
 
 def recall_name(split: str) -> str:

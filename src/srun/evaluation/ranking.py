@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from srun import distributed
 from srun.data.interactions import Dataset
 from srun.data.partition import user_items
 from srun.data.sequences import Queries, ragged_rows
@@ -70,13 +71,16 @@ class RankingTask:
     @torch.inference_mode()
     def ranks(self, scorer: Scorer) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Ranks (Q,) in the whole catalogue without the own context, and among the sampled candidates, if any."""
-        full, few = [], []
         size = self.batch_size
         if self.targets.is_cpu:
             size = min(size, max(CHUNK // scorer.num_items, 64))
+        ranks = torch.zeros(2, len(self), dtype=torch.float64, device=self.targets.device)
+        starts = range(0, len(self), size)
         edges = torch.arange(0, len(self) + size, size, device=self.targets.device)
         splits = torch.searchsorted(self.context_row, edges).tolist()
-        for index, start in enumerate(range(0, len(self), size)):
+        # several processes take whole batches each, so that the ranks are those of one process to the bit
+        for index in range(*distributed.share(len(starts))):
+            start = starts[index]
             part = slice(start, start + size)
             width = self.lengths[part][-1]
             scores = scorer.scores(self.histories[part, -width:], self.users[part])
@@ -84,17 +88,16 @@ class RankingTask:
             if self.sampled is not None:
                 others = scores.gather(1, self.sampled[part])
                 others[self.sampled[part] == 0] = float("nan")
-                few.append(_rank(others, target) + 1)
+                ranks[1, part] = _rank(others, target) + 1
             inside = slice(splits[index], splits[index + 1])
             # NaN is neither higher than the target nor equal to it: padding, the context and the target drop out
             scores[self.context_row[inside] - start, self.context_item[inside]] = float("nan")
             scores.scatter_(1, self.targets[part, None], float("nan"))
             scores[:, 0] = float("nan")
-            full.append(_rank(scores, target) + 1)
-        if not full:
-            empty = np.zeros(0)
-            return empty, None if self.sampled is None else empty
-        return self._in_order(full), self._in_order(few) if few else None
+            ranks[0, part] = _rank(scores, target) + 1
+        distributed.add_up(ranks)
+        in_order = torch.empty_like(ranks).index_copy_(1, self.order, ranks).cpu().numpy()
+        return in_order[0], None if self.sampled is None else in_order[1]
 
     @torch.inference_mode()
     def top(self, scorer: Scorer, k: int) -> NDArray[np.int64]:
@@ -114,10 +117,6 @@ class RankingTask:
             lists[self.order[part].cpu().numpy()] = found.cpu().numpy()
         return lists
 
-    def _in_order(self, parts: list[Tensor]) -> NDArray[np.float64]:
-        ranks = torch.cat(parts)
-        return torch.empty_like(ranks).index_copy_(0, self.order, ranks).cpu().numpy()
-
 
 def _rank(scores: Tensor, target: Tensor) -> Tensor:
     """(B,) number of ``scores`` (B, C) above ``target`` (B, 1), ties counted half.
@@ -130,44 +129,62 @@ def _rank(scores: Tensor, target: Tensor) -> Tensor:
     return (higher + torch.ge(scores, target, out=found).sum(1)) / 2
 
 
-def sample_candidates(data: Dataset, queries: Queries, seed: int, number: int = NUM_SAMPLED) -> NDArray[np.int64]:
+def sample_candidates(
+    data: Dataset, queries: Queries, seed: int, number: int = NUM_SAMPLED, known: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """(Q, S) items for the sampled protocol, drawn without replacement from those nowhere in the user's raw sequence.
 
     The draw depends on the seed and the event alone, so every model, split and batch sees the same candidates.
-    Users who know almost every item get fewer; 0 fills up.
+    Users who know almost every item get fewer; 0 fills up. ``known`` are the ``known_pairs`` of the data, where they
+    are at hand.
     """
-    keys = user_items(data, np.ones(data.num_events, dtype=bool))
-    known_per_user = np.bincount(keys // (data.num_items + 1), minlength=data.num_users)
-    wanted = np.minimum(number, data.num_items - known_per_user[queries.user])
+    known = known_pairs(data) if known is None else known
+    users = queries.user.astype(np.int64)
+    base = data.num_items + 1
+    start, stop = (np.searchsorted(known, edge * base) for edge in (users, users + 1))  # (Q,) what the user knows
+    wanted = np.minimum(number, data.num_items - (stop - start))
     table = np.zeros((len(queries), number), dtype=np.int64)
-    open_rows, width = np.flatnonzero(wanted > 0), 2 * number
+    open_rows, width = np.flatnonzero(wanted > 0), number + number // 8 + 1
     while len(open_rows):
         for rows in np.array_split(open_rows, max(1, len(open_rows) * width // 4_000_000)):
-            _fill(table, rows, wanted, data, keys, queries, seed, width)
+            row, position = ragged_rows(start[rows], stop[rows])
+            drawn = _hashed_items(queries.event[rows], width, derive(seed, "sampled"), data.num_items)  # (R, width)
+            _keep_first(table, rows, drawn, wanted, row * base + known[position] % base, base)
         open_rows = open_rows[(table[open_rows] > 0).sum(1) < wanted[open_rows]]
         width *= 2
     return table
 
 
-def _fill(
+def known_pairs(data: Dataset) -> NDArray[np.int64]:
+    """(K,) who has what in the raw sequences, as sorted keys: see ``partition.user_items``."""
+    return user_items(data, np.ones(data.num_events, dtype=bool))
+
+
+def _keep_first(
     table: NDArray[np.int64],
     rows: NDArray[np.int64],
+    drawn: NDArray[np.int64],
     wanted: NDArray[np.int64],
-    data: Dataset,
-    keys: NDArray[np.int64],
-    queries: Queries,
-    seed: int,
-    width: int,
+    forbidden: NDArray[np.int64],
+    base: int,
 ) -> None:
-    """Draw ``width`` items for each row and keep the first that are new and unknown to the user."""
-    drawn = _hashed_items(queries.event[rows], width, derive(seed, "sampled"), data.num_items)  # (R, width)
-    wish = queries.user[rows].astype(np.int64)[:, None] * (data.num_items + 1) + drawn
-    place = np.minimum(np.searchsorted(keys, wish), len(keys) - 1)
-    order = np.argsort(drawn, axis=1, kind="stable")
-    ordered = np.take_along_axis(drawn, order, 1)
-    repeated = np.zeros_like(drawn, dtype=bool)
-    np.put_along_axis(repeated[:, :], order[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
-    good = (keys[place] != wish) & ~repeated
+    """Put into ``rows`` of ``table`` the first of the items ``drawn`` (R, width) that are new and not ``forbidden``.
+
+    ``forbidden`` are keys row * base + item. The draws are sorted by item, so that equal ones lie side by side and
+    what a user knows is looked up among the draws: it is less than the other way round.
+    """
+    width = drawn.shape[1]
+    bits = width.bit_length()
+    keys = drawn << bits | np.arange(width)  # by item, then by column
+    keys.sort(axis=1)
+    items, column = keys >> bits, keys & ((1 << bits) - 1)
+    bad = np.zeros(items.shape, dtype=bool)
+    bad[:, 1:] = items[:, 1:] == items[:, :-1]
+    flat = (items + np.arange(len(rows))[:, None] * base).ravel()
+    place = np.minimum(np.searchsorted(flat, forbidden), len(flat) - 1)
+    bad.ravel()[place[flat[place] == forbidden]] = True  # the first of equals; the others are bad already
+    good = np.empty_like(bad)
+    np.put_along_axis(good, column, ~bad, 1)
     rank = np.cumsum(good, axis=1) - 1
     good &= rank < wanted[rows][:, None]
     table[rows] = 0

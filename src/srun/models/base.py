@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor
 
 from srun.config import config
 
@@ -112,6 +113,12 @@ class SequenceModel(nn.Module):
             if isinstance(module, Dropout):
                 module.generator = generator
 
+    def take_part(self, part: tuple[int, int, int] | None) -> None:
+        """Inputs are rows start to stop of a batch of so many from now on; None: they are the whole batch."""
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.part = part
+
     def initialise(self, generator: torch.Generator) -> None:
         """Set every weight: Xavier normal for matrices and filters, 1 for norms, 0 for biases and padding rows."""
         norms = {id(module.weight) for module in self.modules() if isinstance(module, nn.LayerNorm)}
@@ -143,16 +150,27 @@ class Dropout(nn.Module):
         super().__init__()
         self.threshold = min(round(rate * 256), 255)
         self.generator: torch.Generator | None = None
+        self.part: tuple[int, int, int] | None = None
+        """First row, last and number of rows of a batch of which the input is a part: its mask is that of the whole."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.threshold == 0:
             return x
-        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
+        if self.part is None:
+            return (x * self.mask(x.shape, x.device)).to(x.dtype)
+        start, stop, rows = self.part
+        each = len(x) // (stop - start)  # heads, in attention
+        mask = self.mask(torch.Size([rows * each, *x.shape[1:]]), x.device)[start * each : stop * each]
+        return (x * mask).to(x.dtype)
+
+    def mask(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """Draw what an input of ``shape`` is multiplied with: 0, or the scale of what is kept."""
+        words = torch.empty((shape.numel() + 7) // 8, dtype=torch.int64, device=device)
         words.random_(-(2**63), None, generator=self.generator)  # None: up to and with the largest integer
-        draws = words.view(torch.uint8)[: x.numel()].view(x.shape)
-        mask = torch.empty(x.shape, device=x.device)
+        draws = words.view(torch.uint8)[: shape.numel()].view(shape)
+        mask = torch.empty(shape, device=device)
         torch.ge(draws, self.threshold, out=mask)  # by way of a tensor of bools it takes four times as long
-        return (x * mask.mul_(256 / (256 - self.threshold))).to(x.dtype)
+        return mask.mul_(256 / (256 - self.threshold))
 
 
 class FeedForwardBlock(nn.Module):
@@ -222,6 +240,7 @@ def attention_block(inputs: Tensor, causal: bool) -> Tensor:
     block = torch.zeros(length, length, device=inputs.device)
     if causal:
         block = torch.full_like(block, float("-inf")).triu_(1)
-    if inputs.is_cpu and bool(inputs.all()):  # most batches of windows of one length; elsewhere to ask takes longer
+    # most batches of windows of one length; elsewhere to ask takes longer, and vmap cannot
+    if inputs.is_cpu and not is_batchedtensor(inputs) and bool(inputs.all()):
         return block
     return block + ((inputs == 0) * -1e30)[:, None]

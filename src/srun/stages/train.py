@@ -5,7 +5,7 @@ from typing import Any
 
 from srun.data.interactions import Dataset, Role
 from srun.data.partition import original_validation
-from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start
+from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
 from srun.evaluation.evaluate import Probe
 from srun.models.scorer import Scorer, publish
 from srun.stages.cells import OriginalCell
@@ -13,7 +13,7 @@ from srun.stages.common import Reporter, load_dataset, resume_folder, stage_key,
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
 from srun.training.fit import Fit, TrainConfig, Watch
-from srun.training.shards import Shards, ShardTraining, add_costs, train_shard
+from srun.training.shards import Shards, ShardTraining, add_costs, train_shards
 
 
 def run(
@@ -65,10 +65,11 @@ def run(
             )
 
         windows = partial(shards.data, data, data.role == Role.TRAIN, shard, None, device)
-        return ShardTraining(description, recipe, shards.training_seed(shard, original.seed), windows, watch)
+        return ShardTraining(shard, description, shards.training_seed(shard, original.seed), windows, watch)
 
     with out_of_memory_hint("train.batch_size"), reporter:
-        trained = [train_shard(shards, shard, training(shard), {}) for shard in range(shards.number)]
+        trainings = [training(shard) for shard in range(shards.number)]
+        trained = train_shards(shards, trainings, recipe, {}, trains_together(runtime, device))
     scorer = Scorer([model for model, _, _ in trained])
     figures = probe(scorer, "validation")
     fits = [fit for _, found, _ in trained for fit in found]

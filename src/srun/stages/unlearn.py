@@ -3,7 +3,7 @@
 from typing import Any
 
 from srun.data.partition import Partition
-from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start
+from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
 from srun.errors import CheckpointError, DataError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
 from srun.models.scorer import load_parts, load_published, publish
@@ -53,10 +53,11 @@ def run(
         "key": key(layout, cell, settings, unlearning_seed),
     }
     probe = Probe(request.splits, data.max_length, device, evaluation.batch_size)
+    together = trains_together(runtime, device)
     reporter = Reporter(f"{cell.method} on {cell.original}", "forget_tune/hit_10", runtime.progress, tracker)
     memory = PeakMemory(device)
     with out_of_memory_hint(f"unlearn.{cell.method}.batch_size or train.batch_size"), reporter:
-        context = Context(device, seed, probe, reporter.on_epoch, resume_folder(paths, info))
+        context = Context(device, seed, probe, reporter.on_epoch, resume_folder(paths, info), together)
         result = method(settings).unlearn(Original(scorer, source_info, load_parts(source)), request, context)
     result.cost.peak_memory_mb = memory.mebibytes()
     info |= {**result.info, "cost": result.cost.exact()}

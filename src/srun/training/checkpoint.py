@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from srun import distributed
 from srun.files import write_folder
 
 
@@ -25,6 +26,8 @@ class ResumeFolder:
 
     def save(self, number: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Store the state numbered ``number`` (counting upwards) and drop the earlier ones."""
+        if distributed.rank():
+            return
         with write_folder(self.folder / f"{number:08d}") as new:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new / "state.safetensors")
             (new / "state.json").write_text(json.dumps({"key": self.key, **state}))
@@ -33,7 +36,12 @@ class ResumeFolder:
                 shutil.rmtree(self.folder / f"{older:08d}")
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the newest state, or None when there is none of this key."""
+        """Return the newest state, or None when there is none of this key; processes that share a run all read it."""
+        found = self._newest()
+        distributed.wait()  # before the first of them may clear the folder
+        return found
+
+    def _newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         for number in reversed(self._numbers()):
             folder = self.folder / f"{number:08d}"
             state = json.loads((folder / "state.json").read_text())
@@ -47,6 +55,8 @@ class ResumeFolder:
 
     def clear(self) -> None:
         """Remove all states: the run has ended, or starts anew."""
+        if distributed.rank():
+            return
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _numbers(self) -> list[int]:

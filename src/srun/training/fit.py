@@ -3,6 +3,7 @@
 Shapes: B batch, L length, T targets.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from srun import distributed
 from srun.config import config
 from srun.data.batches import TrainingData
 from srun.errors import DataError, RunError
@@ -21,6 +23,7 @@ from srun.rng import Streams
 from srun.training import losses
 from srun.training.checkpoint import ResumeFolder, copy_weights, load_optimiser, optimiser_tensors, pack, unpack
 
+WHOLE = slice(None)
 STOP_METRIC = "validation/ndcg_10"
 FORWARD_SHARE = 1 / 3  # of a target gradient, for a position that only passes forward: a teacher, a stop rule
 
@@ -105,14 +108,24 @@ def target_loss(
     data: TrainingData,
     recipe: TrainConfig,
     streams: Streams,
+    part: slice = WHOLE,
 ) -> Tensor:
-    """Losses (T,) of the real targets among ``targets`` (B, L), for states ``hidden`` (B, L, D) and ``users`` (B,)."""
+    """Losses (T,) of the real targets among ``targets`` (B, L), for states ``hidden`` (B, L, D) and ``users`` (B,).
+
+    ``part``: only these rows of the batch have states in ``hidden`` and losses; negatives are drawn for all of it.
+    """
     place = targets.flatten().nonzero()[:, 0]  # (T,) of B L
-    chosen, state = targets.flatten()[place], hidden.flatten(0, 1).index_select(0, place)  # (T,), (T, D)
+    mine, first = slice(None), 0
+    if part != WHOLE:
+        first = part.start * targets.shape[1]
+        edges = torch.tensor([first, part.stop * targets.shape[1]], device=place.device)
+        mine = slice(*torch.searchsorted(place, edges).tolist())
+    chosen = targets.flatten()[place[mine]]  # (T,)
+    state = hidden.flatten(0, 1).index_select(0, place[mine] - first)  # (T, D)
     if recipe.loss == "ce":
         return losses.ce(model, state, chosen, data.catalogue)
     users = users[place // targets.shape[1]]
-    negatives = data.negatives(users, recipe.num_negatives, streams["negatives"])  # (T, N)
+    negatives = data.negatives(users, recipe.num_negatives, streams["negatives"])[mine]  # (T, N)
     if recipe.loss == "gbce":
         beta = losses.gbce_beta(recipe.num_negatives, len(data.candidates), recipe.gbce_t)
         return losses.gbce(model, state, chosen, negatives, beta)
@@ -161,20 +174,15 @@ def fit(
     """
     model.use_generator(streams["dropout"])
     optimiser = make_adam(model, recipe.learning_rate)
-    run = _Run(model, optimiser, streams, watch.resume)
+    run = Run(model, optimiser, streams, watch.resume)
     run.restore()
-    while run.epoch < recipe.max_epochs and run.epoch - run.best_epoch < recipe.patience:
-        row = _train_epoch(model, data, recipe, streams, optimiser, run)
-        due = run.epoch % recipe.evaluate_every == 0 or run.epoch == recipe.max_epochs
-        if due:
-            row |= run.measure(watch)
-        run.history.append(row)
-        watch.on_epoch(row, run.epoch, recipe.max_epochs)
-        if due:
-            run.save()
-    model.load_state_dict(run.best_weights)
-    model.eval()
-    return Fit(run.best_epoch, run.final_cost(), run.history)
+    while not run.ended(recipe):
+        began = time.perf_counter()
+        run.begin_epoch(data.device)
+        for rows in data.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
+            run.count(*train_step(model, data, recipe, streams, optimiser, rows))
+        run.end_epoch(time.perf_counter() - began, recipe, watch)
+    return run.finish()
 
 
 def train_step(
@@ -185,45 +193,43 @@ def train_step(
     optimiser: torch.optim.Optimizer,
     rows: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser on the windows ``rows`` (B,); returns the losses (T,) and the inputs (B, L)."""
+    """One step of the optimiser on the windows ``rows`` (B,); returns the losses (T,) and the inputs (B, L).
+
+    Where several processes train one model, each has the losses of its share of the windows, and a gradient is the
+    mean over the real targets of all shares.
+    """
     windows, users = data.batch(rows)
     inputs, targets = model.training_pairs(windows, streams["cloze"])
+    part, counts = _take_share(model, len(rows))
     with torch.autocast(data.device.type, torch.bfloat16, recipe.precision == "bf16"):
-        loss = target_loss(model, model.hidden(inputs), targets, users, data, recipe, streams)
+        loss = target_loss(model, model.hidden(inputs[part]), targets, users, data, recipe, streams, part)
+    loss = loss if counts else loss[:0]
     optimiser.zero_grad(set_to_none=True)
-    loss.mean().backward()
+    if part == WHOLE:
+        loss.mean().backward()
+    else:
+        (loss.sum() / (targets != 0).sum()).backward()
+        distributed.add_up_gradients(model.parameters())
     optimiser.step()
     return loss.detach(), inputs
 
 
-def _train_epoch(
-    model: SequenceModel,
-    data: TrainingData,
-    recipe: TrainConfig,
-    streams: Streams,
-    optimiser: torch.optim.Optimizer,
-    run: "_Run",
-) -> dict[str, float]:
-    began = time.perf_counter()
-    model.train()
-    total, num_targets = torch.zeros((), dtype=torch.float64, device=data.device), 0
-    positions = torch.zeros((), dtype=torch.int64, device=data.device)
-    for rows in data.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
-        loss, inputs = train_step(model, data, recipe, streams, optimiser, rows)
-        total += loss.sum()
-        positions += (inputs != 0).sum()
-        num_targets += len(loss)
-        run.count(len(loss) if recipe.loss == "ce" else 0)
-    run.positions += int(positions)
-    run.epoch += 1
-    mean = float(total) / num_targets
-    if mean != mean or mean == float("inf"):
-        raise RunError(f"training loss is {mean} in epoch {run.epoch}; lower train.learning_rate")
-    run.seconds += time.perf_counter() - began
-    return {"epoch": run.epoch, "train/loss": mean}
+def _take_share(model: SequenceModel, num_rows: int) -> tuple[slice, bool]:
+    """The rows of a batch that this process computes, all if it is alone, and whether their losses count.
+
+    Dropout masks are those of all rows. With fewer rows than processes some have none: they compute one in vain, so
+    that their random streams go on as those of the others.
+    """
+    if distributed.size() == 1:
+        return WHOLE, True
+    start, stop = distributed.share(num_rows)
+    counts = stop > start
+    start, stop = (start, stop) if counts else (0, 1)
+    model.take_part((start, stop, num_rows))
+    return slice(start, stop), counts
 
 
-class _Run:
+class Run:
     """What the loop must not lose: position, best weights, counts, times; saved and restored as one."""
 
     def __init__(
@@ -242,9 +248,53 @@ class _Run:
         *("best_epoch", "best_value", "best_seconds", "best_counts"),
     )
 
-    def count(self, scored: int) -> None:
+    def ended(self, recipe: TrainConfig) -> bool:
+        """Whether the last epoch is done, or the best one is ``patience`` epochs old."""
+        return self.epoch >= recipe.max_epochs or self.epoch - self.best_epoch >= recipe.patience
+
+    def begin_epoch(self, device: torch.device) -> None:
+        """Set the sums over the steps of an epoch to zero."""
+        self.model.train()
+        self.total, self.num_targets = torch.zeros((), dtype=torch.float64, device=device), 0  # sum of the losses
+        self.seen = torch.zeros((), dtype=torch.int64, device=device)  # real input positions
+
+    def count(self, loss: Tensor, inputs: Tensor) -> None:
+        """Add up a step: its losses (T,) and its inputs (B, L)."""
         self.steps += 1
-        self.scored += scored
+        self.total += loss.sum()
+        self.num_targets += len(loss)
+        self.seen += (inputs != 0).sum()
+
+    def end_epoch(self, seconds: float, recipe: TrainConfig, watch: Watch) -> None:
+        """Close an epoch of so many ``seconds``: its figures, the validation and the saved state if they are due.
+
+        Raises RunError when the loss is no longer a number.
+        """
+        began = time.perf_counter()
+        sums = torch.stack([self.total, self.total.new_tensor(self.num_targets)])
+        total, num_targets = distributed.add_up(sums).tolist()
+        self.positions += int(self.seen)
+        self.scored += int(num_targets) if recipe.loss == "ce" else 0
+        self.epoch += 1
+        mean = total / num_targets
+        if not math.isfinite(mean):
+            raise RunError(f"training loss is {mean} in epoch {self.epoch}; lower train.learning_rate")
+        self.seconds += seconds + time.perf_counter() - began
+        row = {"epoch": self.epoch, "train/loss": mean}
+        due = self.epoch % recipe.evaluate_every == 0 or self.epoch == recipe.max_epochs
+        if due:
+            row |= self.measure(watch)
+        self.history.append(row)
+        watch.on_epoch(row, self.epoch, recipe.max_epochs)
+        if due:
+            self.save()
+
+    def finish(self) -> Fit:
+        """Put the best weights back."""
+        self.model.load_state_dict(self.best_weights)
+        self.model.take_part(None)
+        self.model.eval()
+        return Fit(self.best_epoch, self.final_cost(), self.history)
 
     def measure(self, watch: Watch) -> dict[str, float]:
         """Validate, and keep the weights if they are the best so far; the first of equals is kept."""

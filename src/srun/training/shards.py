@@ -4,8 +4,9 @@ SISA: Bourtoule et al., 2021, and [T] 3.4.5. Shapes: U users, I items, S shards,
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from srun.models.base import SequenceModel
 from srun.rng import derive, numpy_stream
 from srun.training.checkpoint import copy_weights, pack, unpack
 from srun.training.fit import Cost, Fit, TrainConfig, Watch, train_new
+from srun.training.together import Job, train_all
 
 DIMENSIONS, ROUNDS = 16, 20  # of the users' space in which similar ones are found, and of moving the centres
 
@@ -107,32 +109,48 @@ class Shards:
 class ShardTraining:
     """What is needed to train one shard's model, slice by slice."""
 
+    shard: int
     description: dict[str, Any]
-    recipe: TrainConfig
     seed: int
     """The shard's training seed."""
     data: Callable[[int], TrainingData]
     """The windows up to a slice."""
     watch: Callable[[int], Watch]
     """How the training up to a slice is looked at: by the users up to it, so that its state knows no other."""
+    first: int = 0
+    """The slice to start from, out of the state that was kept before it; 0: from scratch."""
 
 
-def train_shard(
-    shards: Shards, shard: int, training: ShardTraining, parts: Mapping[str, Tensor], first: int = 0
-) -> tuple[SequenceModel, list[Fit], dict[str, Tensor]]:
-    """Train a shard's model from its slice ``first`` on, taking one more slice at a time.
+Trained = tuple[SequenceModel, list[Fit], dict[str, Tensor]]
+"""A shard's model, the fit of every slice, and the states before each of the following slices, by name."""
 
-    ``parts`` has the state before ``first`` (see the third value), unless that is 0. Returned are the model, the fit of
-    every slice, and the states before each of the following slices, by name. Each of R slices is given 2 / (R + 1) of
-    the cap on epochs, so that an event is seen about as often as without slices (Bourtoule et al., 2021, 5.2).
+
+def train_shards(
+    shards: Shards, trainings: Sequence[ShardTraining], recipe: TrainConfig, parts: Mapping[str, Tensor], together: bool
+) -> list[Trained]:
+    """Train the models of some shards by one recipe, in their order; ``parts`` has the states that they start from.
+
+    ``together``: all as one (see ``together``), unless they have slices, which are taken one after the other.
     """
-    recipe, fits = training.recipe, []
-    states: dict[str, Tensor] = {}
     if shards.slices > 1:
-        recipe = replace(recipe, max_epochs=math.ceil(recipe.max_epochs * 2 / (shards.slices + 1)))
+        return [_train_slices(shards, training, recipe, parts) for training in trainings]
+    jobs = [Job(own.description, partial(own.data, 0), own.seed, own.watch(0)) for own in trainings]
+    return [(model, [fit], {}) for model, fit in train_all(jobs, recipe, together)]
+
+
+def _train_slices(shards: Shards, training: ShardTraining, recipe: TrainConfig, parts: Mapping[str, Tensor]) -> Trained:
+    """Train a shard's model, taking one more slice at a time.
+
+    Each of R slices is given 2 / (R + 1) of the cap on epochs, so that an event is seen about as often as without
+    slices (Bourtoule et al., 2021, 5.2).
+    """
+    shard, first = training.shard, training.first
+    fits: list[Fit] = []
+    states: dict[str, Tensor] = {}
+    recipe = replace(recipe, max_epochs=math.ceil(recipe.max_epochs * 2 / (shards.slices + 1)))
     weights = unpack(_state(shard, first), dict(parts)) if first else None
     for index in range(first, shards.slices):
-        seed = training.seed if shards.slices == 1 else derive(training.seed, f"slice-{index}") % 2**31
+        seed = derive(training.seed, f"slice-{index}") % 2**31
         model, fit = train_new(training.description, training.data(index), recipe, seed, training.watch(index), weights)
         fits.append(fit)
         weights = copy_weights(model)

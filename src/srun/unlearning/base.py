@@ -75,6 +75,8 @@ class Context:
     on_epoch: Callable[[dict[str, float], int, int], None]
     """Is told of every epoch: its figures, its number and the cap."""
     resume: ResumeFolder
+    together: bool = False
+    """Train several models of one shape as one."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from srun.data.partition import Partition
 from srun.models.scorer import Scorer
 from srun.training.shards import Shards
 from srun.unlearning.base import Context, NothingConfig, Original, Result, Unlearner, catalogue_mask
-from srun.unlearning.shards import retrain_shard
+from srun.unlearning.shards import retrain_shards
 
 
 class Retrain(Unlearner[NothingConfig]):
@@ -15,6 +15,6 @@ class Retrain(Unlearner[NothingConfig]):
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         everybody = Shards.draw(request.data.num_users, 1, context.seed)
-        model, [fit] = retrain_shard(original, request, context, everybody, 0)
+        [(model, [fit])] = retrain_shards(original, request, context, everybody, {0: 0})
         scorer = Scorer([model], catalogue_mask(request, context))
         return Result(scorer, fit.cost, fit.history, {"best_epoch": fit.best_epoch})

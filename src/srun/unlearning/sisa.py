@@ -20,7 +20,7 @@ from srun.models.scorer import Aggregation, Scorer
 from srun.training.fit import Fit
 from srun.training.shards import Shards, add_costs
 from srun.unlearning.base import Context, Original, Result, Unlearner, catalogue_mask
-from srun.unlearning.shards import retrain_shard
+from srun.unlearning.shards import retrain_shards
 
 
 @config
@@ -55,8 +55,10 @@ class SISA(Unlearner[SISAConfig]):
         models: list[SequenceModel] = list(original.scorer.models)
         fits: list[Fit] = []
         starts = self._starts(shards, request)
-        for shard, first in starts.items():
-            models[shard], done = retrain_shard(original, request, context, shards, shard, first)
+        for shard, (model, done) in zip(
+            starts, retrain_shards(original, request, context, shards, starts), strict=True
+        ):
+            models[shard] = model
             fits += done
         info = {"shards_retrained": len(starts), "shards": shards.number}
         if shards.slices > 1:

@@ -1,0 +1,280 @@
+"""Time and memory of every stage on synthetic logs of growing size: benchmarks/scale.md, scale.json and scale.png.
+
+Size 1 has the shape of Steam: 429,339 users, 13,040 items, about 3.4 million interactions. Other sizes have as many
+times the users and the same items. Each stage of each size runs in a process of its own with one thread; what is done
+is kept in ``--work``, so that a run that was stopped, or that ran out of its ``--budget``, goes on with the same
+command. Memory is the peak resident set (VmHWM, so Linux only). Nothing here is a recorded log: items are drawn.
+"""
+
+import argparse
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+
+ROOT = Path(__file__).parents[1]
+NAME = "synthetic-steam"
+USERS, ITEMS, INTERACTIONS = 429_339, 13_040, 3_400_000
+CATEGORIES, STAY, FOLLOW = 20, 0.6, 0.25  # the next item is of the same category, of the one that follows, or of any
+SHORTEST = 5
+SIZES = (0.1, 0.3, 1.0, 3.0, 10.0)
+STAGES = ("generate", "prepare", "partition", "train", "sruga", "evaluate")
+MAX_GIB, MAX_PREPARE = 8, 60  # targets: memory of the largest, seconds to prepare ten million interactions
+SETTINGS = (
+    *(f"data.name={NAME}", "prepare.filter=once", "prepare.max_length=10", "prepare.calibration_users=0.05"),
+    *("train.loss=bce", "train.max_epochs=1", "train.evaluate_every=1", "train.patience=1"),
+    *("unlearn.sruga.max_epochs=1", "unlearn.sruga.kl_items=100"),
+    *("runtime.device=cpu", "runtime.threads=1", "runtime.tracking=false", "runtime.progress=false"),
+)
+
+
+def generate(folder: Path, size: float) -> None:
+    """Write a raw data set: popularity by Zipf's law, categories by a Markov chain; the same bytes at every run."""
+    import numpy as np
+    import pandas as pd
+
+    from srun.data.raw import canonical, write_raw
+
+    rng = np.random.default_rng(0)
+    num_users = round(USERS * size)
+    share = 1 / (INTERACTIONS / USERS - SHORTEST + 1)
+    length = SHORTEST - 1 + rng.geometric(share, num_users)  # (U,)
+    category = np.sort(rng.integers(CATEGORIES, size=ITEMS))
+    weight = 1 / rng.permutation(np.arange(1, ITEMS + 1))
+    edge = np.concatenate([[0.0], np.cumsum(weight)])  # items of a category lie side by side on this line
+    low, high = (edge[np.searchsorted(category, np.arange(CATEGORIES), side)] for side in ("left", "right"))
+    offset = np.concatenate([[0], np.cumsum(length)])
+    item, user = np.empty(offset[-1], dtype=np.int32), np.repeat(np.arange(num_users, dtype=np.int32), length)
+    time_of = np.empty(offset[-1], dtype=np.int64)
+    active, now = np.arange(num_users), rng.integers(CATEGORIES, size=num_users)
+    start = rng.integers(1_300_000_000, 1_500_000_000, size=num_users)
+    for step in range(int(length.max())):
+        alive = length[active] > step
+        active, now = active[alive], now[alive]
+        draw = rng.random(len(active))
+        anywhere = category[
+            np.minimum(np.searchsorted(edge, rng.random(len(active)) * edge[-1], "right") - 1, ITEMS - 1)
+        ]
+        now = np.where(draw < STAY, now, np.where(draw < STAY + FOLLOW, (now + 1) % CATEGORIES, anywhere))
+        point = low[now] + rng.random(len(active)) * (high - low)[now]
+        item[offset[active] + step] = np.minimum(np.searchsorted(edge, point, "right") - 1, ITEMS - 1)
+        time_of[offset[active] + step] = start[active] + step * 86_400
+    names = [
+        pd.Index([f"{letter}{n}" for n in range(count)], dtype="str")
+        for letter, count in (("u", num_users), ("i", ITEMS))
+    ]
+    table = pd.DataFrame(
+        {
+            "user_id": pd.Categorical.from_codes(user, categories=names[0]),
+            "item_id": pd.Categorical.from_codes(item, categories=names[1]),
+            "timestamp": time_of,
+        }
+    )
+    items = pd.DataFrame({"item_id": names[1], "title": "", "categories": [f"c{c}" for c in category]})
+    write_raw(folder / "data" / "raw" / NAME, canonical(table, items, name=NAME))
+
+
+def carry_out(stage: str, size: float, folder: Path) -> dict[str, float]:
+    """Do one stage in this process; returns its seconds by the clock and of the processor, imports not counted."""
+    from srun.params import load
+    from srun.pipeline import Pipeline
+    from srun.stages.cells import Cell
+
+    pipeline = Pipeline(load(ROOT / "params.yaml", [], SETTINGS), folder)
+    cell = Cell(request="interactions", original="sasrec-0", method="sruga", seed=0)
+    works = {
+        "generate": lambda: generate(folder, size),
+        "prepare": pipeline.prepare,
+        "partition": lambda: pipeline.partition("interactions"),
+        "train": lambda: pipeline.train("sasrec-0"),
+        "sruga": lambda: pipeline.unlearn(cell),
+        "evaluate": lambda: pipeline.evaluate(cell),
+    }
+    began, began_cpu = time.perf_counter(), time.process_time()
+    works[stage]()
+    return {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - began_cpu}
+
+
+def measure(stage: str, size: float, folder: Path) -> dict[str, Any]:
+    """Run a stage in a process of its own and watch its memory."""
+    command = [sys.executable, __file__, "--stage", stage, "--size", str(size), "--work", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, _peak_mb(process.pid))  # asked again and again: srun itself sets it back before it trains
+        time.sleep(0.02)
+    output = process.stdout.read() if process.stdout else ""
+    if process.returncode:
+        raise SystemExit(f"{stage} at size {size:g} ended with {process.returncode}")
+    return {"size": size, "stage": stage, **json.loads(output.splitlines()[-1]), "peak_mb": peak}
+
+
+def _peak_mb(pid: int) -> float:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:  # it ended just now
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
+
+
+def run_size(size: float, work: Path, until: float) -> list[dict[str, Any]]:
+    """Rows of a size, those kept from before first; stops before a stage when the time is up."""
+    folder = work / f"{size:g}"
+    kept = folder / "rows.json"
+    rows = json.loads(kept.read_text()) if kept.exists() else []
+    for stage in STAGES[len(rows) :]:
+        if time.monotonic() > until:
+            print(f"out of budget before {stage} at size {size:g}; the same command goes on", file=sys.stderr)
+            break
+        folder.mkdir(parents=True, exist_ok=True)
+        rows.append(measure(stage, size, folder))
+        if stage == "generate":
+            info = json.loads((folder / "data/raw" / NAME / "dataset.json").read_text())
+            rows[0] |= {key: info[key] for key in ("num_users", "num_items", "num_interactions")}
+        kept.write_text(json.dumps(rows))
+        print(json.dumps(rows[-1]), file=sys.stderr)
+    if len(rows) == len(STAGES):
+        for large in ("data", "models", "evaluations"):
+            shutil.rmtree(folder / large, ignore_errors=True)
+    return rows
+
+
+def exponent(points: list[tuple[float, float]]) -> float:
+    """Slope of log y over log x by least squares: 1 is linear; NaN for fewer than two points."""
+    if len(points) < 2:
+        return math.nan
+    logs = [(math.log(x), math.log(max(y, 1e-3))) for x, y in points]
+    mean_x, mean_y = (sum(values) / len(logs) for values in zip(*logs, strict=True))
+    return sum((x - mean_x) * (y - mean_y) for x, y in logs) / sum((x - mean_x) ** 2 for x, _ in logs)
+
+
+def write(rows: list[dict[str, Any]], out: Path) -> None:
+    """scale.json, scale.md and scale.png."""
+    from srun.devices import machine
+
+    out.mkdir(parents=True, exist_ok=True)
+    events = {row["size"]: row["num_interactions"] for row in rows if row["stage"] == "generate"}
+    users = {row["size"]: row["num_users"] for row in rows if row["stage"] == "generate"}
+    found = {(row["size"], row["stage"]): row for row in rows}
+    fits = {
+        stage: {
+            what: exponent(
+                [(events[size], found[size, stage][what]) for size in events if (size, stage) in found][-count:]
+            )
+            for what, count in (("cpu_seconds", 3), ("peak_mb", 2))
+        }
+        for stage in STAGES
+    }
+    record = {"machine": {**machine(), "threads": "1"}, "settings": SETTINGS, "rows": rows, "exponents": fits}
+    (out / "scale.json").write_text(json.dumps(record, indent=1) + "\n")
+    sizes = list(events)
+    lines = [
+        "# Scale",
+        "",
+        "Made by `python benchmarks/scale.py --out benchmarks`: synthetic logs of Steam's shape and of as many times",
+        f"its users as the size says, {ITEMS:,} items. SASRec, n = 10, binary cross-entropy, one epoch, one thread;",
+        "SRUGA one epoch with KL over 100 drawn items; every split ranked in the whole catalogue and among 100 sampled",
+        "items. Each stage is a process of its own.",
+        "",
+        *(f"- {key}: {value}" for key, value in record["machine"].items()),
+        "",
+        "Processor seconds (seconds by the clock on a machine that does other work too), and the exponent of their",
+        "growth over the three largest sizes: 1 is linear.",
+        "",
+        "| stage | "
+        + " | ".join(f"x{size:g}: {users[size]:,} users, {events[size]:,} events" for size in sizes)
+        + " | exponent |",
+        "|---" * (len(sizes) + 2) + "|",
+    ]
+    for stage in STAGES:
+        cells = [found.get((size, stage)) for size in sizes]
+        shown = [f"{row['cpu_seconds']:.1f} ({row['seconds']:.0f})" if row else "-" for row in cells]
+        lines.append(f"| {stage} | {' | '.join(shown)} | {fits[stage]['cpu_seconds']:.2f} |")
+    lines += ["", "Peak memory, MB, and the exponent of its growth between the two largest sizes.", ""]
+    lines += [
+        "| stage | " + " | ".join(f"x{size:g}" for size in sizes) + " | exponent |",
+        "|---" * (len(sizes) + 2) + "|",
+    ]
+    for stage in STAGES:
+        cells = [found.get((size, stage)) for size in sizes]
+        shown = [f"{row['peak_mb']:,.0f}" if row else "-" for row in cells]
+        lines.append(f"| {stage} | {' | '.join(shown)} | {fits[stage]['peak_mb']:.2f} |")
+    lines += ["", *_verdicts(rows, events), "", "![seconds and memory over interactions](scale.png)"]
+    (out / "scale.md").write_text("\n".join(lines) + "\n")
+    _plot(found, events, out / "scale.png")
+
+
+def _verdicts(rows: list[dict[str, Any]], events: dict[float, int]) -> list[str]:
+    lines = []
+    for row in rows:
+        if row["stage"] == "prepare" and events[row["size"]] >= 10_000_000:
+            word = "reached" if row["seconds"] * 10_000_000 / events[row["size"]] < MAX_PREPARE else "missed"
+            lines.append(
+                f"- {events[row['size']]:,} interactions are prepared in {row['seconds']:.0f} s by the clock;"
+                f" target {MAX_PREPARE} s for ten million: {word}."
+            )
+    largest = [row for row in rows if row["size"] == max(events)]
+    worst = max(largest, key=lambda row: row["peak_mb"])
+    word = "reached" if worst["peak_mb"] < MAX_GIB * 1024 else "missed"
+    if len(largest) < len(STAGES):
+        word = f"open, for {', '.join(STAGES[len(largest) :])} not run yet"
+    lines.append(
+        f"- Most memory at size {worst['size']:g}: {worst['peak_mb'] / 1024:.1f} GiB in {worst['stage']};"
+        f" target {MAX_GIB} GiB: {word}."
+    )
+    return lines
+
+
+def _plot(found: dict[tuple[float, str], dict[str, Any]], events: dict[float, int], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    for axes, what, label in (
+        (panels[0], "cpu_seconds", "processor seconds"),
+        (panels[1], "peak_mb", "peak memory, MB"),
+    ):
+        for stage in STAGES:
+            points = [(events[size], found[size, stage][what]) for size in events if (size, stage) in found]
+            axes.loglog(*zip(*points, strict=True), "o-", label=stage)
+        axes.set_xlabel("interactions")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    low, high = min(events.values()), max(events.values())
+    panels[0].loglog([low, high], [1, high / low], "k:", label="linear")
+    panels[1].axhline(MAX_GIB * 1024, color="k", linestyle="--", label=f"{MAX_GIB} GiB")
+    for axes in panels:
+        axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
+    parser.add_argument("--work", type=Path, default=ROOT / "out" / "scale", help="what is done, and to go on from")
+    parser.add_argument("--sizes", type=float, nargs="*", default=SIZES, help="times the users of Steam")
+    parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which no stage is begun")
+    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)  # what a process of one stage is told
+    parser.add_argument("--size", type=float, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.stage:
+        print(json.dumps(carry_out(arguments.stage, arguments.size, arguments.work)))
+        return
+    until, rows = time.monotonic() + arguments.budget, []
+    for size in sorted(arguments.sizes):
+        rows += run_size(size, arguments.work, until)
+        if rows:
+            write(rows, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
