@@ -111,7 +111,8 @@ def measure(work: Work, kit_data: Path, seconds: float, goal: float | None) -> d
     return {**found, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def _setting(work: Work, data: Any, device: Any) -> tuple[Any, ...]:
+def setting(work: Work, data: Any, device: Any, seed: int = 0) -> tuple[Any, ...]:
+    """Model, windows, recipe and streams of a row."""
     from srun.data.batches import TrainingData
     from srun.data.interactions import Role
     from srun.models.scorer import new_model
@@ -119,7 +120,7 @@ def _setting(work: Work, data: Any, device: Any) -> tuple[Any, ...]:
     from srun.training.fit import TrainConfig
 
     settings = {"hidden": HIDDEN, "tie_embeddings": True, **MODELS[work.model]}
-    streams = Streams(0)
+    streams = Streams(seed)
     model = new_model(
         {"name": work.model, "settings": settings, "num_items": data.num_items, "max_length": work.length}
     )
@@ -135,7 +136,7 @@ def _setting(work: Work, data: Any, device: Any) -> tuple[Any, ...]:
 def _measure_training(work: Work, data: Any, device: Any, seconds: float, goal: float | None) -> dict[str, float]:
     from srun.training.fit import make_adam, train_step
 
-    model, windows, recipe, streams = _setting(work, data, device)
+    model, windows, recipe, streams = setting(work, data, device)
     optimiser = make_adam(model, recipe.learning_rate)
     model.train()
     rates: list[tuple[float, float, float]] = []  # sequences, targets, FLOP a second, one for each slice
@@ -179,7 +180,7 @@ def _sgemm_rate() -> float:
     return 2 * 2048**3 / min(times)
 
 
-def _test_task(data: Any, device: Any) -> Any:
+def test_task(data: Any, device: Any) -> Any:
     """The peers' ranking: the last item of every user after all the ones before it."""
     import numpy as np
 
@@ -195,11 +196,11 @@ def _test_task(data: Any, device: Any) -> Any:
 def _measure_ranking(work: Work, data: Any, device: Any, seconds: float, goal: float | None) -> dict[str, float]:
     from srun.models.scorer import Scorer
 
-    model, *_ = _setting(work, data, device)
+    model, *_ = setting(work, data, device)
     rates = []
     for _ in range(SLICES):
         began = time.perf_counter()
-        task = _test_task(data, device)
+        task = test_task(data, device)
         task.ranks(Scorer([model]))
         rates.append(len(task) / (time.perf_counter() - began))
     return {"users/s": statistics.median(rates)}
@@ -211,8 +212,8 @@ def _measure_quality(work: Work, data: Any, device: Any, seconds: float, goal: f
     from srun.models.scorer import Scorer
     from srun.training.fit import make_adam, train_step
 
-    model, windows, recipe, streams = _setting(work, data, device)
-    optimiser, task = make_adam(model, recipe.learning_rate), _test_task(data, device)
+    model, windows, recipe, streams = setting(work, data, device)
+    optimiser, task = make_adam(model, recipe.learning_rate), test_task(data, device)
     spent, reached = 0.0, 0.0
     while reached < (goal or 1.0) and spent < seconds:
         model.train()
