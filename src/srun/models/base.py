@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from srun.config import config
+from srun.models.products import product
 
 NARROW = 16  # columns of a softmax, below which a CPU takes them one by one
 
@@ -92,7 +93,9 @@ class SequenceModel(nn.Module):
 
     def scores(self, state: Tensor) -> Tensor:
         """Scores (T, V+1) of the whole catalogue for states (T, D); column 0 means nothing."""
-        return state @ self.output_weight.T
+        if torch.is_grad_enabled():
+            return state @ self.output_weight.T
+        return product(state, self.output_weight)
 
     def item_scores(self, state: Tensor, items: Tensor) -> Tensor:
         """Scores (T,) or (T, N) of the given ``items`` for states (T, D)."""
