@@ -17,6 +17,7 @@ import run  # first, for it sets how threads wait, which torch reads when it is 
 
 STUDIES: dict[str, dict[str, Any]] = {
     "group_by_length": {"work": "ce-50", "epochs": 12},
+    "lazy_adam": {"work": "bce-10", "epochs": 60},
 }
 SEEDS = (0, 1, 2)
 
@@ -25,12 +26,12 @@ def train(study: str, value: bool, seed: int, data: Any, device: Any) -> dict[st
     """Train a model with the switch ``study`` at ``value`` and rank the test items: one entry of quality.json."""
     from srun.metrics.ranking import ndcg
     from srun.models.scorer import Scorer
-    from srun.training.fit import make_adam, train_step
+    from srun.training.fit import make_optimiser, train_step
 
     work, epochs = run.WORKS[STUDIES[study]["work"]], STUDIES[study]["epochs"]
     model, windows, recipe, streams = run.setting(work, data, device, seed)
     recipe = dataclasses.replace(recipe, **{study: value})
-    optimiser = make_adam(model, recipe.learning_rate)
+    optimiser = make_optimiser(model, recipe)
     model.train()
     began, steps = time.process_time(), 0
     for _ in range(epochs):
@@ -47,7 +48,9 @@ def train(study: str, value: bool, seed: int, data: Any, device: Any) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=run.ROOT.parent / "shared" / "data", help="where Beauty's folder is")
+    parser.add_argument(
+        "--data", type=Path, default=run.ROOT.parent / "shared" / "data", help="where Beauty's folder is"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("quality.json"))
     arguments = parser.parse_args()
     from srun.devices import RuntimeConfig, start

@@ -128,16 +128,23 @@ def setting(work: Work, data: Any, device: Any, seed: int = 0) -> tuple[Any, ...
     model.use_generator(streams["dropout"])
     recipe = TrainConfig(
         **{"loss": work.loss, "num_negatives": 1, "gbce_t": 0.0, "learning_rate": 0.001, "batch_size": BATCH},
-        **{"group_by_length": True, "precision": "float32", "max_epochs": 1, "evaluate_every": 1, "patience": 1},
+        **{
+            "group_by_length": True,
+            "lazy_adam": False,
+            "precision": "float32",
+            "max_epochs": 1,
+            "evaluate_every": 1,
+            "patience": 1,
+        },
     )
     return model, TrainingData(data, data.role == Role.TRAIN, None, device), recipe, streams
 
 
 def _measure_training(work: Work, data: Any, device: Any, seconds: float, goal: float | None) -> dict[str, float]:
-    from srun.training.fit import make_adam, train_step
+    from srun.training.fit import make_optimiser, train_step
 
     model, windows, recipe, streams = setting(work, data, device)
-    optimiser = make_adam(model, recipe.learning_rate)
+    optimiser = make_optimiser(model, recipe)
     model.train()
     rates: list[tuple[float, float, float]] = []  # sequences, targets, FLOP a second, one for each slice
     began, counts, warm, steps = time.process_time(), [0.0, 0.0, 0.0], True, 0
@@ -210,10 +217,10 @@ def _measure_quality(work: Work, data: Any, device: Any, seconds: float, goal: f
     """Seconds of training until the test NDCG@10 reaches ``goal``; looks at it are not counted, as for the peer."""
     from srun.metrics.ranking import ndcg
     from srun.models.scorer import Scorer
-    from srun.training.fit import make_adam, train_step
+    from srun.training.fit import make_optimiser, train_step
 
     model, windows, recipe, streams = setting(work, data, device)
-    optimiser, task = make_adam(model, recipe.learning_rate), test_task(data, device)
+    optimiser, task = make_optimiser(model, recipe), test_task(data, device)
     spent, reached = 0.0, 0.0
     while reached < (goal or 1.0) and spent < seconds:
         model.train()

@@ -4,7 +4,8 @@ Shapes: B batch, L length, D hidden, H heads, V catalogue, T targets. Items 1..V
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, ClassVar
 
 import torch
@@ -99,8 +100,17 @@ class SequenceModel(nn.Module):
 
     def item_scores(self, state: Tensor, items: Tensor) -> Tensor:
         """Scores (T,) or (T, N) of the given ``items`` for states (T, D)."""
-        embedded = nn.functional.embedding(items, self.output_table)
+        embedded = nn.functional.embedding(items, self.output_table, sparse=self.embedding.sparse)
         return (embedded * (state if items.dim() == 1 else state[:, None])).sum(-1)
+
+    @contextmanager
+    def sparse_gradients(self, wanted: bool) -> Iterator[None]:
+        """Give the item tables sparse gradients, of the rows looked up, for what is computed inside."""
+        self.embedding.sparse = wanted
+        try:
+            yield
+        finally:
+            self.embedding.sparse = False
 
     def use_generator(self, generator: torch.Generator) -> None:
         """Draw all dropout masks from ``generator`` from now on."""

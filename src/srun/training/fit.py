@@ -20,6 +20,7 @@ from srun.models.scorer import new_model
 from srun.rng import Streams
 from srun.training import losses
 from srun.training.checkpoint import ResumeFolder, copy_weights, load_optimiser, optimiser_tensors, pack, unpack
+from srun.training.lazy_adam import LazyAdam
 
 STOP_METRIC = "validation/ndcg_10"
 FORWARD_SHARE = 1 / 3  # of a target gradient, for a position that only passes forward: a teacher, a stop rule
@@ -38,6 +39,8 @@ class TrainConfig:
     batch_size: Annotated[int, Field(ge=1)]
     group_by_length: bool
     """Make batches of windows of about the same length, so that little padding is computed."""
+    lazy_adam: bool
+    """Update only those rows of the item tables that have a gradient in a step (``LazyAdam``); of bce and gbce."""
     precision: Literal["float32", "bf16"]
     """``bf16``: products and states in bfloat16, weights and sums in float32."""
     max_epochs: Annotated[int, Field(ge=1)]
@@ -49,6 +52,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.patience < self.evaluate_every:
             raise ValueError(f"patience {self.patience} is less than evaluate_every {self.evaluate_every}")
+        if self.lazy_adam and self.loss == "ce":
+            raise ValueError("lazy_adam needs loss bce or gbce: under ce every item has a gradient in every step")
 
 
 @dataclass
@@ -135,6 +140,11 @@ def make_adam(model: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:
     return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
 
 
+def make_optimiser(model: SequenceModel, recipe: TrainConfig) -> torch.optim.Adam:
+    """The recipe's optimiser over all weights."""
+    return (LazyAdam if recipe.lazy_adam else torch.optim.Adam)(model.parameters(), lr=recipe.learning_rate, fused=True)
+
+
 def fit(
     model: SequenceModel,
     data: TrainingData,
@@ -149,7 +159,7 @@ def fit(
     Raises RunError when the loss is no longer a number.
     """
     model.use_generator(streams["dropout"])
-    optimiser = make_adam(model, recipe.learning_rate)
+    optimiser = make_optimiser(model, recipe)
     run = _Run(model, optimiser, streams, watch.resume)
     run.restore()
     while run.epoch < recipe.max_epochs and run.epoch - run.best_epoch < recipe.patience:
@@ -177,7 +187,8 @@ def train_step(
     """One step of the optimiser on the windows ``rows`` (B,); returns the losses (T,) and the inputs (B, L)."""
     windows, users = data.batch(rows)
     inputs, targets = model.training_pairs(windows, streams["cloze"])
-    with torch.autocast(data.device.type, torch.bfloat16, recipe.precision == "bf16"):
+    low = torch.autocast(data.device.type, torch.bfloat16, recipe.precision == "bf16")
+    with low, model.sparse_gradients(recipe.lazy_adam):
         loss = target_loss(model, model.hidden(inputs), targets, users, data, recipe, streams)
     optimiser.zero_grad(set_to_none=True)
     loss.mean().backward()
