@@ -2,11 +2,12 @@
 
 Each row is measured in a process of its own with one thread, right after its peer, so that a busy machine slows both
 down. Rates of training are per second of processor time (for a peer that waits, of whichever time flatters it more),
-those of ranking and the time to a quality are by the clock. Peers are those of the kit at ``--peers`` (its run.sh
-installs them on first use); without the kit, or with ``--peers none``, our own figures stand alone.
+those of ranking and the time to a quality are by the clock; for the latter each has a recipe of its own. Peers are
+those of the kit at ``--peers`` (its run.sh installs them on first use); without the kit, or with ``--peers none``, our own figures stand alone.
 """
 
 import argparse
+import dataclasses
 import gzip
 import json
 import os
@@ -34,6 +35,8 @@ MODELS: dict[str, dict[str, Any]] = {  # as the peers are set
         **{"blocks": 2, "heads": 2, "dropout": 0.2, "mask_probability": 0.2, "norm_first": False, "gelu": "exact"}
     },
 }
+QUALITY = {"batch_size": 64, "learning_rate": 0.002}  # about as many targets a batch as the peer has
+QUALITY_DROPOUT = 0.3
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ def setting(work: Work, data: Any, device: Any, seed: int = 0) -> tuple[Any, ...
     from srun.training.fit import TrainConfig
 
     settings = {"hidden": HIDDEN, "tie_embeddings": True, **MODELS[work.model]}
+    if work.kind == "quality":
+        settings["dropout"] = QUALITY_DROPOUT
     streams = Streams(seed)
     model = new_model(
         {"name": work.model, "settings": settings, "num_items": data.num_items, "max_length": work.length}
@@ -220,6 +225,7 @@ def _measure_quality(work: Work, data: Any, device: Any, seconds: float, goal: f
     from srun.training.fit import make_optimiser, train_step
 
     model, windows, recipe, streams = setting(work, data, device)
+    recipe = dataclasses.replace(recipe, **QUALITY)
     optimiser, task = make_optimiser(model, recipe), test_task(data, device)
     spent, reached = 0.0, 0.0
     while reached < (goal or 1.0) and spent < seconds:
