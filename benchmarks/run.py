@@ -100,7 +100,7 @@ def peer_file(name: str, kit_data: Path, folder: Path) -> Path:
     return path
 
 
-def measure(work: Work, kit_data: Path, seconds: float, goal: float | None) -> dict[str, float]:
+def measure(work: Work, kit_data: Path, seconds: float, goal: float | None) -> dict[str, Any]:
     """Our figures of a row, in this process."""
     import torch
 
@@ -219,7 +219,7 @@ def _measure_ranking(work: Work, data: Any, device: Any, seconds: float, goal: f
     return {"users/s": statistics.median(rates)}
 
 
-def _measure_quality(work: Work, data: Any, device: Any, seconds: float, goal: float | None) -> dict[str, float]:
+def _measure_quality(work: Work, data: Any, device: Any, seconds: float, goal: float | None) -> dict[str, Any]:
     """Seconds of training until the test NDCG@10 reaches ``goal``; looks at it are not counted, as for the peer."""
     from srun.metrics.ranking import ndcg
     from srun.models.scorer import Scorer
@@ -236,10 +236,10 @@ def _measure_quality(work: Work, data: Any, device: Any, seconds: float, goal: f
             train_step(model, windows, recipe, streams, optimiser, rows)
         spent += time.perf_counter() - began
         reached = ndcg(task.ranks(Scorer([model]))[0], 10)
-    return {"s": spent if reached >= (goal or 0.0) else float("nan"), "ndcg": reached}
+    return {"s": spent if reached >= (goal or 1.0) else None, "ndcg": reached}
 
 
-def ours(key: str, arguments: argparse.Namespace, goal: float | None = None) -> dict[str, float]:
+def ours(key: str, arguments: argparse.Namespace, goal: float | None = None) -> dict[str, Any]:
     """Measure a row in a fresh process, so that its memory is its own."""
     seconds = arguments.quality_seconds if WORKS[key].kind == "quality" else arguments.seconds
     command = [sys.executable, __file__, "--row", key, "--seconds", str(seconds), "--data", str(arguments.data)]
@@ -280,7 +280,7 @@ def compare(key: str, arguments: argparse.Namespace, folder: Path) -> list[dict[
             return []
         mine, theirs = ours(key, arguments, line["NDCG10_m"]), line["train_s"]
         title = f"NDCG@10 {line['NDCG10_m']:.4f}, {work.data}, L={work.length}"
-        ratio = theirs / mine["s"]
+        ratio = theirs / mine["s"] if mine["s"] else None  # null: not reached
     else:
         mine = ours(key, arguments)
         theirs = None
@@ -305,7 +305,13 @@ def compare(key: str, arguments: argparse.Namespace, folder: Path) -> list[dict[
 
 
 def _row(
-    work: str, ours: float, peer: float | None, name: str | None, unit: str, ratio: float | None, target: Any = None
+    work: str,
+    ours: float | None,
+    peer: float | None,
+    name: str | None,
+    unit: str,
+    ratio: float | None,
+    target: Any = None,
 ) -> dict[str, Any]:
     return {"work": work, "ours": ours, "peer": peer, "peer_name": name, "unit": unit, "ratio": ratio, "target": target}
 
