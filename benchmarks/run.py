@@ -2,11 +2,13 @@
 
 Each row is measured in a process of its own with one thread, right after its peer, so that a busy machine slows both
 down. Rates of training are per second of processor time (for a peer that waits, of whichever time flatters it more),
-those of ranking and the time to a quality are by the clock. Peers are those of the kit at ``--peers`` (its run.sh
-installs them on first use); without the kit, or with ``--peers none``, our own figures stand alone.
+those of ranking and the time to a quality are by the clock; for the latter our recipe is tuned (``QUALITY``), the
+peer's is the kit's. Peers are those of the kit at ``--peers`` (its run.sh installs them on first use); without the
+kit, or with ``--peers none``, our own figures stand alone.
 """
 
 import argparse
+import dataclasses
 import gzip
 import json
 import os
@@ -34,6 +36,8 @@ MODELS: dict[str, dict[str, Any]] = {  # as the peers are set
         **{"blocks": 2, "heads": 2, "dropout": 0.2, "mask_probability": 0.2, "norm_first": False, "gelu": "exact"}
     },
 }
+QUALITY = {"batch_size": 64, "learning_rate": 0.002}  # about as many targets a batch as the peer has
+QUALITY_DROPOUT = 0.3
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def peer_file(name: str, kit_data: Path, folder: Path) -> Path:
     return path
 
 
-def measure(work: Work, kit_data: Path, seconds: float, goal: float | None) -> dict[str, float]:
+def measure(work: Work, kit_data: Path, seconds: float, goal: float | None) -> dict[str, Any]:
     """Our figures of a row, in this process."""
     import torch
 
@@ -111,7 +115,8 @@ def measure(work: Work, kit_data: Path, seconds: float, goal: float | None) -> d
     return {**found, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def _setting(work: Work, data: Any, device: Any) -> tuple[Any, ...]:
+def setting(work: Work, data: Any, device: Any, seed: int = 0) -> tuple[Any, ...]:
+    """Model, windows, recipe and streams of a row."""
     from srun.data.batches import TrainingData
     from srun.data.interactions import Role
     from srun.models.scorer import new_model
@@ -119,7 +124,9 @@ def _setting(work: Work, data: Any, device: Any) -> tuple[Any, ...]:
     from srun.training.fit import TrainConfig
 
     settings = {"hidden": HIDDEN, "tie_embeddings": True, **MODELS[work.model]}
-    streams = Streams(0)
+    if work.kind == "quality":
+        settings["dropout"] = QUALITY_DROPOUT
+    streams = Streams(seed)
     model = new_model(
         {"name": work.model, "settings": settings, "num_items": data.num_items, "max_length": work.length}
     )
@@ -127,16 +134,23 @@ def _setting(work: Work, data: Any, device: Any) -> tuple[Any, ...]:
     model.use_generator(streams["dropout"])
     recipe = TrainConfig(
         **{"loss": work.loss, "num_negatives": 1, "gbce_t": 0.0, "learning_rate": 0.001, "batch_size": BATCH},
-        **{"group_by_length": True, "precision": "float32", "max_epochs": 1, "evaluate_every": 1, "patience": 1},
+        **{
+            "group_by_length": True,
+            "lazy_adam": False,
+            "precision": "float32",
+            "max_epochs": 1,
+            "evaluate_every": 1,
+            "patience": 1,
+        },
     )
     return model, TrainingData(data, data.role == Role.TRAIN, None, device), recipe, streams
 
 
 def _measure_training(work: Work, data: Any, device: Any, seconds: float, goal: float | None) -> dict[str, float]:
-    from srun.training.fit import make_adam, train_step
+    from srun.training.fit import make_optimiser, train_step
 
-    model, windows, recipe, streams = _setting(work, data, device)
-    optimiser = make_adam(model, recipe.learning_rate)
+    model, windows, recipe, streams = setting(work, data, device)
+    optimiser = make_optimiser(model, recipe)
     model.train()
     rates: list[tuple[float, float, float]] = []  # sequences, targets, FLOP a second, one for each slice
     began, counts, warm, steps = time.process_time(), [0.0, 0.0, 0.0], True, 0
@@ -179,7 +193,7 @@ def _sgemm_rate() -> float:
     return 2 * 2048**3 / min(times)
 
 
-def _test_task(data: Any, device: Any) -> Any:
+def test_task(data: Any, device: Any) -> Any:
     """The peers' ranking: the last item of every user after all the ones before it."""
     import numpy as np
 
@@ -195,24 +209,25 @@ def _test_task(data: Any, device: Any) -> Any:
 def _measure_ranking(work: Work, data: Any, device: Any, seconds: float, goal: float | None) -> dict[str, float]:
     from srun.models.scorer import Scorer
 
-    model, *_ = _setting(work, data, device)
+    model, *_ = setting(work, data, device)
     rates = []
     for _ in range(SLICES):
         began = time.perf_counter()
-        task = _test_task(data, device)
+        task = test_task(data, device)
         task.ranks(Scorer([model]))
         rates.append(len(task) / (time.perf_counter() - began))
     return {"users/s": statistics.median(rates)}
 
 
-def _measure_quality(work: Work, data: Any, device: Any, seconds: float, goal: float | None) -> dict[str, float]:
+def _measure_quality(work: Work, data: Any, device: Any, seconds: float, goal: float | None) -> dict[str, Any]:
     """Seconds of training until the test NDCG@10 reaches ``goal``; looks at it are not counted, as for the peer."""
     from srun.metrics.ranking import ndcg
     from srun.models.scorer import Scorer
-    from srun.training.fit import make_adam, train_step
+    from srun.training.fit import make_optimiser, train_step
 
-    model, windows, recipe, streams = _setting(work, data, device)
-    optimiser, task = make_adam(model, recipe.learning_rate), _test_task(data, device)
+    model, windows, recipe, streams = setting(work, data, device)
+    recipe = dataclasses.replace(recipe, **QUALITY)
+    optimiser, task = make_optimiser(model, recipe), test_task(data, device)
     spent, reached = 0.0, 0.0
     while reached < (goal or 1.0) and spent < seconds:
         model.train()
@@ -221,10 +236,10 @@ def _measure_quality(work: Work, data: Any, device: Any, seconds: float, goal: f
             train_step(model, windows, recipe, streams, optimiser, rows)
         spent += time.perf_counter() - began
         reached = ndcg(task.ranks(Scorer([model]))[0], 10)
-    return {"s": spent if reached >= (goal or 0.0) else float("nan"), "ndcg": reached}
+    return {"s": spent if reached >= (goal or 1.0) else None, "ndcg": reached}
 
 
-def ours(key: str, arguments: argparse.Namespace, goal: float | None = None) -> dict[str, float]:
+def ours(key: str, arguments: argparse.Namespace, goal: float | None = None) -> dict[str, Any]:
     """Measure a row in a fresh process, so that its memory is its own."""
     seconds = arguments.quality_seconds if WORKS[key].kind == "quality" else arguments.seconds
     command = [sys.executable, __file__, "--row", key, "--seconds", str(seconds), "--data", str(arguments.data)]
@@ -265,7 +280,7 @@ def compare(key: str, arguments: argparse.Namespace, folder: Path) -> list[dict[
             return []
         mine, theirs = ours(key, arguments, line["NDCG10_m"]), line["train_s"]
         title = f"NDCG@10 {line['NDCG10_m']:.4f}, {work.data}, L={work.length}"
-        ratio = theirs / mine["s"]
+        ratio = theirs / mine["s"] if mine["s"] else None  # null: not reached
     else:
         mine = ours(key, arguments)
         theirs = None
@@ -290,7 +305,13 @@ def compare(key: str, arguments: argparse.Namespace, folder: Path) -> list[dict[
 
 
 def _row(
-    work: str, ours: float, peer: float | None, name: str | None, unit: str, ratio: float | None, target: Any = None
+    work: str,
+    ours: float | None,
+    peer: float | None,
+    name: str | None,
+    unit: str,
+    ratio: float | None,
+    target: Any = None,
 ) -> dict[str, Any]:
     return {"work": work, "ours": ours, "peer": peer, "peer_name": name, "unit": unit, "ratio": ratio, "target": target}
 

@@ -213,3 +213,26 @@ def test_caser(window: int) -> None:
             states.append(torch.relu(linear(torch.cat(features, 1)))[0])
         expected.append(torch.stack(states))
     assert_same_states(model, rows, expected)
+
+
+@pytest.mark.parametrize("length", [5, 15, 16, 20])
+@pytest.mark.parametrize("heads", [1, 4])
+def test_attention_and_its_gradients(heads: int, length: int) -> None:
+    """Queries other than the memory, with a causal mask; lengths on both sides of a narrow softmax."""
+    generator = stream(0, "attention")
+    attention = Attention(D, heads, 0.3).eval()
+    reference = nn.MultiheadAttention(D, heads, batch_first=True)
+    copy_to(reference, **attention_weights(attention))
+    query, memory = (torch.randn(3, length, D, generator=generator, requires_grad=True) for _ in range(2))
+    blocked = torch.full((length, length), float("-inf")).triu(1)
+    found = attention(query, memory, blocked)
+    expected, _ = reference(query, memory, memory, attn_mask=blocked, need_weights=False)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    weight = torch.randn(found.shape, generator=generator)
+    inputs = [query, memory]
+    for one, other in zip(
+        torch.autograd.grad((found * weight).sum(), [*inputs, attention.query.weight, attention.out.weight]),
+        torch.autograd.grad((expected * weight).sum(), [*inputs, reference.in_proj_weight, reference.out_proj.weight]),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other[: len(one)], rtol=1e-4, atol=1e-5)

@@ -57,10 +57,15 @@ def bits(small, model):
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(kill_at=st.integers(1, 6), every=st.integers(1, 3), loss=st.sampled_from(["bce", "ce"]), twice=st.booleans())
-def test_a_killed_run_goes_on_to_the_same_bits(small, train, tmp_path_factory, kill_at, every, loss, twice):
+@given(
+    kill_at=st.integers(1, 6),
+    every=st.integers(1, 3),
+    how=st.sampled_from([{"loss": "bce"}, {"loss": "bce", "lazy_adam": True}, {"loss": "ce"}]),
+    twice=st.booleans(),
+)
+def test_a_killed_run_goes_on_to_the_same_bits(small, train, tmp_path_factory, kill_at, every, how, twice):
     folder = tmp_path_factory.mktemp("fit")
-    changes = {"max_epochs": 6, "evaluate_every": every, "loss": loss}
+    changes = {"max_epochs": 6, "evaluate_every": every, **how}
     whole, expected = train(folder / "whole", **changes)
     with pytest.raises(Killed):
         train(folder / "killed", kill_at=kill_at, **changes)
@@ -223,6 +228,7 @@ def test_every_value_of_the_recipe_changes_the_result(small, train, tmp_path):
         "learning_rate": 0.02,
         "batch_size": 7,
         "group_by_length": False,
+        "lazy_adam": True,
         "precision": "bf16",
         "max_epochs": 3,
         "evaluate_every": 2,

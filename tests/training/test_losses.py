@@ -181,7 +181,7 @@ def test_the_recipe_chooses_the_loss_of_real_targets(
     model: SequenceModel, state: Tensor, targets: Tensor, negatives: Tensor, loss: str
 ) -> None:
     values = {"loss": loss, "num_negatives": N, "gbce_t": 0.75, "learning_rate": 0.1, "batch_size": 2}
-    values |= {"group_by_length": True, "precision": "float32"}
+    values |= {"group_by_length": True, "lazy_adam": False, "precision": "float32"}
     recipe = build(TrainConfig, values | {"max_epochs": 1, "evaluate_every": 1, "patience": 1})
     users = torch.tensor([7, 9])
 

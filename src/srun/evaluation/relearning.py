@@ -22,7 +22,7 @@ from srun.evaluation.ranking import RankingTask
 from srun.metrics.ranking import hit
 from srun.models.scorer import Scorer, clone_model
 from srun.rng import Streams, numpy_stream
-from srun.training.fit import TrainConfig, make_adam, train_step
+from srun.training.fit import TrainConfig, make_optimiser, train_step
 
 
 @config
@@ -75,7 +75,7 @@ def relearn(
     users[request.data.user[returned]] = True
     data = TrainingData(request.data, (request.retain & users[request.data.user]) | returned, None, device)
     task = RankingTask.make(asked, model.max_length, device, batch_size)
-    optimiser = make_adam(model, recipe.learning_rate)
+    optimiser = make_optimiser(model, recipe)
 
     def look() -> float:
         return hit(task.ranks(Scorer([model]))[0], 10)

@@ -4,7 +4,8 @@ Shapes: B batch, L length, D hidden, H heads, V catalogue, T targets. Items 1..V
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, ClassVar
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor
 
 from srun.config import config
+from srun.models.products import product
+
+NARROW = 16  # columns of a softmax, below which a CPU takes them one by one
 
 
 @config
@@ -100,12 +104,23 @@ class SequenceModel(nn.Module):
 
     def scores(self, state: Tensor) -> Tensor:
         """Scores (T, V+1) of the whole catalogue for states (T, D); column 0 means nothing."""
-        return state @ self.output_weight.T
+        if torch.is_grad_enabled():
+            return state @ self.output_weight.T
+        return product(state, self.output_weight)
 
     def item_scores(self, state: Tensor, items: Tensor) -> Tensor:
         """Scores (T,) or (T, N) of the given ``items`` for states (T, D)."""
-        embedded = nn.functional.embedding(items, self.output_table)
+        embedded = nn.functional.embedding(items, self.output_table, sparse=self.embedding.sparse)
         return (embedded * (state if items.dim() == 1 else state[:, None])).sum(-1)
+
+    @contextmanager
+    def sparse_gradients(self, wanted: bool) -> Iterator[None]:
+        """Give the item tables sparse gradients, of the rows looked up, for what is computed inside."""
+        self.embedding.sparse = wanted
+        try:
+            yield
+        finally:
+            self.embedding.sparse = False
 
     def use_generator(self, generator: torch.Generator) -> None:
         """Draw all dropout masks from ``generator`` from now on."""
@@ -212,22 +227,44 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
         """Attend from ``query`` (B, Q, D) to ``memory`` (B, L, D); ``blocked`` is additive, (B, Q, L) or broadcast."""
+        if self.heads == 1:
+            return self._one_head(query, memory, blocked)
         batch, _, hidden = query.shape
 
         def split(x: Tensor) -> Tensor:  # (B H, L, D/H)
-            if self.heads == 1:
-                return x
             return x.view(batch, -1, self.heads, hidden // self.heads).transpose(1, 2).flatten(0, 1)
 
         q, k, v = split(self.query(query)), split(self.key(memory)), split(self.value(memory))
-        if blocked.dim() == 3 and self.heads > 1:
+        if blocked.dim() == 3:
             blocked = blocked.repeat_interleave(self.heads, 0)
         scale = 1 / math.sqrt(hidden // self.heads)
         weights = torch.baddbmm(blocked.to(q.dtype), q, k.transpose(1, 2), alpha=scale)  # (B H, Q, L)
-        mixed = torch.bmm(self.dropout(weights.softmax(-1)), v)
-        if self.heads > 1:
-            mixed = mixed.view(batch, self.heads, -1, hidden // self.heads).transpose(1, 2).flatten(2)
+        mixed = torch.bmm(self._shares(weights), v)
+        mixed = mixed.view(batch, self.heads, -1, hidden // self.heads).transpose(1, 2).flatten(2)
         return self.out(mixed)
+
+    def _one_head(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
+        """The same with half the products: a weight that meets another before the data is multiplied by it first.
+
+        The key's bias adds the same to all scores of a query, which changes no share; it is kept for the checkpoints.
+        """
+        linear, scale = nn.functional.linear, 1 / math.sqrt(query.shape[2])
+        by_key, by_out = self.key.weight.T * scale, self.out.weight  # (D, D) each
+        q = linear(query, by_key @ self.query.weight, by_key @ self.query.bias)
+        v = linear(memory, by_out @ self.value.weight, by_out @ self.value.bias)
+        weights = self._shares(torch.baddbmm(blocked.to(q.dtype), q, memory.transpose(1, 2)))  # (B, Q, L)
+        return torch.baddbmm(self.out.bias.to(q.dtype), weights, v)
+
+    def _shares(self, scores: Tensor) -> Tensor:
+        """Softmax and dropout of ``scores`` (B, Q, L).
+
+        Fewer than 16 columns are filled up to 16: torch's kernel for a CPU takes up to ten times as long for those.
+        """
+        length = scores.shape[-1]
+        if length >= NARROW or not scores.is_cpu:
+            return self.dropout(scores.softmax(-1))
+        filled = nn.functional.pad(scores, (0, NARROW - length), value=float("-inf"))
+        return self.dropout(filled.softmax(-1))[..., :length]
 
 
 def attention_block(inputs: Tensor, causal: bool) -> Tensor:

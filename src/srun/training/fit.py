@@ -22,6 +22,7 @@ from srun.models.scorer import new_model
 from srun.rng import Streams
 from srun.training import losses
 from srun.training.checkpoint import ResumeFolder, copy_weights, load_optimiser, optimiser_tensors, pack, unpack
+from srun.training.lazy_adam import LazyAdam
 
 WHOLE = slice(None)
 STOP_METRIC = "validation/ndcg_10"
@@ -41,6 +42,8 @@ class TrainConfig:
     batch_size: Annotated[int, Field(ge=1)]
     group_by_length: bool
     """Make batches of windows of about the same length, so that little padding is computed."""
+    lazy_adam: bool
+    """Update only those rows of the item tables that have a gradient in a step (``LazyAdam``); of bce and gbce."""
     precision: Literal["float32", "bf16"]
     """``bf16``: products and states in bfloat16, weights and sums in float32."""
     max_epochs: Annotated[int, Field(ge=1)]
@@ -52,6 +55,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.patience < self.evaluate_every:
             raise ValueError(f"patience {self.patience} is less than evaluate_every {self.evaluate_every}")
+        if self.lazy_adam and self.loss == "ce":
+            raise ValueError("lazy_adam needs loss bce or gbce: under ce every item has a gradient in every step")
 
 
 @dataclass
@@ -159,6 +164,13 @@ def make_adam(model: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:
     return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
 
 
+def make_optimiser(model: SequenceModel, recipe: TrainConfig) -> torch.optim.Adam:
+    """The recipe's optimiser over all weights; RunError for lazy_adam in several processes, which sum dense gradients."""
+    if recipe.lazy_adam and distributed.size() > 1:
+        raise RunError("train.lazy_adam is for one process; set it to false, or leave torchrun")
+    return (LazyAdam if recipe.lazy_adam else torch.optim.Adam)(model.parameters(), lr=recipe.learning_rate, fused=True)
+
+
 def fit(
     model: SequenceModel,
     data: TrainingData,
@@ -173,7 +185,7 @@ def fit(
     Raises RunError when the loss is no longer a number.
     """
     model.use_generator(streams["dropout"])
-    optimiser = make_adam(model, recipe.learning_rate)
+    optimiser = make_optimiser(model, recipe)
     run = Run(model, optimiser, streams, watch.resume)
     run.restore()
     while not run.ended(recipe):
@@ -201,7 +213,8 @@ def train_step(
     windows, users = data.batch(rows)
     inputs, targets = model.training_pairs(windows, streams["cloze"])
     part, counts = _take_share(model, len(rows))
-    with torch.autocast(data.device.type, torch.bfloat16, recipe.precision == "bf16"):
+    low = torch.autocast(data.device.type, torch.bfloat16, recipe.precision == "bf16")
+    with low, model.sparse_gradients(recipe.lazy_adam):
         loss = target_loss(model, model.hidden(inputs[part]), targets, users, data, recipe, streams, part)
     loss = loss if counts else loss[:0]
     optimiser.zero_grad(set_to_none=True)

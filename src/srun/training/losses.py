@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 from srun.models.base import SequenceModel
+from srun.models.products import product
 
 CHUNK = {"cpu": 2**20, "other": 2**26}  # scores kept at a time: what fits a processor's cache; a quarter GiB elsewhere
 
@@ -106,27 +107,28 @@ def _ce_chunks(
     state, low_rows = state.to(rows.dtype), rows.to(dtype)
     losses, by_state = [state.new_zeros(0)], [state.new_zeros(0, state.shape[1])]
     # the same memory for all chunks: freed and asked for again, glibc may take new memory for each
-    buffers = rows.new_empty(2, min(size, len(places)), len(rows))
-    by_rows = torch.zeros_like(rows if weight is not None else rows[:0])
+    memory = rows.new_empty(min(size, len(places)), len(rows))
+    by_rows = torch.zeros_like(rows.T if weight is not None else rows[:0])  # (D, V): a narrow product is the faster
     for start in range(0, len(places), size):
         part, place = state[start : start + size], places[start : start + size, None]
-        low_part = part.to(dtype)
-        scores, p = buffers[:, : len(part)]  # (t, V) each
-        if dtype == rows.dtype:
-            torch.mm(part, rows.T, out=scores)
-        else:
-            scores.copy_(low_part @ low_rows.T)
-        torch.softmax(scores, -1, out=p)
-        # by way of the likeliest item, whose probability is never too small for a logarithm
-        total = scores.amax(1) - p.amax(1).log()
-        losses.append(total - scores.gather(1, place)[:, 0])
+        scores = product(part.to(dtype), low_rows).to(rows.dtype)  # (t, V)
+        p = torch.softmax(scores, -1, out=memory[: len(part)])
+        losses.append(_surprise(scores, p, place))
         if weight is not None:
             share = weight[start : start + size, None]
             own, low_p = part * share, p.to(dtype)
-            by_state.append(((low_p @ low_rows).to(rows.dtype) - rows[place[:, 0]]) * share)
-            if dtype == rows.dtype:
-                by_rows.addmm_(p.T, own)
-            else:
-                by_rows += low_p.T @ own.to(dtype)
-            by_rows.index_add_(0, place[:, 0], own, alpha=-1)
+            by_state.append((product(low_p, low_rows.T).to(rows.dtype) - rows[place[:, 0]]) * share)
+            by_rows += product(own.T.to(dtype), low_p.T)
+    if weight is None:
+        return torch.cat(losses), torch.cat(by_state), by_rows
+    by_rows = by_rows.T.contiguous().index_add_(0, places, state * weight[:, None], alpha=-1)
     return torch.cat(losses), torch.cat(by_state), by_rows
+
+
+def _surprise(scores: Tensor, p: Tensor, place: Tensor) -> Tensor:
+    """-log of the entries ``place`` (t, 1) of the softmax ``p`` (t, V) of ``scores`` (t, V), none of them too small."""
+    own = p.gather(1, place)[:, 0]
+    if bool((own > torch.finfo(p.dtype).tiny).all()):
+        return own.log().neg_()
+    # by way of the likeliest item, whose probability is never too small for a logarithm
+    return scores.amax(1) - p.amax(1).log() - scores.gather(1, place)[:, 0]

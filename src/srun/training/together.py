@@ -23,7 +23,7 @@ from srun.data.batches import TrainingData
 from srun.models.base import Attention, Dropout, SequenceModel
 from srun.models.scorer import clone_model, new_model
 from srun.rng import Streams
-from srun.training.fit import Fit, Run, TrainConfig, Watch, make_adam, target_loss, train_new
+from srun.training.fit import Fit, Run, TrainConfig, Watch, make_optimiser, target_loss, train_new
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,15 @@ class Job:
 def train_all(jobs: Sequence[Job], recipe: TrainConfig, together: bool) -> list[tuple[SequenceModel, Fit]]:
     """Train the models of jobs of one description, in their order; ``together`` as one, else one after the other.
 
-    Always one after the other: recurrent models, for whose layer there is no vmap, and models that several processes
-    share.
+    Always one after the other: recurrent models, for whose layer there is no vmap, models that several processes
+    share, and under lazy_adam, whose gradients are sparse.
     """
-    if together and len(jobs) > 1 and distributed.size() == 1 and not _is_recurrent(jobs[0].description):
+    if (
+        together
+        and len(jobs) > 1
+        and distributed.size() == 1
+        and not (recipe.lazy_adam or _is_recurrent(jobs[0].description))
+    ):
         return _train_together(jobs, recipe)
     return [train_new(job.description, job.data(), recipe, job.seed, job.watch) for job in jobs]
 
@@ -81,7 +86,7 @@ class _Member:
         self.model.initialise(Streams(job.seed)["weights"])
         self.model.to(self.data.device)
         self.model.use_generator(self.streams["dropout"])
-        self.optimiser = make_adam(self.model, recipe.learning_rate)
+        self.optimiser = make_optimiser(self.model, recipe)
         self.run = Run(self.model, self.optimiser, self.streams, job.watch.resume)
         self.run.restore()
         self.batches: list[Tensor] = []  # left of the epoch, the next one last

@@ -22,7 +22,7 @@ from srun.data.sequences import Queries
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, clone_model
 from srun.rng import Streams, numpy_stream
-from srun.training.fit import FORWARD_SHARE, Cost, make_adam, train_step
+from srun.training.fit import FORWARD_SHARE, Cost, make_optimiser, train_step
 from srun.unlearning.base import Context, Original, Result, Unlearner
 from srun.unlearning.erasure import Erasure, apply, mean_difference, project_out
 from srun.unlearning.integrated_gradients import require_neurons
@@ -185,7 +185,7 @@ def _finetune(
     streams, recipe = Streams(context.seed, context.device), original.recipe
     model.use_generator(streams["dropout"])
     data = TrainingData(request.data, request.retain, request.catalogue, context.device)
-    optimiser = make_adam(model, settings.learning_rate)
+    optimiser = make_optimiser(model, replace(recipe, learning_rate=settings.learning_rate))
     model.train()
     while cost.steps < settings.finetune_steps:
         for rows in data.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
