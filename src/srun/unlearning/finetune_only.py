@@ -38,6 +38,8 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
             ascent_negatives=False,
             mask_all_forgotten=False,
             kl_items="all",
+            update="all",
+            retain_batch_size=self.settings.batch_size,
             stop="fixed",
             patience=1,
             anneal="none",

@@ -4,6 +4,8 @@ Shapes: B batch, L length, T targets, D hidden, N items, V catalogue, F forget r
 frozen original.
 """
 
+import time
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,12 +14,13 @@ from torch.nn.functional import logsigmoid, softplus
 from srun.data.batches import Cycle, TrainingData
 from srun.data.interactions import Role
 from srun.data.partition import Partition
-from srun.data.sequences import cut, pad
+from srun.data.sequences import Queries, cut, pad
 from srun.errors import ConfigError, DataError
 from srun.models.base import SequenceModel
-from srun.rng import Streams
+from srun.rng import Streams, numpy_stream
 from srun.training.fit import FORWARD_SHARE, Cost, TrainConfig, target_loss
 from srun.training.losses import catalogue_scores
+from srun.unlearning.comparable import comparable
 from srun.unlearning.sruga_settings import SRUGAConfig
 
 
@@ -45,6 +48,25 @@ def npo_loss(log_p: Tensor, log_p_original: Tensor, beta: float) -> Tensor:
     Ascent that fades as p falls below p_A; as beta goes to 0 its gradient becomes that of L_GA.
     """
     return 2.0 / beta * softplus(beta * (log_p - log_p_original))
+
+
+def levels(log_p: Tensor, never_seen: Tensor) -> Tensor:
+    """(F,) where each forgotten event should end: the quantile of ``never_seen`` (N,) that ``log_p`` (F,) has in itself.
+
+    So events keep their order and, where all reach their level, have the distribution of those never seen.
+    """
+    place = log_p.argsort().argsort()
+    return torch.quantile(never_seen, (place + 0.5) / len(log_p))
+
+
+def hinge_loss(log_p: Tensor, level: Tensor) -> Tensor:
+    """L_GA (T,) = max(log p - level, 0): ascent that ends for an event once it reaches its ``level`` (T,)."""
+    return (log_p - level).clamp_min(0)
+
+
+def level_loss(log_p: Tensor, level: Tensor) -> Tensor:
+    """L_GA (T,) = |log p - level|: as ``hinge_loss``, and what has fallen too far is pulled back."""
+    return (log_p - level).abs()
 
 
 def kl_loss(log_p: Tensor, log_p_original: Tensor) -> Tensor:
@@ -76,6 +98,7 @@ class Ascent:
         make = self._windows if settings.mask_all_forgotten else self._queries
         self.items, self.forgotten, self.users = (part.to(streams.device) for part in make(request))
         self.rows = Cycle(len(self.items), settings.batch_size, streams["forget"])
+        self.levels = self._levels(request) if settings.ascent in ("hinge", "level") else None
         self.negatives: TrainingData | None = None
         if settings.ascent_negatives:  # those that the original was trained with: no item the user ever had in training
             self.negatives = TrainingData(request.data, request.data.role == Role.TRAIN, None, streams.device)
@@ -94,6 +117,9 @@ class Ascent:
         log_p = ascent_loss(self.model, state, targets, self.recipe.loss)
         if self.settings.ascent == "npo":
             return npo_loss(log_p, self._original_log_p(inputs, place, targets), self.settings.npo_beta).mean()
+        if self.levels is not None:
+            ended = hinge_loss if self.settings.ascent == "hinge" else level_loss
+            return ended(log_p, self.levels[rows]).mean()
         if self.negatives is not None:
             users = self.users[rows][:, None].expand_as(place)[place]
             drawn = self.negatives.negatives(users, self.recipe.num_negatives, self.streams["ascent_negatives"])
@@ -108,6 +134,31 @@ class Ascent:
     def _original_log_p(self, inputs: Tensor, place: Tensor, targets: Tensor) -> Tensor:
         self._count(inputs, FORWARD_SHARE, len(targets))
         return ascent_loss(self.original, self.original.hidden(inputs)[place], targets, self.recipe.loss)
+
+    def _levels(self, request: Partition) -> Tensor:
+        """(F,) the log probability at which ascent on an event ends, in the order of the rows."""
+        began = time.perf_counter()
+        rng = numpy_stream(self.streams.seed, "levels")
+        _, unseen = comparable(request, request.forget_queries(), 1, rng)
+        never_seen = [self._query_log_p(_question(queries, request.data.max_length)) for queries in unseen]
+        if not sum(map(len, never_seen)):
+            raise DataError(
+                f"unlearn.sruga.ascent: {self.settings.ascent} needs never-seen events comparable to the forgotten "
+                "ones, and there is none; use ga"
+            )
+        found = levels(self._query_log_p(self.items), torch.cat(never_seen))
+        self.cost.seconds += time.perf_counter() - began
+        return found
+
+    def _query_log_p(self, items: Tensor) -> Tensor:
+        """(Q,) log p of the last of ``items`` (Q, n+1) after those before it, under the original."""
+        parts = [items.new_zeros(0, dtype=torch.float32)]
+        for part in items.split(self.settings.batch_size):
+            inputs = self.model.prediction_inputs(part[:, :-1])
+            last = torch.zeros_like(inputs, dtype=torch.bool)
+            last[:, -1] = True
+            parts.append(self._original_log_p(inputs, last, part[:, -1]))
+        return torch.cat(parts)
 
     def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         items, forgotten = self.items[rows], self.forgotten[rows]
@@ -128,8 +179,7 @@ class Ascent:
         queries = request.forget_queries()
         if not len(queries):
             raise DataError("no forgotten event has a context to ascend on; use retrain for this request")
-        histories = torch.from_numpy(queries.histories(request.data.max_length).astype("int64"))
-        items = torch.cat([histories, torch.from_numpy(queries.target.astype("int64"))[:, None]], 1)
+        items = _question(queries, request.data.max_length)
         forgotten = torch.zeros_like(items, dtype=torch.bool)
         forgotten[:, -1] = True
         return items, forgotten, torch.from_numpy(queries.user.astype("int64"))
@@ -148,6 +198,12 @@ class Ascent:
         if not some.any():
             raise DataError("no forgotten event is in a training window; use retrain for this request")
         return items[some], forgotten[some], torch.from_numpy(user[start].astype("int64"))[some]
+
+
+def _question(queries: Queries, width: int) -> Tensor:
+    """(Q, width+1) histories, and the item that is asked for last."""
+    histories = torch.from_numpy(queries.histories(width).astype("int64"))
+    return torch.cat([histories, torch.from_numpy(queries.target.astype("int64"))[:, None]], 1)
 
 
 def _check(settings: SRUGAConfig, model: SequenceModel, recipe: TrainConfig) -> None:
@@ -174,7 +230,7 @@ class Remaining:
     ) -> None:
         self.settings, self.model, self.original, self.recipe = settings, model, original, recipe
         self.data, self.streams, self.cost, self.separate = data, streams, cost, separate
-        self.rows = Cycle(len(data), settings.batch_size, streams["retain"])
+        self.rows = Cycle(len(data), settings.retain_batch_size, streams["retain"])
 
     def losses(self, kl: bool, finetune: bool) -> dict[str, Tensor]:
         """Mean losses of the next batch, by name; nothing is drawn where neither is wanted."""
