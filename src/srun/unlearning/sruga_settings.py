@@ -17,9 +17,9 @@ class SRUGAConfig:
     ascent_weight: Annotated[float, Field(ge=0)]
     kl_weight: Annotated[float, Field(ge=0)]
     finetune_weight: Annotated[float, Field(ge=0)]
-    ascent: Literal["ga", "npo", "hinge", "level"]
-    """``ga``: log p ([T] eq. 4). ``npo``: negative preference optimisation, which fades as p falls. ``hinge``: log p
-    as long as it is above the level of comparable never-seen events. ``level``: its distance from that level."""
+    ascent: Literal["ga", "npo", "level"]
+    """``ga``: log p ([T] eq. 4). ``npo``: negative preference optimisation, which fades as p falls. ``level``:
+    distance of log p from where comparable never-seen events stand, so that it ends there."""
     npo_beta: Annotated[float, Field(gt=0)]
     ascent_negatives: bool
     """The whole BCE reversed, negatives included; [T] tried and rejected it."""
@@ -67,8 +67,8 @@ class SRUGAConfig:
             raise ValueError("weighting uncertainty needs ascent npo: the loss of ga has no lower bound")
         if self.ascent != "ga" and self.ascent_negatives:
             raise ValueError(f"ascent {self.ascent} has no negatives: set ascent_negatives to false, or ascent to ga")
-        if self.ascent in ("hinge", "level") and self.mask_all_forgotten:
-            raise ValueError(f"ascent {self.ascent} is one event at a time: set mask_all_forgotten to false")
+        if self.ascent == "level" and self.mask_all_forgotten:
+            raise ValueError("ascent level asks for one event at a time: set mask_all_forgotten to false")
         if self.anneal == "exponential" and self.anneal_floor == 0:
             raise ValueError("anneal exponential never reaches an anneal_floor of 0: give one above")
 

@@ -23,6 +23,9 @@ from srun.training.losses import catalogue_scores
 from srun.unlearning.comparable import comparable
 from srun.unlearning.sruga_settings import SRUGAConfig
 
+NUM_NEVER_SEEN = 1024
+"""Events whose log probabilities are the level of ``level``: more cost more and say little more."""
+
 
 def ascent_loss(model: SequenceModel, state: Tensor, targets: Tensor, loss: str) -> Tensor:
     """L_GA (T,) = log p(forgotten item), positives only ([T] eq. 3 and 4); descending it lowers p.
@@ -50,23 +53,14 @@ def npo_loss(log_p: Tensor, log_p_original: Tensor, beta: float) -> Tensor:
     return 2.0 / beta * softplus(beta * (log_p - log_p_original))
 
 
-def levels(log_p: Tensor, never_seen: Tensor) -> Tensor:
-    """(F,) where each forgotten event should end: the quantile of ``never_seen`` (N,) that ``log_p`` (F,) has in itself.
+def level_loss(log_p: Tensor, never_seen: Tensor) -> Tensor:
+    """(T,) = |log p - level|, where the level is the quantile of ``never_seen`` (N,) that ``log_p`` (T,) has in itself.
 
-    So events keep their order and, where all reach their level, have the distribution of those never seen.
+    Its mean is the Wasserstein-1 distance of the two samples: ascent that ends for an event once it stands where
+    comparable events that were never trained on stand, and that pulls back what has fallen too far.
     """
-    place = log_p.argsort().argsort()
-    return torch.quantile(never_seen, (place + 0.5) / len(log_p))
-
-
-def hinge_loss(log_p: Tensor, level: Tensor) -> Tensor:
-    """L_GA (T,) = max(log p - level, 0): ascent that ends for an event once it reaches its ``level`` (T,)."""
-    return (log_p - level).clamp_min(0)
-
-
-def level_loss(log_p: Tensor, level: Tensor) -> Tensor:
-    """L_GA (T,) = |log p - level|: as ``hinge_loss``, and what has fallen too far is pulled back."""
-    return (log_p - level).abs()
+    place = torch.arange(len(log_p), device=log_p.device, dtype=log_p.dtype)
+    return (log_p.sort().values - torch.quantile(never_seen, (place + 0.5) / len(log_p))).abs()
 
 
 def kl_loss(log_p: Tensor, log_p_original: Tensor) -> Tensor:
@@ -98,7 +92,7 @@ class Ascent:
         make = self._windows if settings.mask_all_forgotten else self._queries
         self.items, self.forgotten, self.users = (part.to(streams.device) for part in make(request))
         self.rows = Cycle(len(self.items), settings.batch_size, streams["forget"])
-        self.levels = self._levels(request) if settings.ascent in ("hinge", "level") else None
+        self.never_seen = self._never_seen(request) if settings.ascent == "level" else None
         self.negatives: TrainingData | None = None
         if settings.ascent_negatives:  # those that the original was trained with: no item the user ever had in training
             self.negatives = TrainingData(request.data, request.data.role == Role.TRAIN, None, streams.device)
@@ -117,9 +111,8 @@ class Ascent:
         log_p = ascent_loss(self.model, state, targets, self.recipe.loss)
         if self.settings.ascent == "npo":
             return npo_loss(log_p, self._original_log_p(inputs, place, targets), self.settings.npo_beta).mean()
-        if self.levels is not None:
-            ended = hinge_loss if self.settings.ascent == "hinge" else level_loss
-            return ended(log_p, self.levels[rows]).mean()
+        if self.never_seen is not None:
+            return level_loss(log_p, self.never_seen).mean()
         if self.negatives is not None:
             users = self.users[rows][:, None].expand_as(place)[place]
             drawn = self.negatives.negatives(users, self.recipe.num_negatives, self.streams["ascent_negatives"])
@@ -135,29 +128,25 @@ class Ascent:
         self._count(inputs, FORWARD_SHARE, len(targets))
         return ascent_loss(self.original, self.original.hidden(inputs)[place], targets, self.recipe.loss)
 
-    def _levels(self, request: Partition) -> Tensor:
-        """(F,) the log probability at which ascent on an event ends, in the order of the rows."""
+    def _never_seen(self, request: Partition) -> Tensor:
+        """(N,) log p of events comparable to the forgotten ones, or to a sample of them, under the original."""
         began = time.perf_counter()
-        rng = numpy_stream(self.streams.seed, "levels")
-        _, unseen = comparable(request, request.forget_queries(), 1, rng)
-        never_seen = [self._query_log_p(_question(queries, request.data.max_length)) for queries in unseen]
-        if not sum(map(len, never_seen)):
+        rng = numpy_stream(self.streams.seed, "level")
+        forgotten = request.forget_queries()
+        forgotten = forgotten.select(rng.permutation(len(forgotten))[:NUM_NEVER_SEEN])
+        items = torch.cat([_questions(queries, request) for queries in comparable(request, forgotten, 1, rng)[1]])
+        if not len(items):
             raise DataError(
-                f"unlearn.sruga.ascent: {self.settings.ascent} needs never-seen events comparable to the forgotten "
-                "ones, and there is none; use ga"
+                "unlearn.sruga.ascent: level needs never-seen events comparable to the forgotten ones, and there is "
+                "none; use ga"
             )
-        found = levels(self._query_log_p(self.items), torch.cat(never_seen))
-        self.cost.seconds += time.perf_counter() - began
-        return found
-
-    def _query_log_p(self, items: Tensor) -> Tensor:
-        """(Q,) log p of the last of ``items`` (Q, n+1) after those before it, under the original."""
-        parts = [items.new_zeros(0, dtype=torch.float32)]
-        for part in items.split(self.settings.batch_size):
+        parts = []
+        for part in items.to(self.streams.device).split(self.settings.batch_size):
             inputs = self.model.prediction_inputs(part[:, :-1])
             last = torch.zeros_like(inputs, dtype=torch.bool)
             last[:, -1] = True
             parts.append(self._original_log_p(inputs, last, part[:, -1]))
+        self.cost.seconds += time.perf_counter() - began
         return torch.cat(parts)
 
     def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -179,7 +168,7 @@ class Ascent:
         queries = request.forget_queries()
         if not len(queries):
             raise DataError("no forgotten event has a context to ascend on; use retrain for this request")
-        items = _question(queries, request.data.max_length)
+        items = _questions(queries, request)
         forgotten = torch.zeros_like(items, dtype=torch.bool)
         forgotten[:, -1] = True
         return items, forgotten, torch.from_numpy(queries.user.astype("int64"))
@@ -200,9 +189,9 @@ class Ascent:
         return items[some], forgotten[some], torch.from_numpy(user[start].astype("int64"))[some]
 
 
-def _question(queries: Queries, width: int) -> Tensor:
-    """(Q, width+1) histories, and the item that is asked for last."""
-    histories = torch.from_numpy(queries.histories(width).astype("int64"))
+def _questions(queries: Queries, request: Partition) -> Tensor:
+    """(Q, n+1) histories, and last the item that is asked for."""
+    histories = torch.from_numpy(queries.histories(request.data.max_length).astype("int64"))
     return torch.cat([histories, torch.from_numpy(queries.target.astype("int64"))[:, None]], 1)
 
 
