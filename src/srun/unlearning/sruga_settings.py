@@ -28,10 +28,15 @@ class SRUGAConfig:
     kl_items: Literal["targets", "all"] | Annotated[int, Field(ge=2)]
     """``all``: softmax over the catalogue at the last position. ``targets``: [T] read to the letter. N: over N items
     drawn for each step."""
+    kl_positions: Literal["last", "targets"]
+    """``last``: where the last item of a window is predicted. ``targets``: wherever the fine-tuning term predicts."""
     unlearn_dropout: bool
     update: Literal["all", "embeddings", "blocks"]
     """What may move: everything, the item embeddings alone, or everything else."""
     learning_rate: Annotated[float, Field(gt=0)]
+    adam_epsilon: Annotated[float, Field(gt=0)]
+    """Adam's epsilon. Adam moves every weight by about ``learning_rate`` at first, however small its gradient, the
+    embeddings of all items among them; those whose gradients are well below epsilon stay nearly where they are."""
     batch_size: Annotated[int, Field(ge=1)]
     """Forgotten events of a step."""
     retain_batch_size: Annotated[int, Field(ge=1)]

@@ -229,7 +229,7 @@ class Remaining:
         windows, users = self.data.batch(self.rows.next().to(self.data.device))
         inputs, targets = self.model.training_pairs(windows, self.streams["cloze"])
         # a cloze pass may show the last item and hides others: KL at the last position then has a pass of its own
-        own_pass = kl and self.settings.kl_items != "targets" and not self.model.next_item
+        own_pass = kl and not self.model.next_item and not self._kl_at_targets
         if finetune or not own_pass:
             hidden = self._pass(inputs)  # one pass for both terms
             if kl and finetune and not own_pass and self.separate:
@@ -245,8 +245,12 @@ class Remaining:
             terms["kl"] = self._kl(inputs, hidden, targets).mean()
         return terms
 
+    @property
+    def _kl_at_targets(self) -> bool:
+        return self.settings.kl_items == "targets" or self.settings.kl_positions == "targets"
+
     def _kl(self, inputs: Tensor, hidden: Tensor, targets: Tensor) -> Tensor:
-        """L_KL (B,) of states ``hidden`` (B, L, D)."""
+        """L_KL (B,) of states ``hidden`` (B, L, D); (T,) with ``kl_positions`` targets."""
         with torch.no_grad():
             teacher = self.original.hidden(inputs)
         self._count(inputs, FORWARD_SHARE)
@@ -262,10 +266,11 @@ class Remaining:
             # (for a cloze model these are the masked items of the fine-tuning pass)
             scores = model.item_scores(hidden.flatten(0, 1), targets.flatten()).view(targets.shape)
             return scores.masked_fill(targets == 0, float("-inf"))
+        state = hidden[targets != 0] if self._kl_at_targets else hidden[:, -1]  # (T, D) or (B, D)
         if items is not None:
-            return hidden[:, -1] @ model.output_weight[items].T  # (B, N)
-        self.cost.scored_positions += len(hidden)
-        return catalogue_scores(model, hidden[:, -1], None)
+            return state @ model.output_weight[items].T  # (T, N) or (B, N)
+        self.cost.scored_positions += len(state)
+        return catalogue_scores(model, state, None)
 
     def _sample(self) -> Tensor | None:
         """(N,) items drawn anew for each step, the same for every row and for both models; None without a sample."""
