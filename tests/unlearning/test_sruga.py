@@ -24,7 +24,7 @@ BASE = {
     **{"learning_rate": 0.003, "batch_size": 16, "clip_norm": 1.0, "max_epochs": 3, "evaluate_every": 1},
     **{"stop": "fixed", "patience": 2, "anneal": "none", "anneal_what": "learning_rate"},
     **{"anneal_epochs": 2, "anneal_floor": 0.1, "weighting": "fixed", "weighting_rate": 0.1},
-    **{"update": "all", "retain_batch_size": 16},
+    **{"update": "all", "retain_batch_size": 16, "kl_positions": "last"},
     **{"ascent": "ga", "npo_beta": 0.5, "ascent_negatives": False, "mask_all_forgotten": False},
 }
 ONLY = {
@@ -144,6 +144,7 @@ def test_gradients_and_value_of_the_level_loss():
     same = level_loss(never_seen[[2, 0, 1]], never_seen)
     torch.testing.assert_close(same, torch.tensor([1 / 3, 0.0, 1 / 3], dtype=torch.float64))  # levels -8/3, -2, -4/3
 
+
 def test_gradients_and_value_of_the_kl_loss():
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(4, 6, dtype=torch.float64, generator=generator) for _ in range(2))
@@ -172,6 +173,7 @@ FIELDS = {
     "kl_items": ("targets", {}),
     "unlearn_dropout": (True, {}),
     "update": ("embeddings", {}),
+    "kl_positions": ("targets", {}),
     "retain_batch_size": (7, {}),
     "learning_rate": (0.001, {}),
     "batch_size": (7, {}),
@@ -441,7 +443,7 @@ def test_a_level_without_never_seen_events_is_an_error_that_says_what_to_do(smal
     data = small.make_data(small.log_of([[0, 1, 2, 3, 4 + user, 60 + user] for user in range(30)]))
     file = small.write_request(tmp_path / "r.csv", [(f"u{user}", "i2", 2) for user in range(30)])
     world = small.make_world(data, small.interactions_request(file=file), tmp_path)
-    with pytest.raises(DataError, match="ascent: level needs never-seen events.*use ga"):
+    with pytest.raises(DataError, match=r"ascent: level needs never-seen events.*use ga"):
         run(world, tmp_path, ascent="level")
 
 
@@ -463,6 +465,22 @@ def test_kl_over_a_sample_of_all_items_is_kl_over_the_catalogue(world, tmp_path)
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-4)
     assert values[0] != pytest.approx(values[2], rel=1e-2)
+
+
+def test_kl_at_the_targets_of_a_cloze_model_shares_the_pass_of_fine_tuning(cloze_world, tmp_path):
+    costs = [run(cloze_world, tmp_path / where, kl_positions=where).cost for where in ("last", "targets")]
+    assert costs[1].target_gradients < costs[0].target_gradients
+    assert costs[1].steps == costs[0].steps
+
+
+def test_kl_at_all_targets_counts_each_as_scored(world, tmp_path):
+    def scored(**changes):
+        return run(world, tmp_path / str(changes), **ONLY["kl"], batch_size=10_000, retain_batch_size=10_000, **changes)
+
+    windows = TrainingData(world.data, world.request.retain, None, torch.device("cpu")).windows
+    num_targets = int((windows[:, :-1] != 0).sum())
+    assert scored(kl_positions="last").cost.scored_positions == 3 * 2 * len(windows)  # by both models
+    assert scored(kl_positions="targets").cost.scored_positions == 3 * 2 * num_targets
 
 
 def test_a_sample_counts_no_position_scored_over_the_catalogue(world, tmp_path):

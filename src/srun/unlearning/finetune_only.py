@@ -40,7 +40,6 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
             kl_items="all",
             kl_positions="last",
             update="all",
-            adam_epsilon=1e-8,
             retain_batch_size=self.settings.batch_size,
             stop="fixed",
             patience=1,

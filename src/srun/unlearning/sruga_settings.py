@@ -34,9 +34,6 @@ class SRUGAConfig:
     update: Literal["all", "embeddings", "blocks"]
     """What may move: everything, the item embeddings alone, or everything else."""
     learning_rate: Annotated[float, Field(gt=0)]
-    adam_epsilon: Annotated[float, Field(gt=0)]
-    """Adam's epsilon. Adam moves every weight by about ``learning_rate`` at first, however small its gradient, the
-    embeddings of all items among them; those whose gradients are well below epsilon stay nearly where they are."""
     batch_size: Annotated[int, Field(ge=1)]
     """Forgotten events of a step."""
     retain_batch_size: Annotated[int, Field(ge=1)]

@@ -48,7 +48,7 @@ class _Run:
         self.model.use_generator(self.streams["dropout"])
         self.parameters = _moved(self.model, settings.update)
         self.scorer = Scorer([self.model])
-        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.learning_rate, eps=settings.adam_epsilon, fused=True)
+        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.learning_rate, fused=True)
         self.weighting = make_weighting(settings.weighting, settings.weighting_rate, self.streams)
         self.cost, self.row = Cost(), {"epoch": 0.0}
         self.history: list[dict[str, float]] = []

@@ -1,12 +1,9 @@
-"""When to stop unlearning: after a fixed time, at a plateau of suppression, or where forgotten ranks look never seen.
-
-"""
+"""When to stop unlearning: after a fixed time, at a plateau of suppression, or where forgotten ranks look never seen."""
 
 import math
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srun.data.partition import Partition
 from srun.errors import DataError
@@ -138,4 +135,3 @@ def make_stop(stop: Stop, patience: int, request: Partition, context: Context) -
         return Plateau(patience, context)
     rule = Match(request, context)
     return rule if len(rule.rows) else StopRule()
-

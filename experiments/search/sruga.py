@@ -1,11 +1,11 @@
 """Try settings of SRUGA on an Original, by what may be looked at: validation, forget_tune and never-seen tune events.
 
-Of every epoch of every entry of search-sruga.yaml one row of CSV: utility (validation NDCG@10 against Original's), how
+Of every epoch of every entry of sruga.yaml one row of CSV: utility (validation NDCG@10 against Original's), how
 the ranks of forgotten events stand to those of comparable never-seen ones (KS distance, P(better)), and the cost so
 far. No Retrain, nothing of the report half and no test target is looked at. Entries that are in the file are not run
 again.
 
-    python experiments/search_sruga.py --out out/beauty --original sasrec-0 --csv reports/sruga/search.csv
+    python experiments/search/sruga.py --out out/beauty --original sasrec-0 --csv reports/sruga/search.csv
 """
 
 import argparse
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of `srun run --out`, with its Original")
     parser.add_argument("--original", required=True)
-    parser.add_argument("--list", type=Path, default=Path(__file__).with_name("search-sruga.yaml"))
+    parser.add_argument("--list", type=Path, default=Path(__file__).with_suffix(".yaml"))
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0, help="of unlearning")
     parser.add_argument("--only", nargs="*", help="entries; all if not given")
