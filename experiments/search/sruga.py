@@ -43,7 +43,7 @@ FIGURES = {
 
 
 class Looking(Probe):
-    """A probe that tells at each look at forget_tune how its ranks stand to those of comparable events, and the time."""
+    """A probe that tells at each look at forget_tune how its ranks stand to comparable events, and the time."""
 
     match: Match
     seconds = 0.0

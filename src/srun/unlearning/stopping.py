@@ -1,4 +1,4 @@
-"""When to stop unlearning: after a fixed time, at a plateau of suppression, or where forgotten ranks look never seen."""
+"""When to stop unlearning: after a fixed time, at a plateau of suppression, or where forgotten ranks look unseen."""
 
 import math
 from typing import Any, Literal
