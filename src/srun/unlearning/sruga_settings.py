@@ -29,8 +29,8 @@ class SRUGAConfig:
     """``all``: softmax over the catalogue at the last position. ``targets``: [T] read to the letter. N: over N items
     drawn for each step."""
     kl_positions: Literal["last", "targets"]
-    """``last``: where the last item of a window is predicted. ``targets``: wherever the fine-tuning term predicts, which
-    is also where ``kl_items`` targets is always taken."""
+    """``last``: where the last item of a window is predicted. ``targets``: wherever fine-tuning predicts, which is
+    also where ``kl_items`` targets is always taken."""
     unlearn_dropout: bool
     update: Literal["all", "embeddings", "blocks"]
     """What may move: everything, the item embeddings alone, or everything else."""
