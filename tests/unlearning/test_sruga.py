@@ -8,21 +8,23 @@ import pytest
 import torch
 
 from srun.data.batches import TrainingData
-from srun.errors import ConfigError, RunError, SrunError
+from srun.errors import ConfigError, DataError, RunError, SrunError
 from srun.models import MODELS
 from srun.models.scorer import Scorer
-from srun.rng import Streams
+from srun.rng import Streams, numpy_stream
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Cost
 from srun.unlearning import UNLEARNERS
+from srun.unlearning.comparable import comparable
 from srun.unlearning.sruga_settings import SRUGAConfig
-from srun.unlearning.terms import Ascent, ascent_loss, kl_loss, npo_loss, reversed_negatives
+from srun.unlearning.terms import Ascent, ascent_loss, kl_loss, level_loss, npo_loss, reversed_negatives
 
 BASE = {
     **{"ascent_weight": 0.5, "kl_weight": 1.0, "finetune_weight": 0.5, "kl_items": "all", "unlearn_dropout": False},
     **{"learning_rate": 0.003, "batch_size": 16, "clip_norm": 1.0, "max_epochs": 3, "evaluate_every": 1},
     **{"stop": "fixed", "patience": 2, "anneal": "none", "anneal_what": "learning_rate"},
     **{"anneal_epochs": 2, "anneal_floor": 0.1, "weighting": "fixed", "weighting_rate": 0.1},
+    **{"update": "all", "retain_batch_size": 16, "kl_positions": "last"},
     **{"ascent": "ga", "npo_beta": 0.5, "ascent_negatives": False, "mask_all_forgotten": False},
 }
 ONLY = {
@@ -135,6 +137,14 @@ def test_gradients_and_value_of_npo(beta):
     torch.testing.assert_close(flat, torch.ones(3, dtype=torch.float64), atol=1e-4, rtol=0)
 
 
+def test_gradients_and_value_of_the_level_loss():
+    log_p = torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    never_seen = torch.tensor([-3.0, -1.0, -2.0], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: level_loss(x, never_seen), log_p)
+    same = level_loss(never_seen[[2, 0, 1]], never_seen)
+    torch.testing.assert_close(same, torch.tensor([1 / 3, 0.0, 1 / 3], dtype=torch.float64))  # levels -8/3, -2, -4/3
+
+
 def test_gradients_and_value_of_the_kl_loss():
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(4, 6, dtype=torch.float64, generator=generator) for _ in range(2))
@@ -162,6 +172,9 @@ FIELDS = {
     "mask_all_forgotten": (True, {}),
     "kl_items": ("targets", {}),
     "unlearn_dropout": (True, {}),
+    "update": ("embeddings", {}),
+    "kl_positions": ("targets", {}),
+    "retain_batch_size": (7, {}),
     "learning_rate": (0.001, {}),
     "batch_size": (7, {}),
     "clip_norm": (0.01, {"learning_rate": 0.01}),
@@ -200,6 +213,10 @@ def test_every_setting_changes_the_result(small, request, tmp_path, field):
 
 
 CHOICES = [
+    ("ascent", "level", {}),
+    ("ascent", "level", {"ascent": "npo"}),
+    ("update", "blocks", {}),
+    ("update", "blocks", {"update": "embeddings"}),
     *(("kl_items", value, {}) for value in (2, 10)),
     *(("anneal", value, {"anneal": "linear", "anneal_epochs": 3}) for value in ("cosine", "exponential")),
     *(("anneal_what", value, {"anneal": "linear"}) for value in ("unlearning_rate", "ascent_weight")),
@@ -237,7 +254,7 @@ def positions(world):
 )
 def test_target_gradients(world, tmp_path, changes, forget_share, retain_share):
     forget, retain = positions(world)
-    cost = run(world, tmp_path, **changes, batch_size=10_000).cost
+    cost = run(world, tmp_path, **changes, batch_size=10_000, retain_batch_size=10_000).cost
     assert cost.target_gradients == pytest.approx(3 * (forget_share * forget + retain_share * retain))
     assert cost.steps == cost.epochs == 3
 
@@ -399,6 +416,47 @@ def test_npo_hardly_moves_what_is_already_forgotten(world, tmp_path):
     assert after[0] < after[1] < mean_log_p(world.original.scorer, world.request, "ce")
 
 
+def test_ascent_to_a_level_ends_there(world, tmp_path):
+    target = float(ascent_of(world, tmp_path, ascent="level").never_seen.mean())
+    steps = {**ONLY["ascent"], "batch_size": 10_000, "max_epochs": 40, "learning_rate": 0.01}
+    level = mean_log_p(run(world, tmp_path / "a", ascent="level", **steps).scorer, world.request, "ce")
+    plain = mean_log_p(run(world, tmp_path / "b", **steps).scorer, world.request, "ce")
+    assert abs(level - target) < 0.3
+    assert plain < target - 3
+
+
+def test_the_level_is_that_of_events_never_trained_on(world, tmp_path):
+    ascent = ascent_of(world, tmp_path, ascent="level")
+    rng = numpy_stream(0, "level")
+    forgotten = world.request.forget_queries()
+    forgotten = forgotten.select(rng.permutation(len(forgotten)))
+    expected = []
+    for queries in comparable(world.request, forgotten, 1, rng)[1]:
+        histories = torch.from_numpy(queries.histories(world.data.max_length).astype(np.int64))
+        scores = world.original.scorer.scores(histories, torch.from_numpy(queries.user.astype(np.int64)))[:, 1:]
+        targets = torch.from_numpy(queries.target.astype(np.int64))
+        expected.append(scores.log_softmax(-1).gather(1, targets[:, None] - 1)[:, 0])
+    torch.testing.assert_close(ascent.never_seen, torch.cat(expected))
+
+
+def test_a_level_without_never_seen_events_is_an_error_that_says_what_to_do(small, tmp_path):
+    data = small.make_data(small.log_of([[0, 1, 2, 3, 4 + user, 60 + user] for user in range(30)]))
+    file = small.write_request(tmp_path / "r.csv", [(f"u{user}", "i2", 2) for user in range(30)])
+    world = small.make_world(data, small.interactions_request(file=file), tmp_path)
+    with pytest.raises(DataError, match=r"ascent: level needs never-seen events.*use ga"):
+        run(world, tmp_path, ascent="level")
+
+
+def test_what_may_not_move_keeps_its_bytes(world, tmp_path):
+    before = world.original.model.state_dict()
+    for update in ("embeddings", "blocks"):
+        after = run(world, tmp_path / update, update=update).scorer.model.state_dict()
+        same = {name for name, value in after.items() if torch.equal(value, before[name])}
+        moved = {"embedding.weight"} if update == "embeddings" else set(before) - {"embedding.weight"}
+        assert moved.isdisjoint(same)
+        assert same == set(before) - moved
+
+
 def test_kl_over_a_sample_of_all_items_is_kl_over_the_catalogue(world, tmp_path):
     settings = {**ONLY["kl"], "unlearn_dropout": True, "batch_size": 10_000, "max_epochs": 1}
     values = [
@@ -409,6 +467,22 @@ def test_kl_over_a_sample_of_all_items_is_kl_over_the_catalogue(world, tmp_path)
     assert values[0] != pytest.approx(values[2], rel=1e-2)
 
 
+def test_kl_at_the_targets_of_a_cloze_model_shares_the_pass_of_fine_tuning(cloze_world, tmp_path):
+    costs = [run(cloze_world, tmp_path / where, kl_positions=where).cost for where in ("last", "targets")]
+    assert costs[1].target_gradients < costs[0].target_gradients
+    assert costs[1].steps == costs[0].steps
+
+
+def test_kl_at_all_targets_counts_each_as_scored(world, tmp_path):
+    def scored(**changes):
+        return run(world, tmp_path / str(changes), **ONLY["kl"], batch_size=10_000, retain_batch_size=10_000, **changes)
+
+    windows = TrainingData(world.data, world.request.retain, None, torch.device("cpu")).windows
+    num_targets = int((windows[:, :-1] != 0).sum())
+    assert scored(kl_positions="last").cost.scored_positions == 3 * 2 * len(windows)  # by both models
+    assert scored(kl_positions="targets").cost.scored_positions == 3 * 2 * num_targets
+
+
 def test_a_sample_counts_no_position_scored_over_the_catalogue(world, tmp_path):
     sampled, whole = (run(world, tmp_path / str(i), **ONLY["kl"], kl_items=i).cost for i in (5, "all"))
     assert sampled.scored_positions == 0 < whole.scored_positions
@@ -417,14 +491,14 @@ def test_a_sample_counts_no_position_scored_over_the_catalogue(world, tmp_path):
 
 def test_the_original_passes_forward_once_more_for_npo(world, tmp_path):
     forget, _ = positions(world)
-    cost = run(world, tmp_path, **ONLY["ascent"], ascent="npo", batch_size=10_000).cost
+    cost = run(world, tmp_path, **ONLY["ascent"], ascent="npo", batch_size=10_000, retain_batch_size=10_000).cost
     assert cost.target_gradients == pytest.approx(3 * forget * (1 + 1 / 3))
 
 
 @pytest.mark.parametrize("weighting", ["pcgrad", "mgda"])
 def test_a_pass_gone_back_through_twice_counts_so(world, tmp_path, weighting):
     forget, retain = positions(world)
-    cost = run(world, tmp_path, weighting=weighting, batch_size=10_000).cost
+    cost = run(world, tmp_path, weighting=weighting, batch_size=10_000, retain_batch_size=10_000).cost
     assert cost.target_gradients == pytest.approx(3 * (forget + retain * (1 + 2 / 3 + 1 / 3)))
 
 
@@ -484,6 +558,8 @@ def test_options_without_an_effect_are_refused_with_their_key(world, tmp_path, c
     ("changes", "words"),
     [
         ({"weighting": "mgda", **ONLY["ascent"]}, "needs two weights"),
+        ({"ascent": "level", "mask_all_forgotten": True}, "one event at a time"),
+        ({"ascent": "level", "ascent_negatives": True}, "level has no negatives"),
         ({"weighting": "uncertainty"}, "no lower bound"),
         ({"ascent": "npo", "ascent_negatives": True}, "has no negatives"),
         ({"anneal": "exponential", "anneal_floor": 0.0}, "anneal_floor"),

@@ -8,7 +8,8 @@ from srun.errors import DataError
 from srun.metrics.forgetting import ks_distance, superiority
 from srun.training.fit import FORWARD_SHARE
 from srun.unlearning import UNLEARNERS
-from srun.unlearning.stopping import Match, StopRule, _gaps, make_stop
+from srun.unlearning.comparable import _gaps
+from srun.unlearning.stopping import Match, StopRule, make_stop
 
 SETTINGS = {"stop": "match", "learning_rate": 0.03, "batch_size": 64, "unlearn_dropout": False}
 TUNE, VALIDATION = "forget_tune", "validation"

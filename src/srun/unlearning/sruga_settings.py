@@ -17,8 +17,9 @@ class SRUGAConfig:
     ascent_weight: Annotated[float, Field(ge=0)]
     kl_weight: Annotated[float, Field(ge=0)]
     finetune_weight: Annotated[float, Field(ge=0)]
-    ascent: Literal["ga", "npo"]
-    """``ga``: log p ([T] eq. 4). ``npo``: negative preference optimisation, which fades as p falls."""
+    ascent: Literal["ga", "npo", "level"]
+    """``ga``: log p ([T] eq. 4). ``npo``: negative preference optimisation, which fades as p falls. ``level``:
+    distance of log p from where comparable never-seen events stand, so that it ends there."""
     npo_beta: Annotated[float, Field(gt=0)]
     ascent_negatives: bool
     """The whole BCE reversed, negatives included; [T] tried and rejected it."""
@@ -27,9 +28,17 @@ class SRUGAConfig:
     kl_items: Literal["targets", "all"] | Annotated[int, Field(ge=2)]
     """``all``: softmax over the catalogue at the last position. ``targets``: [T] read to the letter. N: over N items
     drawn for each step."""
+    kl_positions: Literal["last", "targets"]
+    """``last``: where the last item of a window is predicted. ``targets``: wherever fine-tuning predicts, which is
+    also where ``kl_items`` targets is always taken."""
     unlearn_dropout: bool
+    update: Literal["all", "embeddings", "blocks"]
+    """What may move: everything, the item embeddings alone, or everything else."""
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)]
+    """Forgotten events of a step."""
+    retain_batch_size: Annotated[int, Field(ge=1)]
+    """Retain windows of a step."""
     clip_norm: Annotated[float, Field(gt=0)]
     max_epochs: Annotated[int, Field(ge=1)]
     """An epoch is one pass over the forget set; the retain loader cycles."""
@@ -59,8 +68,10 @@ class SRUGAConfig:
             raise ValueError(f"weighting {self.weighting} needs two weights above 0: one term has no conflict")
         if self.weighting == "uncertainty" and self.ascent == "ga" and self.ascent_weight:
             raise ValueError("weighting uncertainty needs ascent npo: the loss of ga has no lower bound")
-        if self.ascent == "npo" and self.ascent_negatives:
-            raise ValueError("ascent npo has no negatives: set ascent_negatives to false, or ascent to ga")
+        if self.ascent != "ga" and self.ascent_negatives:
+            raise ValueError(f"ascent {self.ascent} has no negatives: set ascent_negatives to false, or ascent to ga")
+        if self.ascent == "level" and self.mask_all_forgotten:
+            raise ValueError("ascent level asks for one event at a time: set mask_all_forgotten to false")
         if self.anneal == "exponential" and self.anneal_floor == 0:
             raise ValueError("anneal exponential never reaches an anneal_floor of 0: give one above")
 

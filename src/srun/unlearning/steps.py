@@ -14,10 +14,11 @@ from torch import Tensor
 from srun.data.batches import TrainingData
 from srun.data.partition import Partition
 from srun.errors import RunError
+from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, clone_model
 from srun.rng import Streams
 from srun.training.checkpoint import copy_weights, load_optimiser, optimiser_tensors, pack, unpack
-from srun.training.fit import FORWARD_SHARE, Cost, make_adam
+from srun.training.fit import FORWARD_SHARE, Cost
 from srun.unlearning.base import Context, Original, Result
 from srun.unlearning.sruga_settings import SRUGAConfig
 from srun.unlearning.stopping import TUNE, make_stop
@@ -45,9 +46,9 @@ class _Run:
         self.streams = Streams(context.seed, context.device)
         self.model = clone_model(original.model)
         self.model.use_generator(self.streams["dropout"])
-        self.parameters = list(self.model.parameters())
+        self.parameters = _moved(self.model, settings.update)
         self.scorer = Scorer([self.model])
-        self.optimiser = make_adam(self.model, settings.learning_rate)
+        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.learning_rate, fused=True)
         self.weighting = make_weighting(settings.weighting, settings.weighting_rate, self.streams)
         self.cost, self.row = Cost(), {"epoch": 0.0}
         self.history: list[dict[str, float]] = []
@@ -117,6 +118,7 @@ class _Run:
             if self.stop.improved:
                 self.best = copy_weights(self.model), copy(self.cost)
             self.row |= context.probe(self.scorer, "validation")
+            self.row["unlearn/target_gradients"] = self.cost.target_gradients
             self.cost.seconds_evaluation += time.perf_counter() - middle
         self.history.append(self.row)
         if epoch:
@@ -168,3 +170,11 @@ class _Run:
         if "best_cost" in state:
             self.best = unpack("best", tensors), Cost(**state["best_cost"])
         return True
+
+
+def _moved(model: SequenceModel, update: str) -> list[torch.nn.Parameter]:
+    """The parameters that may move, and no gradient for the others."""
+    tables = {id(table) for table in (model.embedding.weight, model.output_table)}
+    for parameter in model.parameters():
+        parameter.requires_grad_(update == "all" or (id(parameter) in tables) == (update == "embeddings"))
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,27 +1,21 @@
-"""When to stop unlearning: after a fixed time, at a plateau of suppression, or where forgotten ranks look never seen.
-
-Shapes: U users, F forgotten events, M matched ones, K partners of each, Q queries.
-"""
+"""When to stop unlearning: after a fixed time, at a plateau of suppression, or where forgotten ranks look unseen."""
 
 import math
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srun.data.partition import Partition
-from srun.data.sequences import Queries
 from srun.errors import DataError
 from srun.metrics.forgetting import ks_distance, superiority
-from srun.metrics.matching import match
 from srun.metrics.ranking import hit, ndcg
 from srun.models.scorer import Scorer
 from srun.rng import numpy_stream
 from srun.unlearning.base import Context
+from srun.unlearning.comparable import comparable
 
 Stop = Literal["plateau", "fixed", "match"]
-TUNE, NEVER_SEEN, VALIDATION = "forget_tune", "never_seen_tune", "validation"
+TUNE = "forget_tune"
 PARTNERS = 2
 """Never-seen events beside each forgotten one: more cost a look more and tell little more."""
 
@@ -81,11 +75,8 @@ class Plateau(StopRule):
 class Match(StopRule):
     """Stop once forgotten events rank no better than comparable events that were never trained on.
 
-    Comparable: of ``never_seen_tune`` or validation, with the same context length (as much of it as a model sees) and
-    popularity of the item in the retain set, in groups (see ``metrics.matching``). Before a forgotten event others may
-    be gone too; a validation event is asked with as many of its last context items left out, since what is asked
-    across a gap ranks lower (on ML-100K this halves the distance of Retrain's A from 1/2). Two figures, both of ranks
-    under the model as it is now, so that what unlearning does to the model as a whole is in both samples:
+    What is comparable: see ``comparable``. Two figures, both of ranks under the model as it is now, so that what
+    unlearning does to the model as a whole is in both samples:
 
     - superiority A = P(a forgotten event ranks better than a comparable one), the Mann-Whitney statistic. It is above
       1/2 while memory is left and falls as the ascent goes on; the run stops at the first look with A <= 1/2. It has a
@@ -101,15 +92,8 @@ class Match(StopRule):
 
     def __init__(self, request: Partition, context: Context) -> None:
         self.probe = context.probe
-        tune, never, validation = (request.queries(split) for split in (TUNE, NEVER_SEEN, VALIDATION))
-        pool = np.concatenate([_features(request, queries) for queries in (never, validation)])
         rng = numpy_stream(context.seed, "match")
-        self.rows, partners = match(_features(request, tune), pool, PARTNERS, rng)  # (M,), (M, K)
-        chosen, gap = partners.ravel(), np.repeat(_gaps(request, tune)[self.rows], PARTNERS)
-        held_out = chosen >= len(never)
-        asked = validation.select(chosen[held_out] - len(never))
-        asked = replace(asked, stop=np.maximum(asked.stop - gap[held_out], asked.start + 1))
-        self.unseen = [never.select(chosen[~held_out]), asked]  # M * K events, some more than once
+        self.rows, self.unseen = comparable(request, request.queries(TUNE), PARTNERS, rng)
         self.positions = context.probe.positions(TUNE) + sum(map(context.probe.positions, self.unseen))
         self.lowest, self.reached = math.inf, False
 
@@ -151,19 +135,3 @@ def make_stop(stop: Stop, patience: int, request: Partition, context: Context) -
         return Plateau(patience, context)
     rule = Match(request, context)
     return rule if len(rule.rows) else StopRule()
-
-
-def _features(request: Partition, queries: Queries) -> NDArray[np.int64]:
-    """(Q, 2) context length as far as a model sees it, and popularity of the target in the retain set."""
-    data = request.data
-    popularity = np.bincount(data.item[request.retain], minlength=data.num_items + 1)
-    length = np.minimum(queries.stop - queries.start, data.max_length)
-    return np.stack([length, popularity[queries.target]], axis=1).astype(np.int64)
-
-
-def _gaps(request: Partition, queries: Queries) -> NDArray[np.int64]:
-    """(Q,) how many forgotten events lie between each forgotten event and the last one of its context."""
-    if request.kind != "interactions":
-        return np.zeros(len(queries), dtype=np.int64)  # the context of a user's event is all that was before it
-    retained = np.flatnonzero(request.retain)
-    return queries.event - retained[np.searchsorted(retained, queries.event) - 1] - 1

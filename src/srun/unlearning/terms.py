@@ -4,6 +4,8 @@ Shapes: B batch, L length, T targets, D hidden, N items, V catalogue, F forget r
 frozen original.
 """
 
+import time
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,13 +14,17 @@ from torch.nn.functional import logsigmoid, softplus
 from srun.data.batches import Cycle, TrainingData
 from srun.data.interactions import Role
 from srun.data.partition import Partition
-from srun.data.sequences import cut, pad
+from srun.data.sequences import Queries, cut, pad
 from srun.errors import ConfigError, DataError
 from srun.models.base import SequenceModel
-from srun.rng import Streams
+from srun.rng import Streams, numpy_stream
 from srun.training.fit import FORWARD_SHARE, Cost, TrainConfig, target_loss
 from srun.training.losses import catalogue_scores
+from srun.unlearning.comparable import comparable
 from srun.unlearning.sruga_settings import SRUGAConfig
+
+NUM_NEVER_SEEN = 1024
+"""Events whose log probabilities are the level of ``level``: more cost more and say little more."""
 
 
 def ascent_loss(model: SequenceModel, state: Tensor, targets: Tensor, loss: str) -> Tensor:
@@ -45,6 +51,16 @@ def npo_loss(log_p: Tensor, log_p_original: Tensor, beta: float) -> Tensor:
     Ascent that fades as p falls below p_A; as beta goes to 0 its gradient becomes that of L_GA.
     """
     return 2.0 / beta * softplus(beta * (log_p - log_p_original))
+
+
+def level_loss(log_p: Tensor, never_seen: Tensor) -> Tensor:
+    """(T,) = |log p - level|, where the level is the quantile of ``never_seen`` (N,) that ``log_p`` (T,) has in itself.
+
+    Its mean is the Wasserstein-1 distance of the two samples: ascent that ends for an event once it stands where
+    comparable events that were never trained on stand, and that pulls back what has fallen too far.
+    """
+    place = torch.arange(len(log_p), device=log_p.device, dtype=log_p.dtype)
+    return (log_p.sort().values - torch.quantile(never_seen, (place + 0.5) / len(log_p))).abs()
 
 
 def kl_loss(log_p: Tensor, log_p_original: Tensor) -> Tensor:
@@ -76,6 +92,7 @@ class Ascent:
         make = self._windows if settings.mask_all_forgotten else self._queries
         self.items, self.forgotten, self.users = (part.to(streams.device) for part in make(request))
         self.rows = Cycle(len(self.items), settings.batch_size, streams["forget"])
+        self.never_seen = self._never_seen(request) if settings.ascent == "level" else None
         self.negatives: TrainingData | None = None
         if settings.ascent_negatives:  # those that the original was trained with: no item the user ever had in training
             self.negatives = TrainingData(request.data, request.data.role == Role.TRAIN, None, streams.device)
@@ -94,6 +111,8 @@ class Ascent:
         log_p = ascent_loss(self.model, state, targets, self.recipe.loss)
         if self.settings.ascent == "npo":
             return npo_loss(log_p, self._original_log_p(inputs, place, targets), self.settings.npo_beta).mean()
+        if self.never_seen is not None:
+            return level_loss(log_p, self.never_seen).mean()
         if self.negatives is not None:
             users = self.users[rows][:, None].expand_as(place)[place]
             drawn = self.negatives.negatives(users, self.recipe.num_negatives, self.streams["ascent_negatives"])
@@ -108,6 +127,27 @@ class Ascent:
     def _original_log_p(self, inputs: Tensor, place: Tensor, targets: Tensor) -> Tensor:
         self._count(inputs, FORWARD_SHARE, len(targets))
         return ascent_loss(self.original, self.original.hidden(inputs)[place], targets, self.recipe.loss)
+
+    def _never_seen(self, request: Partition) -> Tensor:
+        """(N,) log p of events comparable to the forgotten ones, or to a sample of them, under the original."""
+        began = time.perf_counter()
+        rng = numpy_stream(self.streams.seed, "level")
+        forgotten = request.forget_queries()
+        forgotten = forgotten.select(rng.permutation(len(forgotten))[:NUM_NEVER_SEEN])
+        items = torch.cat([_questions(queries, request) for queries in comparable(request, forgotten, 1, rng)[1]])
+        if not len(items):
+            raise DataError(
+                "unlearn.sruga.ascent: level needs never-seen events comparable to the forgotten ones, and there is "
+                "none; use ga"
+            )
+        parts = []
+        for part in items.to(self.streams.device).split(self.settings.batch_size):
+            inputs = self.model.prediction_inputs(part[:, :-1])
+            last = torch.zeros_like(inputs, dtype=torch.bool)
+            last[:, -1] = True
+            parts.append(self._original_log_p(inputs, last, part[:, -1]))
+        self.cost.seconds += time.perf_counter() - began
+        return torch.cat(parts)
 
     def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         items, forgotten = self.items[rows], self.forgotten[rows]
@@ -128,8 +168,7 @@ class Ascent:
         queries = request.forget_queries()
         if not len(queries):
             raise DataError("no forgotten event has a context to ascend on; use retrain for this request")
-        histories = torch.from_numpy(queries.histories(request.data.max_length).astype("int64"))
-        items = torch.cat([histories, torch.from_numpy(queries.target.astype("int64"))[:, None]], 1)
+        items = _questions(queries, request)
         forgotten = torch.zeros_like(items, dtype=torch.bool)
         forgotten[:, -1] = True
         return items, forgotten, torch.from_numpy(queries.user.astype("int64"))
@@ -148,6 +187,12 @@ class Ascent:
         if not some.any():
             raise DataError("no forgotten event is in a training window; use retrain for this request")
         return items[some], forgotten[some], torch.from_numpy(user[start].astype("int64"))[some]
+
+
+def _questions(queries: Queries, request: Partition) -> Tensor:
+    """(Q, n+1) histories, and last the item that is asked for."""
+    histories = torch.from_numpy(queries.histories(request.data.max_length).astype("int64"))
+    return torch.cat([histories, torch.from_numpy(queries.target.astype("int64"))[:, None]], 1)
 
 
 def _check(settings: SRUGAConfig, model: SequenceModel, recipe: TrainConfig) -> None:
@@ -174,7 +219,7 @@ class Remaining:
     ) -> None:
         self.settings, self.model, self.original, self.recipe = settings, model, original, recipe
         self.data, self.streams, self.cost, self.separate = data, streams, cost, separate
-        self.rows = Cycle(len(data), settings.batch_size, streams["retain"])
+        self.rows = Cycle(len(data), settings.retain_batch_size, streams["retain"])
 
     def losses(self, kl: bool, finetune: bool) -> dict[str, Tensor]:
         """Mean losses of the next batch, by name; nothing is drawn where neither is wanted."""
@@ -184,7 +229,7 @@ class Remaining:
         windows, users = self.data.batch(self.rows.next().to(self.data.device))
         inputs, targets = self.model.training_pairs(windows, self.streams["cloze"])
         # a cloze pass may show the last item and hides others: KL at the last position then has a pass of its own
-        own_pass = kl and self.settings.kl_items != "targets" and not self.model.next_item
+        own_pass = kl and not self.model.next_item and not self._kl_at_targets
         if finetune or not own_pass:
             hidden = self._pass(inputs)  # one pass for both terms
             if kl and finetune and not own_pass and self.separate:
@@ -200,8 +245,12 @@ class Remaining:
             terms["kl"] = self._kl(inputs, hidden, targets).mean()
         return terms
 
+    @property
+    def _kl_at_targets(self) -> bool:
+        return self.settings.kl_items == "targets" or self.settings.kl_positions == "targets"
+
     def _kl(self, inputs: Tensor, hidden: Tensor, targets: Tensor) -> Tensor:
-        """L_KL (B,) of states ``hidden`` (B, L, D)."""
+        """L_KL (B,) of states ``hidden`` (B, L, D); (T,) with ``kl_positions`` targets."""
         with torch.no_grad():
             teacher = self.original.hidden(inputs)
         self._count(inputs, FORWARD_SHARE)
@@ -217,10 +266,11 @@ class Remaining:
             # (for a cloze model these are the masked items of the fine-tuning pass)
             scores = model.item_scores(hidden.flatten(0, 1), targets.flatten()).view(targets.shape)
             return scores.masked_fill(targets == 0, float("-inf"))
+        state = hidden[targets != 0] if self._kl_at_targets else hidden[:, -1]  # (T, D) or (B, D)
         if items is not None:
-            return hidden[:, -1] @ model.output_weight[items].T  # (B, N)
-        self.cost.scored_positions += len(hidden)
-        return catalogue_scores(model, hidden[:, -1], None)
+            return state @ model.output_weight[items].T  # (T, N) or (B, N)
+        self.cost.scored_positions += len(state)
+        return catalogue_scores(model, state, None)
 
     def _sample(self) -> Tensor | None:
         """(N,) items drawn anew for each step, the same for every row and for both models; None without a sample."""

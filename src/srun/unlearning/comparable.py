@@ -1,0 +1,51 @@
+"""Events that were never trained on beside forgotten ones of their kind: how these would stand, had they not been.
+
+Shapes: Q queries, F forgotten events, M matched ones, K partners of each.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srun.data.partition import Partition
+from srun.data.sequences import Queries
+from srun.metrics.matching import match
+
+NEVER_SEEN, VALIDATION = "never_seen_tune", "validation"
+
+
+def comparable(
+    request: Partition, forgotten: Queries, number: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], list[Queries]]:
+    """Draw K = ``number`` comparable events for each of ``forgotten`` (F,): rows that have any (M,), and M * K queries.
+
+    Comparable: of ``never_seen_tune`` or validation, with the same context length (as much of it as a model sees) and
+    popularity of the item in the retain set, in groups (see ``metrics.matching``). Before a forgotten event others may
+    be gone too; a validation event is asked with as many of its last context items left out, since what is asked
+    across a gap ranks lower (on ML-100K this halves the distance of Retrain's forgotten events from theirs).
+    """
+    never, validation = (request.queries(split) for split in (NEVER_SEEN, VALIDATION))
+    pool = np.concatenate([_features(request, queries) for queries in (never, validation)])
+    rows, partners = match(_features(request, forgotten), pool, number, rng)  # (M,), (M, K)
+    chosen, gap = partners.ravel(), np.repeat(_gaps(request, forgotten)[rows], number)
+    held_out = chosen >= len(never)
+    asked = validation.select(chosen[held_out] - len(never))
+    asked = replace(asked, stop=np.maximum(asked.stop - gap[held_out], asked.start + 1))
+    return rows, [never.select(chosen[~held_out]), asked]  # some events more than once
+
+
+def _features(request: Partition, queries: Queries) -> NDArray[np.int64]:
+    """(Q, 2) context length as far as a model sees it, and popularity of the target in the retain set."""
+    data = request.data
+    popularity = np.bincount(data.item[request.retain], minlength=data.num_items + 1)
+    length = np.minimum(queries.stop - queries.start, data.max_length)
+    return np.stack([length, popularity[queries.target]], axis=1).astype(np.int64)
+
+
+def _gaps(request: Partition, queries: Queries) -> NDArray[np.int64]:
+    """(Q,) how many forgotten events lie between each forgotten event and the last one of its context."""
+    if request.kind != "interactions":
+        return np.zeros(len(queries), dtype=np.int64)  # the context of a user's event is all that was before it
+    retained = np.flatnonzero(request.retain)
+    return queries.event - retained[np.searchsorted(retained, queries.event) - 1] - 1
