@@ -378,14 +378,14 @@ def reproduce_ablation(
 @click.option(
     "--categories", default="Action", show_default=True, metavar="NAME,NAME,...", help="Of the paper's three."
 )
-@click.option("--others/--no-others", default=True, show_default=True, help="GRU4Rec and Caser, for Figures 3 and 4.")
+@click.option("--no-others", is_flag=True, help="Without GRU4Rec and Caser, which are for Figures 3 and 4.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder; default out/attribution-DATASET.")
 @budget_option
 @params_options
 def reproduce_attribution(
     dataset: str,
     categories: str,
-    others: bool,
+    no_others: bool,
     out: Path | None,
     budget: float | None,
     presets: Sequence[str],
@@ -401,7 +401,7 @@ def reproduce_attribution(
     from srun.stages.reproduce_attribution import assignments as chosen
 
     laid = [f"experiments/{file}.yaml" for file in ("attribution", f"attribution-{dataset}")]
-    cells = chosen(_words(categories), others)
+    cells = chosen(_words(categories), not no_others)
     pipeline = _pipeline([*laid, *presets], [*cells, *assignments], out or Path("out") / f"attribution-{dataset}")
     _print_report(pipeline.reproduce_attribution(dataset, _budget(budget)), as_json)
 
