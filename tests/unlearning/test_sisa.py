@@ -13,7 +13,7 @@ from srun.models.scorer import Aggregation, Scorer, load_parts, load_published, 
 from srun.stages.cells import OriginalCell
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Watch
-from srun.training.shards import Sharding, Shards, ShardTraining, similar_users, train_shard
+from srun.training.shards import Sharding, Shards, ShardTraining, similar_users, train_shards
 from srun.unlearning.base import Original
 
 CPU = torch.device("cpu")
@@ -41,9 +41,9 @@ def original_of(small, data, sharding, folder, **train):
         def windows(last):
             return shards.data(data, data.role == Role.TRAIN, shard, None, CPU, last)
 
-        return ShardTraining(small.describe_model(data), recipe, shards.training_seed(shard, 0), windows, watch)
+        return ShardTraining(shard, small.describe_model(data), shards.training_seed(shard, 0), windows, watch)
 
-    trained = [train_shard(shards, shard, training(shard), {}) for shard in range(shards.number)]
+    trained = train_shards(shards, [training(shard) for shard in range(shards.number)], recipe, {}, False)
     parts = {} if isinstance(sharding, int) else shards.tensors()
     for _, _, states in trained:
         parts |= states
@@ -161,13 +161,13 @@ def test_one_shard_of_one_slice_is_retrain(small, coloured, tmp_path, world):
         return Watch(lambda m: context.probe(Scorer([m]), "validation"), lambda m: {}, small.no_telling, context.resume)
 
     training = ShardTraining(
+        0,
         world.original.description,
-        world.original.recipe,
         shards.training_seed(0, 0),
         lambda last: shards.data(coloured, world.request.retain, 0, None, CPU, last),
         watch,
     )
-    model, fits, states = train_shard(shards, 0, training, {})
+    [(model, fits, states)] = train_shards(shards, [training], world.original.recipe, {}, False)
     assert (len(fits), states) == (1, {})
     assert small.weight_bytes(Scorer([model])) == small.weight_bytes(retrained.scorer)
 
