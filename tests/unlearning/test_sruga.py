@@ -452,8 +452,8 @@ def test_what_may_not_move_keeps_its_bytes(world, tmp_path):
     for update in ("embeddings", "blocks"):
         after = run(world, tmp_path / update, update=update).scorer.model.state_dict()
         same = {name for name, value in after.items() if torch.equal(value, before[name])}
-        moved = {"embedding.weight"} if update == "embeddings" else set(before) - {"embedding.weight"}
-        assert moved.isdisjoint(same)
+        idle = {name for name in before if name.endswith("attention.key.bias")}  # of one head: it has no gradient
+        moved = {"embedding.weight"} if update == "embeddings" else set(before) - {"embedding.weight"} - idle
         assert same == set(before) - moved
 
 
