@@ -17,12 +17,16 @@ from srun.registry import suggest
 from srun.rng import derive
 from srun.stages.cells import Cell, OriginalCell
 from srun.stages.neurons import NeuronsConfig
+from srun.stages.optimize import OptimizeConfig
 from srun.training.fit import TrainConfig
 from srun.unlearning import UNLEARNERS
 
 NAMED = ("partition", "originals", "cells")
 """Sections whose entries users name themselves."""
-REPLACED = ("originals", "cells")
+SPACES = tuple(f"optimize.space.{name}" for name in UNLEARNERS)
+FREE = (*NAMED, "optimize.objectives", "optimize.space", *SPACES)
+"""Sections that take new entries."""
+REPLACED = ("originals", "cells", *SPACES)
 """Those of them that a preset replaces as a whole."""
 
 
@@ -51,6 +55,7 @@ class Params:
     train: TrainConfig
     unlearn: UnlearnSection
     evaluate: EvaluateConfig
+    optimize: OptimizeConfig
     neurons: NeuronsConfig
     runtime: RuntimeConfig
     requests: tuple[str, ...]
@@ -98,15 +103,17 @@ def load_values(file: Path, presets: Sequence[Path] = (), assignments: Sequence[
     """Read params.yaml, lay the presets over it in order, then the ``key=value`` assignments; plain values."""
     values = read_yaml(file)
     for preset in presets:
-        merge(values, read_yaml(preset), NAMED, REPLACED)
+        merge(values, read_yaml(preset), FREE, REPLACED)
     for assignment in assignments:
-        override(values, *parse_assignment(assignment), free=NAMED)
+        override(values, *parse_assignment(assignment), free=FREE)
     return values
 
 
 def load(file: Path, presets: Sequence[Path] = (), assignments: Sequence[str] = ()) -> Params:
     """As ``load_values``, checked and typed; raises ConfigError naming the dotted key."""
     params = build(Params, load_values(file, presets, assignments))
+    for name in params.optimize.space:
+        _check(f"optimize.space.{name}", name, list(UNLEARNERS))
     for name in params.requests:
         _check("requests", name, list(params.partition))
     for name, original in params.originals.items():

@@ -6,9 +6,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+
 from srun.data.interactions import Dataset
 from srun.devices import machine
+from srun.errors import CheckpointError
 from srun.files import write_text
+from srun.models.scorer import Scorer, load_published
 from srun.progress import EpochBar
 from srun.stages.layout import CellPaths, Layout
 from srun.tracking import Tracker
@@ -19,6 +23,15 @@ from srun.training.fit import Cost
 def load_dataset(layout: Layout) -> Dataset:
     """The prepared data set of a project."""
     return Dataset.load(layout.prepared)
+
+
+def load_original(layout: Layout, name: str, data: Dataset, device: torch.device) -> tuple[Scorer, dict[str, Any]]:
+    """A trained Original and its info; raises CheckpointError if it was trained on other data than the prepared set."""
+    source = layout.original(name).model
+    scorer, info = load_published(source, device)
+    if info["fingerprint"] != data.fingerprint or info["prepare"] != data.info["config"]:
+        raise CheckpointError(f"{source}: trained on other data than the prepared set; run `srun train` again")
+    return scorer, info
 
 
 def weights_sha256(folder: Path) -> str:

@@ -4,11 +4,11 @@ from typing import Any
 
 from srun.data.partition import Partition
 from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start
-from srun.errors import CheckpointError, DataError
+from srun.errors import DataError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
-from srun.models.scorer import load_published, publish
+from srun.models.scorer import publish
 from srun.stages.cells import Cell
-from srun.stages.common import Reporter, load_dataset, resume_folder, weights_sha256, write_run
+from srun.stages.common import Reporter, load_dataset, load_original, resume_folder, weights_sha256, write_run
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
 from srun.training.fit import Cost
@@ -29,10 +29,7 @@ def run(
     device = start(runtime)
     data = load_dataset(layout)
     request = Partition.load(layout.partition(cell.request), data)
-    source = layout.original(cell.original).model
-    scorer, source_info = load_published(source, device)
-    if source_info["fingerprint"] != data.fingerprint or source_info["prepare"] != data.info["config"]:
-        raise CheckpointError(f"{source}: trained on other data than the prepared set; run `srun train` again")
+    scorer, source_info = load_original(layout, cell.original, data, device)
     method = UNLEARNERS[cell.method]
     if request.kind not in method.kinds:
         raise DataError(f'{cell.method} is not defined for requests of kind "{request.kind}"')
@@ -47,7 +44,7 @@ def run(
         "prepare": data.info["config"],
         "request": request.info,
         "train": source_info["train"],
-        "original_sha256": weights_sha256(source),
+        "original_sha256": weights_sha256(layout.original(cell.original).model),
         "threads": runtime.threads,
         "device": str(device),
     }
@@ -62,5 +59,5 @@ def run(
     publish(paths.model, result.scorer.to("cpu"), info, result.history, data.items)
     context.resume.clear()
     write_run(paths, result.cost, tracker)
-    tracker.model(paths.model, f"srun-{cell.original}", f"{cell.request}-{cell.method}-{cell.seed}")
+    tracker.model(paths.model, f"srun-{cell.original}", f"{cell.request}-{paths.model.name}")
     return result.cost
