@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,10 @@ class Params:
         name = f"category-{plain}{lost}"
         request = replace(next(iter(known.values())), categories=(category,), users=None)
         return name, replace(self, partition={**self.partition, name: request})
+
+    def with_search(self, **changes: Any) -> "Params":
+        """The same with some values of the section ``optimize`` replaced; ConfigError for one that cannot be."""
+        return replace(self, optimize=build(OptimizeConfig, {**asdict(self.optimize), **changes}, "optimize"))
 
     def original(self, name: str) -> OriginalCell:
         """The Original of a name, or ConfigError."""

@@ -50,13 +50,27 @@ class TrialResult:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """An evaluated row that stands beside the trials: of another method, or a trial that was applied."""
+
+    method: str
+    seed: int
+    trial: int | None
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class StudyResult:
     name: str
     about: Mapping[str, Any]
     goal: Goal
     trials: tuple[TrialResult, ...]
-    importances: tuple[Mapping[str, float], ...]
-    """By objective: what share of its variation a parameter explains (fANOVA); empty where that cannot be told."""
+    begun: str
+    """When its first trial began: tells it from another study that had its name."""
+
+    @property
+    def num_finished(self) -> int:
+        return sum(trial.state in ("complete", "discarded") for trial in self.trials)
 
     @cached_property
     def feasible(self) -> list[TrialResult]:
@@ -124,10 +138,12 @@ def read_study(study: "Study") -> StudyResult:
                 **result,
             )
         )
-    return StudyResult(study.study_name, about, goal, tuple(found), _importances(study, goal))
+    begun = min(starts).isoformat() if starts else ""
+    return StudyResult(study.study_name, about, goal, tuple(found), begun)
 
 
-def _importances(study: "Study", goal: Goal) -> tuple[Mapping[str, float], ...]:
+def importances(study: "Study", goal: Goal) -> list[Mapping[str, float]]:
+    """By objective: what share of its variation a parameter explains (fANOVA); empty where that cannot be told."""
     import optuna
 
     complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
@@ -146,4 +162,4 @@ def _importances(study: "Study", goal: Goal) -> tuple[Mapping[str, float], ...]:
                 study, evaluator=evaluator, target=lambda trial, index=index: trial.values[index]
             )
         shares.append({name: float(share) for name, share in found.items()})
-    return tuple(shares)
+    return shares

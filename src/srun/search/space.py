@@ -1,4 +1,4 @@
-"""What is searched: values of a method's block in params.yaml, by the same dotted keys. A trial is a set of overrides."""
+"""What is searched: values of a method's block in params.yaml, by the same dotted keys; a trial is some overrides."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal

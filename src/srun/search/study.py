@@ -70,11 +70,11 @@ Evaluate = Callable[[Mapping[str, Any], Tell], Figures]
 """From overrides, by dotted key, to result figures, by result key."""
 
 
-class _Discarded(Exception):
+class _DiscardedError(Exception):
     """A trial is not worth going on with."""
 
 
-class _OverTime(Exception):
+class _OverTimeError(Exception):
     """A trial took longer than it may."""
 
 
@@ -176,7 +176,7 @@ class Search:
         self._mark = time.perf_counter()
 
     def run(
-        self, evaluate: Evaluate, num_trials: int, timeout: float | None, after: Callable[[], None] = lambda: None
+        self, evaluate: Evaluate, num_trials: int, timeout: float | None, after: Callable[[], object] = lambda: None
     ) -> bool:
         """Work until the study has ``num_trials`` finished trials, or no new one may begin (``timeout``, seconds).
 
@@ -250,13 +250,16 @@ class Search:
             self._write(trial, figures, rows, seconds, violations)
             self.study.tell(trial, values, skip_if_finished=True)
             self._failures = 0
+            shown = ", ".join(f"{one.key} {value:.4f}" for one, value in zip(self.goal.objectives, values, strict=True))
+            log.info("trial %d: %s (%.1f s)", trial.number, shown, seconds)
         except UpdateFinishedTrialError:
             log.warning("trial %d: given up by another worker in the meantime; its result is not used", trial.number)
-        except _Discarded:
+        except _DiscardedError:
             self._write(trial, rows[-1], rows, time.perf_counter() - started, {})
             self.study.tell(trial, state=_state("PRUNED"), skip_if_finished=True)
             self._failures = 0
-        except (SrunError, _OverTime) as error:
+            log.info("trial %d: discarded after epoch %g", trial.number, rows[-1]["epoch"])
+        except (SrunError, _OverTimeError) as error:
             self._fail(trial, str(error) or f"took longer than optimize.limits.trial = {self.limits.trial:g} s")
             self._failures += 1
             if self._failures >= MAX_FAILURES:
@@ -288,9 +291,9 @@ class Search:
             if score is not None:
                 trial.report(score, int(row["epoch"]))
                 if trial.should_prune():
-                    raise _Discarded
+                    raise _DiscardedError
         elif self.goal.hopeless(row):
-            raise _Discarded
+            raise _DiscardedError
 
 
 def num_finished(states: Mapping[str, int]) -> int:
@@ -361,10 +364,10 @@ def _beating(trial: "Trial", limits: LimitsConfig) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise _OverTime in the block after so many seconds; in the main thread of a Unix process only."""
+    """Raise _OverTimeError in the block after so many seconds; in the main thread of a Unix process only."""
 
     def over(number: int, frame: Any) -> None:
-        raise _OverTime
+        raise _OverTimeError
 
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -396,9 +399,7 @@ def _numbered_sampler(name: Sampler, seed: int) -> "BaseSampler":
         def sample_independent(self, study: "Study", trial: "FrozenTrial", name: str, distribution: Any) -> Any:
             return self._inner.sample_independent(study, trial, name, distribution)
 
-        def after_trial(
-            self, study: "Study", trial: "FrozenTrial", state: Any, values: Sequence[float] | None
-        ) -> None:
+        def after_trial(self, study: "Study", trial: "FrozenTrial", state: Any, values: Sequence[float] | None) -> None:
             self._inner.after_trial(study, trial, state, values)
 
     return Numbered()

@@ -6,36 +6,43 @@ is published by ``apply``, which carries it out as any other row.
 
 import dataclasses
 import hashlib
+import io
+import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from ruamel.yaml import YAML
 
 from srun.config import build, config, flatten, override
 from srun.data.partition import Partition
 from srun.data.sequences import Queries
 from srun.devices import RuntimeConfig, out_of_memory_hint, start
-from srun.errors import ConfigError, DataError
+from srun.errors import CheckpointError, ConfigError, DataError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
 from srun.metrics.ranking import hit
 from srun.models.scorer import Scorer
 from srun.search.goals import Figures, Goal, read_goal
-from srun.search.results import describe_goal
+from srun.search.results import Mark, StudyResult, describe_goal, importances, read_study
 from srun.search.space import Domain, Space
-from srun.search.study import LimitsConfig, Sampler, Tell
+from srun.search.study import LimitsConfig, Sampler, Search, Tell, open_storage, open_study, shown_place
 from srun.stages.cells import Cell
 from srun.stages.common import load_dataset, load_original, weights_sha256
-from srun.stages.layout import Layout
+from srun.stages.layout import CellPaths, Layout, TrialLayout
+from srun.tracking import StudyTracker
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Cost
 from srun.unlearning import UNLEARNERS
 from srun.unlearning.base import Context, Original
 from srun.unlearning.stopping import Match
+
+if TYPE_CHECKING:
+    from optuna import Study
 
 TUNE = ("validation", "forget_tune", "never_seen_tune", "in_category_tune", "out_of_category_tune")
 """Splits that a choice may look at."""
@@ -71,7 +78,7 @@ class OptimizeConfig:
             if name not in self.objectives:
                 texts.append(name)
                 continue
-            by_kind: Mapping[str, tuple[str, ...]] = self.objectives[name]
+            by_kind = {str(key): found for key, found in self.objectives[name].items()}
             if kind not in by_kind:
                 raise ConfigError(f'optimize.objectives.{name}: not defined for requests of kind "{kind}"')
             texts += by_kind[kind]
@@ -157,10 +164,7 @@ class Bench:
                 figures |= self.probe(scorer, split)
         look = self.match.look(scorer, 0)
         figures |= {key: look[key] for key in ("forget_tune/match_ks", "forget_tune/match_better")}
-        if INSIDE in figures and OUTSIDE in figures:
-            before = before or figures
-            figures["in_category_tune/removal_10"] = 1 - _ratio(figures[INSIDE], before[INSIDE])
-            figures["out_of_category_tune/kept_10"] = _ratio(figures[OUTSIDE], before[OUTSIDE])
+        figures |= _against(figures, before or figures)
         figures["cost/training_epochs"] = cost.target_gradients / self.num_positions
         return self._with_distance(figures)
 
@@ -219,6 +223,16 @@ class _NoResume(ResumeFolder):
         pass
 
 
+def _against(figures: Figures, before: Figures) -> dict[str, float]:
+    """Of a category: the share of its hits that is gone, and the share of the others' that is kept."""
+    if INSIDE not in figures or OUTSIDE not in figures:
+        return {}
+    return {
+        "in_category_tune/removal_10": 1 - _ratio(figures[INSIDE], before[INSIDE]),
+        "out_of_category_tune/kept_10": _ratio(figures[OUTSIDE], before[OUTSIDE]),
+    }
+
+
 def _ratio(after: float, before: float) -> float:
     return after / before if before else math.nan
 
@@ -243,3 +257,98 @@ def make_goal(settings: OptimizeConfig, bench: Bench) -> Goal:
     goal.values(bench.before)
     goal.violations(bench.before)
     return goal
+
+
+def search(
+    bench: Bench, settings: OptimizeConfig, name: str, place: str, after: Callable[["Study"], object]
+) -> "Study":
+    """Work on the study of a name in the storage at ``place`` until it has its trials; ``after`` follows each."""
+    study, space, goal = join(bench, settings, name, place)
+    worker = Search(study, space, goal, settings.limits, settings.sampler, settings.seed)
+    worker.run(bench, settings.trials, settings.timeout, lambda: after(study))
+    return study
+
+
+def join(bench: Bench, settings: OptimizeConfig, name: str, place: str) -> tuple["Study", Space, Goal]:
+    """Create the study of a name, or find it; ConfigError where it was begun otherwise."""
+    space, goal = make_space(settings, bench), make_goal(settings, bench)
+    about = bench.about(goal, settings.space[bench.cell.method])
+    return open_study(open_storage(place), name, goal, about), space, goal
+
+
+def report(layout: Layout, study: "Study", cells: Mapping[str, Cell], place: str | None) -> StudyResult:
+    """Write reports/pareto/<study>; ``cells``: rows whose evaluations stand beside the trials where they are there.
+
+    ``place``: the storage, where it is not the study's own journal.
+    """
+    from srun.reporting.pareto import write_report  # matplotlib, which other stages should not wait for
+
+    result = read_study(study)
+    write_report(
+        layout.study(result.name),
+        result,
+        importances(study, result.goal),
+        _marks(layout, result, cells),
+        None if place is None else shown_place(place),
+    )
+    return result
+
+
+def track(tracker: StudyTracker, result: StudyResult) -> None:
+    """Write finished trials to their nested runs; those on the front are tagged, as long as they are on it."""
+    front = {trial.number for trial in result.front}
+    for trial in result.trials:
+        if trial.state in ("complete", "discarded", "failed"):
+            tags = {"front": str(trial.number in front).lower(), "state": trial.state}
+            tags |= {"published": "true"} if trial.published else {}
+            status = "FAILED" if trial.state == "failed" else "FINISHED"
+            metrics = {**trial.figures, **trial.violations}
+            tracker.trial(trial.number, status, trial.overrides, metrics, trial.history, tags)
+
+
+def settings_of(layout: Layout, result: StudyResult, number: int) -> tuple[Cell, Any, str]:
+    """The cell and the settings of a complete trial, and these as a preset (YAML).
+
+    Raises CheckpointError when the Original is another than the one that was searched on.
+    """
+    about, cell = result.about, Cell(**result.about["cell"])
+    if weights_sha256(layout.original(cell.original).model) != about["original_sha256"]:
+        raise CheckpointError(f'Original "{cell.original}" is not the one of study "{result.name}"; search again')
+    base = build(UNLEARNERS[cell.method].Config, about["settings"], f"unlearn.{cell.method}")
+    settings = with_overrides(cell.method, base, result.trial(number).overrides)
+    text = io.StringIO()
+    block = {cell.method: dataclasses.asdict(settings), "seed": about["unlearning_seed"]}
+    YAML().dump({"unlearn": block}, text)
+    return cell, settings, f"# Trial {number} of study {result.name}\n{text.getvalue()}"
+
+
+def _marks(layout: Layout, result: StudyResult, cells: Mapping[str, Cell]) -> list[Mark]:
+    """Original, Retrain, SISA, controls and applied trials of the same request and model, as far as evaluated."""
+    about, found = result.about, []
+    own = Cell(**about["cell"])
+    rows: list[tuple[str, int, int | None, CellPaths]]
+    rows = [(cell.method, cell.seed, None, layout.cell(cell)) for cell in cells.values() if cell.request == own.request]
+    applied = layout.cell(own).evaluation.parent / "pareto" / result.name
+    for folder in sorted(applied.glob("trial-*")):
+        number = int(folder.name.removeprefix("trial-"))
+        trial_layout = TrialLayout(layout.project, layout.root, result.name, number)
+        rows.append((own.method, own.seed, number, trial_layout.cell(own)))
+    for method, seed, trial, paths in rows:
+        file = paths.evaluation / "report.json"
+        if not file.is_file():
+            continue
+        record = json.loads(file.read_text(encoding="utf-8"))
+        same = record["model"], record["fingerprint"], _plain(record["request"])
+        if same == (about["model"], about["fingerprint"], _plain(about["request"])):
+            found.append(Mark(method, seed, trial, _flat(record["metrics"], about["original"])))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+def _flat(metrics: Mapping[str, Mapping[str, float]], original: Figures) -> dict[str, float]:
+    """Result keys of an evaluation; of a category also what is kept and removed of Original's."""
+    figures = {f"{split}/{name}": value for split, part in metrics.items() for name, value in part.items()}
+    return figures | _against(figures, original)
