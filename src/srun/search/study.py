@@ -170,7 +170,7 @@ class Search:
 
         self.study, self.space, self.goal, self.limits = study, space, goal, limits
         study.sampler = _numbered_sampler(sampler, seed)
-        study.pruner = optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=1)
+        study.pruner = optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=2)
         self._seen: dict[int, tuple[int, float]] = {}
         self._failures = 0
         self._mark = time.perf_counter()
