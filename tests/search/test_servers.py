@@ -69,12 +69,12 @@ def published(toy, place, name):
 
 @pytest.mark.postgres
 def test_exact_number_on_postgresql_with_six_workers_one_killed(toy, postgres):
-    workers = [toy.start(postgres, "s", 36, 0.1) for _ in range(6)]  # they also create the tables at the same moment
+    workers = [toy.start(postgres, "s", 24, 0.1) for _ in range(6)]  # they also create the tables at the same moment
     toy.wait_for(lambda: num_finished(toy.count(postgres, "s")) >= 6)
     os.kill(workers[2].pid, signal.SIGKILL)
     assert toy.ends_of(workers) == [0, 0, -signal.SIGKILL, 0, 0, 0]
     states = toy.count(postgres, "s")
-    assert states["COMPLETE"] == 36
+    assert states["COMPLETE"] == 24
     assert not states["RUNNING"]
     assert not states["WAITING"]
     assert len(published(toy, postgres, "s")) == 1

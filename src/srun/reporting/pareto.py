@@ -146,7 +146,7 @@ def _data(study: StudyResult, marks: Sequence[Mark], place: str | None) -> dict[
     others = [
         {"name": _name(mark), "colour": style(mark.method).colour, "x": mark.figures[x], "y": mark.figures[y]}
         for mark in marks
-        if x is not None and x in mark.figures and y in mark.figures and mark.trial is None
+        if x is not None and x in mark.figures and y in mark.figures and _is_drawn(mark, study)
     ]
     return {
         "x": x or "trial",
@@ -180,7 +180,7 @@ def _draw_front(study: StudyResult, marks: Sequence[Mark]) -> Figure:
         if trial.published:
             axes.scatter(*place[trial.number], marker="*", s=190, color=INK, zorder=5, label="published setting")
     named: set[str] = set()
-    points = [mark for mark in marks if mark.trial is None and x in mark.figures and y in mark.figures]
+    points = [mark for mark in marks if _is_drawn(mark, study) and x in mark.figures and y in mark.figures]
     for mark in points if x is not None else []:
         look = style(mark.method)
         label = None if look.name in named else look.name
@@ -246,6 +246,11 @@ def _text(value: Any) -> str:
 
 def _yaml(value: Any) -> str:
     return "null" if value is None else _text(value)
+
+
+def _is_drawn(mark: Mark, study: StudyResult) -> bool:
+    """An applied trial is a point already, and the searched method's own row is the published setting."""
+    return mark.trial is None and mark.method != study.about["cell"]["method"]
 
 
 def _name(mark: Mark) -> str:

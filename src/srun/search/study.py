@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -137,11 +138,7 @@ def load_study(storage: "BaseStorage", name: str) -> "Study":
 
 def shown_place(place: str) -> str:
     """A storage's address as it may be printed: no password."""
-    if "://" not in place:
-        return place
-    from sqlalchemy.engine import make_url
-
-    return make_url(place).render_as_string(hide_password=True)
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", place)
 
 
 def repair_journal(path: Path) -> int:
@@ -193,7 +190,7 @@ class Search:
                 continue
             trial = self._ask()
             if self._is_surplus(trial.number, num_trials):
-                self.study.tell(trial.number, state=_state("FAIL"), skip_if_finished=True)
+                self._tell(trial.number, "FAIL")
                 continue
             self._attempt(trial, evaluate)
             before = time.perf_counter()
@@ -206,7 +203,7 @@ class Search:
         for trial in self.study.get_trials(deepcopy=False):
             if trial.state.name == "RUNNING" and self._is_silent(trial):
                 log.warning("trial %d: its worker gives no sign of life; given up", trial.number)
-                self.study.tell(trial.number, state=_state("FAIL"), skip_if_finished=True)
+                self._tell(trial.number, "FAIL")
         return Counter(trial.state.name for trial in self.study.get_trials(deepcopy=False))
 
     def _is_silent(self, trial: "FrozenTrial") -> bool:
@@ -248,7 +245,7 @@ class Search:
             for text, violation in violations.items():
                 trial.set_constraint(text, violation)
             self._write(trial, figures, rows, seconds, violations)
-            self.study.tell(trial, values, skip_if_finished=True)
+            self._tell(trial, "COMPLETE", values)
             self._failures = 0
             shown = ", ".join(f"{one.key} {value:.4f}" for one, value in zip(self.goal.objectives, values, strict=True))
             log.info("trial %d: %s (%.1f s)", trial.number, shown, seconds)
@@ -256,7 +253,7 @@ class Search:
             log.warning("trial %d: given up by another worker in the meantime; its result is not used", trial.number)
         except _DiscardedError:
             self._write(trial, rows[-1], rows, time.perf_counter() - started, {})
-            self.study.tell(trial, state=_state("PRUNED"), skip_if_finished=True)
+            self._tell(trial, "PRUNED")
             self._failures = 0
             log.info("trial %d: discarded after epoch %g", trial.number, rows[-1]["epoch"])
         except (SrunError, _OverTimeError) as error:
@@ -267,6 +264,14 @@ class Search:
         except BaseException as error:
             self._fail(trial, "interrupted" if isinstance(error, KeyboardInterrupt) else repr(error))
             raise
+
+    def _tell(self, trial: "Trial | int", state: str, values: list[float] | None = None) -> None:
+        """End a trial; nothing happens to one that another worker has ended, be it at this moment."""
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self.study.tell(trial, values, state=TrialState[state], skip_if_finished=True)
 
     def _write(
         self, trial: "Trial", figures: Figures, rows: list[dict[str, float]], seconds: float, violations: Figures
@@ -281,7 +286,7 @@ class Search:
     def _fail(self, trial: "Trial", why: str) -> None:
         with contextlib.suppress(RuntimeError):  # another worker has given it up already
             trial.set_user_attr(RESULT, {"why": why})
-        self.study.tell(trial, state=_state("FAIL"), skip_if_finished=True)
+        self._tell(trial, "FAIL")
         log.warning("trial %d failed: %s", trial.number, why)
 
     def _tell_row(self, trial: "Trial", rows: list[dict[str, float]], row: Mapping[str, float]) -> None:
@@ -310,12 +315,6 @@ def _live(study: "Study") -> list["FrozenTrial"]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name != "FAIL"]
 
 
-def _state(name: str) -> Any:
-    from optuna.trial import TrialState
-
-    return TrialState[name]
-
-
 def _retried(make: Callable[[], Any], what: str) -> Any:
     """Several workers may create tables and studies at the same moment; the losers of such a race try again."""
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -325,7 +324,7 @@ def _retried(make: Callable[[], Any], what: str) -> Any:
             return make()
         except (ArgumentError, NoSuchModuleError) as error:
             raise ConfigError(
-                f'storage "{what}": no address of a database; expected such as postgresql+psycopg://user@host/database'
+                f'storage "{shown_place(what)}": no address of a database; expected such as postgresql+psycopg://user@host/database'
             ) from error
         except SQLAlchemyError as error:
             last = error
