@@ -549,9 +549,11 @@ def _print_search(result: "StudyResult", num_trials: int | None, as_json: bool) 
         click.echo(json.dumps({"study": result.name, "finished": result.num_finished, "front": front}, indent=1))
         return
     shown = ["trial", *(objective.key for objective in result.goal.objectives)]
-    shown += [key for key in (front[0] if front else {}) if key.startswith("unlearn.")]
-    heads = [{key.rpartition("unlearn.")[2].partition(".")[2] or key: row[key] for key in shown} for row in front]
-    _print_rows(heads, False)
+    prefix = f"unlearn.{result.about['cell']['method']}."
+    shown += [key for key in (front[0] if front else {}) if key.startswith(prefix)]
+    for row in front:  # settings differ by orders of magnitude, so digits count and not places
+        row |= {key: f"{row[key]:.3g}" for key in shown if isinstance(row[key], float)}
+    _print_rows([{key.removeprefix(prefix): row[key] for key in shown} for row in front], False)
     wanted = "" if num_trials is None else f" of {num_trials}"
     click.echo(f'\nstudy "{result.name}": {result.num_finished}{wanted} trials, {len(front)} on the front')
     if num_trials is not None and result.num_finished < num_trials:

@@ -260,3 +260,31 @@ def test_the_front_is_as_good_as_a_dense_grids_with_a_tenth_of_its_trials(toy, b
     assert result.hypervolumes[-1] >= 0.95 * best
     shares = importances(worker.study, result.goal)
     assert all(sum(share.values()) == pytest.approx(1) for share in shares)
+
+
+def test_discarding_hopeless_trials_does_not_change_the_front(toy, begin):
+    """The same draws with and without the rule, of curves that fall with noise: less work, the same hypervolume."""
+    epochs = {}
+
+    def by_epochs(rule):
+        def evaluate(overrides, tell):
+            values = {"unlearn.toy.ascent": 0.5, **overrides}
+            rng = np.random.default_rng(int(values["unlearn.toy.ascent"] * 1e6))
+            for epoch in range(1, 6):
+                share = {**overrides, "unlearn.toy.ascent": values["unlearn.toy.ascent"] * epoch / 3}
+                figures = toy.toy(share)
+                figures["utility"] += rng.normal(0, 0.02)
+                epochs[rule] = epochs.get(rule, 0) + 1
+                if rule:
+                    tell({"epoch": epoch, **figures})
+            return figures
+
+        return evaluate
+
+    volumes = {}
+    for rule in (True, False):
+        worker = begin(name=f"rule-{rule}")
+        worker.run(by_epochs(rule), 60, None)
+        volumes[rule] = read_study(worker.study).hypervolumes[-1]
+    assert epochs[True] < 0.95 * epochs[False]
+    assert volumes[True] == pytest.approx(volumes[False], rel=0.01)

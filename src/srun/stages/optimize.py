@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -49,6 +50,7 @@ TUNE = ("validation", "forget_tune", "never_seen_tune", "in_category_tune", "out
 FORGET, INSIDE, OUTSIDE = "forget_tune/hit_10", "in_category_tune/hit_10", "out_of_category_tune/hit_10"
 DISTANCE = "match/distance"
 
+log = logging.getLogger(__name__)
 Kind = Literal["interactions", "users", "category"]
 
 
@@ -335,13 +337,26 @@ def _marks(layout: Layout, result: StudyResult, cells: Mapping[str, Cell]) -> li
         rows.append((own.method, own.seed, number, trial_layout.cell(own)))
     for method, seed, trial, paths in rows:
         file = paths.evaluation / "report.json"
-        if not file.is_file():
+        if not file.is_file() or not (paths.model / "model.json").is_file():
             continue
         record = json.loads(file.read_text(encoding="utf-8"))
         same = record["model"], record["fingerprint"], _plain(record["request"])
-        if same == (about["model"], about["fingerprint"], _plain(about["request"])):
+        if same != (about["model"], about["fingerprint"], _plain(about["request"])):
+            continue
+        if not _is_current(paths, record, about):
+            log.warning("%s: of another model than the one there is now; left out of the report", file)
+        else:
             found.append(Mark(method, seed, trial, _flat(record["metrics"], about["original"])))
     return found
+
+
+def _is_current(paths: CellPaths, record: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
+    """Whether an evaluation is that of the model beside it, and this one of the study's Original, if of that at all."""
+    info = json.loads((paths.model / "model.json").read_text(encoding="utf-8"))
+    cell = record["cell"]
+    started_there = cell["original"] == about["cell"]["original"] and not UNLEARNERS[cell["method"]].from_scratch
+    other = started_there and info["original_sha256"] != about["original_sha256"]
+    return record["weights_sha256"] == weights_sha256(paths.model) and not other
 
 
 def _plain(value: Any) -> Any:
