@@ -22,6 +22,7 @@ ORDER = [
         "reporting",
         "serving",
         "serving_pyfunc",
+        "slurm",
         "stages",
         "params",
         "pipeline",
@@ -124,7 +125,7 @@ def test_help_is_quick():
 def test_every_console_script_leads_somewhere():
     text = (SOURCE.parents[1] / "pyproject.toml").read_text()
     scripts = dict(re.findall(r'^(\w+) = "(srun\.\w+:\w+)"$', text, re.MULTILINE))
-    assert set(scripts) == {"srun", "srunlearn"}
+    assert set(scripts) == {"srun", "srunlearn", "optimize"}
     names = {
         node.name for node in ast.walk(ast.parse((SOURCE / "cli.py").read_text())) if isinstance(node, ast.FunctionDef)
     }

@@ -43,7 +43,8 @@ def test_the_projects_own_file_is_valid_and_complete():
 def test_every_value_is_needed(write):
     """Nothing that affects a result has a default in the code: leaving out any one leaf is an error that names it."""
     whole = load_values(FILE)
-    for key in flatten({**whole, "partition": {}, "originals": {}, "cells": {}}):
+    search = {**whole["optimize"], "objectives": {}, "space": {}}  # what users name themselves
+    for key in flatten({**whole, "partition": {}, "originals": {}, "cells": {}, "optimize": search}):
         values = deepcopy(whole)
         *parents, last = key.split(".")
         node = values

@@ -15,6 +15,7 @@ from srun.errors import SrunError
 if TYPE_CHECKING:
     from srun.pipeline import Pipeline
     from srun.progress import Budget
+    from srun.search.results import StudyResult
     from srun.stages.cells import Cell
 
 
@@ -466,6 +467,115 @@ def neurons(
     _print_study(study, as_json)
 
 
+@cli.group(invoke_without_command=True)
+@click.option(
+    "--objective",
+    "objective",
+    multiple=True,
+    help="Of optimize.objectives: pareto, match, suppress, utility, cost; or a text as there. May be repeated.",
+)
+@click.option("--method", default=None, help="Block of `unlearn` to search: sruga, attribution, ...")
+@click.option("--original", default=None, help="Entry of `originals` to start from; the first if not given.")
+@click.option("--category", default=None, help="Forget this category: its request is found or made.")
+@click.option("--request", default=None, help="Block of `partition`; interactions if not given.")
+@click.option("--trials", type=click.IntRange(1), default=None, help="Finished trials, over all workers and runs.")
+@click.option("--timeout", type=float, default=None, help="Seconds after which no new trial begins.")
+@click.option("--sampler", default=None, help="tpe, nsga2, nsga3, gp or random.")
+@click.option("--study", default=None, help="Name of the study; made of what is searched if not given.")
+@click.option("--storage", default=None, metavar="URL|PATH", help="PostgreSQL, or a journal file on a shared folder.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Local processes.")
+@params_options
+@click.pass_context
+def optimize(
+    ctx: click.Context,
+    study: str | None,
+    storage: str | None,
+    workers: int,
+    presets: Sequence[str],
+    assignments: Sequence[str],
+    as_json: bool,
+    **selectors: Any,
+) -> None:
+    """Search a method's settings for the trade-off between utility and forgetting; the same command goes on.
+
+    \b
+    Example:
+      srun optimize --objective pareto
+      srun optimize --objective pareto --method attribution --category Action --workers 2
+      srun optimize show
+      srun optimize apply --trial 12
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    import signal
+
+    from srun.pipeline import wait_for_workers
+
+    pipeline = _pipeline(presets, assignments)
+    cell = _searched(pipeline, **selectors)
+    name = study or pipeline.study_name(cell)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # scancel is Ctrl-C
+    wait = None if workers == 1 else lambda: wait_for_workers(sys.argv[1:], workers)
+    try:
+        result = pipeline.optimize(cell, name, storage, wait)
+    except KeyboardInterrupt:
+        click.echo(f'stopped; study "{name}" keeps its trials: go on with the same command', err=True)
+        raise SystemExit(130) from None
+    _print_search(result, pipeline.params.optimize.trials, as_json)
+
+
+def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the selectors of a study to a command."""
+    for option in (
+        click.option("--storage", default=None, metavar="URL|PATH", help="Where it is, if not in runs/optimize."),
+        click.option("--study", default=None, help="Name of the study; that of `srun optimize` if not given."),
+    ):
+        command = option(command)
+    return command
+
+
+@optimize.command("show")
+@study_options
+@params_options
+def optimize_show(
+    study: str | None, storage: str | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool
+) -> None:
+    """Print the front of a study and write its report anew.
+
+    \b
+    Example:
+      srun optimize show --study sasrec-0-interactions-sruga-pareto
+    """
+    pipeline = _pipeline(presets, assignments)
+    result = pipeline.show_study(study or pipeline.study_name(_searched(pipeline)), storage)
+    _print_search(result, None, as_json)
+
+
+@optimize.command("apply")
+@click.option("--trial", type=int, required=True, help="Number of a trial: see `srun optimize show`.")
+@study_options
+@params_options
+def optimize_apply(
+    trial: int,
+    study: str | None,
+    storage: str | None,
+    presets: Sequence[str],
+    assignments: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Carry out a trial: write its settings as a preset, unlearn with them, evaluate on forget_report and test.
+
+    \b
+    Example:
+      srun optimize apply --trial 12
+    """
+    pipeline = _pipeline(presets, assignments)
+    written, metrics = pipeline.apply_trial(study or pipeline.study_name(_searched(pipeline)), trial, storage)
+    if not as_json:
+        click.echo("\n".join(str(path) for path in written))
+    _print_splits(metrics, as_json)
+
+
 @cli.command()
 @click.option("--history", required=True, metavar="ITEM,ITEM,...", help="Raw item ids, oldest first.")
 @click.option("--model", "folder", type=click.Path(path_type=Path), required=True, help="A published model's folder.")
@@ -560,6 +670,41 @@ def _cell(
     return Cell(request=request, original=name, method=method, seed=seed)
 
 
+def _searched(
+    pipeline: "Pipeline",
+    objective: Sequence[str] = (),
+    method: str | None = None,
+    original: str | None = None,
+    category: str | None = None,
+    request: str | None = None,
+    **limits: Any,
+) -> "Cell":
+    """The row whose settings are searched; what the command line says goes over the section `optimize`."""
+    given = {key: value for key, value in limits.items() if value is not None}
+    pipeline.params = pipeline.params.with_search(**given, **({"objective": tuple(objective)} if objective else {}))
+    return _cell(pipeline, request, category, original, method or pipeline.params.optimize.method, None)
+
+
+def _print_search(result: "StudyResult", num_trials: int | None, as_json: bool) -> None:
+    from srun.reporting.pareto import trial_rows
+
+    rows = {row["trial"]: row for row in trial_rows(result)}
+    front = [rows[trial.number] for trial in result.front]
+    if as_json:
+        click.echo(json.dumps({"study": result.name, "finished": result.num_finished, "front": front}, indent=1))
+        return
+    shown = ["trial", *(objective.key for objective in result.goal.objectives)]
+    prefix = f"unlearn.{result.about['cell']['method']}."
+    shown += [key for key in (front[0] if front else {}) if key.startswith(prefix)]
+    for row in front:  # settings differ by orders of magnitude, so digits count and not places
+        row |= {key: f"{row[key]:.3g}" for key in shown if isinstance(row[key], float)}
+    _print_rows([{key.removeprefix(prefix): row[key] for key in shown} for row in front], False)
+    wanted = "" if num_trials is None else f" of {num_trials}"
+    click.echo(f'\nstudy "{result.name}": {result.num_finished}{wanted} trials, {len(front)} on the front')
+    if num_trials is not None and result.num_finished < num_trials:
+        click.echo("the time is over; go on with the same command")
+
+
 def _named(item: Mapping[str, str]) -> str:
     return f"{item['item_id']} {item['title']}".strip()
 
@@ -645,5 +790,16 @@ def _shown(value: Any) -> str:
 
 
 def main() -> None:
-    """Entry point of the console script ``srun``."""
+    """Entry point of the console scripts ``srun``, which shares its name with Slurm's, and ``srunlearn``."""
+    from srun.slurm import hand_over
+
+    try:
+        hand_over(sys.argv, cli.commands)
+    except SrunError as error:
+        raise SystemExit(f"Error: {error}") from error
     cli(prog_name="srun")
+
+
+def optimize_main() -> None:
+    """Entry point of the console script ``optimize``, which Slurm's srun starts: `srun -n 6 optimize ...`."""
+    cli(["optimize", *sys.argv[1:]], prog_name="srun")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,16 @@ from srun.registry import suggest
 from srun.rng import derive
 from srun.stages.cells import Cell, OriginalCell
 from srun.stages.neurons import NeuronsConfig
+from srun.stages.optimize import OptimizeConfig
 from srun.training.fit import TrainConfig
 from srun.unlearning import UNLEARNERS
 
 NAMED = ("partition", "originals", "cells")
 """Sections whose entries users name themselves."""
-REPLACED = ("originals", "cells")
+SPACES = tuple(f"optimize.space.{name}" for name in UNLEARNERS)
+FREE = (*NAMED, "optimize.objectives", "optimize.space", *SPACES)
+"""Sections that take new entries."""
+REPLACED = ("originals", "cells", *SPACES)
 """Those of them that a preset replaces as a whole."""
 
 
@@ -53,6 +57,7 @@ class Params:
     unlearn: UnlearnSection
     evaluate: EvaluateConfig
     relearning: RelearningConfig
+    optimize: OptimizeConfig
     neurons: NeuronsConfig
     runtime: RuntimeConfig
     requests: tuple[str, ...]
@@ -81,6 +86,10 @@ class Params:
         request = replace(next(iter(known.values())), categories=(category,), users=None)
         return name, replace(self, partition={**self.partition, name: request})
 
+    def with_search(self, **changes: Any) -> "Params":
+        """The same with some values of the section ``optimize`` replaced; ConfigError for one that cannot be."""
+        return replace(self, optimize=build(OptimizeConfig, {**asdict(self.optimize), **changes}, "optimize"))
+
     def original(self, name: str) -> OriginalCell:
         """The Original of a name, or ConfigError."""
         return _named(self.originals, name, "original", "originals")
@@ -100,15 +109,17 @@ def load_values(file: Path, presets: Sequence[Path] = (), assignments: Sequence[
     """Read params.yaml, lay the presets over it in order, then the ``key=value`` assignments; plain values."""
     values = read_yaml(file)
     for preset in presets:
-        merge(values, read_yaml(preset), NAMED, REPLACED)
+        merge(values, read_yaml(preset), FREE, REPLACED)
     for assignment in assignments:
-        override(values, *parse_assignment(assignment), free=NAMED)
+        override(values, *parse_assignment(assignment), free=FREE)
     return values
 
 
 def load(file: Path, presets: Sequence[Path] = (), assignments: Sequence[str] = ()) -> Params:
     """As ``load_values``, checked and typed; raises ConfigError naming the dotted key."""
     params = build(Params, load_values(file, presets, assignments))
+    for name in params.optimize.space:
+        _check(f"optimize.space.{name}", name, list(UNLEARNERS))
     for name in params.requests:
         _check("requests", name, list(params.partition))
     for name, original in params.originals.items():

@@ -1,20 +1,30 @@
 """The stages as they are called: each with its own sections, its paths and a tracked run of its own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srun import distributed
+from srun.errors import RunError
+from srun.files import write_text
 from srun.params import Params
 from srun.progress import Budget
 from srun.reporting.papers import published
+from srun.search.results import StudyResult, read_study
+from srun.search.study import load_study, open_storage
+from srun.slurm import worker
 from srun.stages import (
     evaluate,
     explain,
     neurons,
+    optimize,
     partition,
     prepare,
     report,
@@ -25,9 +35,12 @@ from srun.stages import (
 )
 from srun.stages.cells import Cell
 from srun.stages.common import Step, has_key, take_steps
-from srun.stages.layout import Layout
+from srun.stages.layout import Layout, TrialLayout
 from srun.stages.reproduce_ablation import Ablation
-from srun.tracking import NullTracker, Tracker, tracked_run
+from srun.tracking import NullTracker, StudyTracker, Tracker, tracked_run
+
+if TYPE_CHECKING:
+    from optuna import Study
 
 
 class Pipeline:
@@ -190,6 +203,81 @@ class Pipeline:
         key = evaluate.key(self.layout, cell, params.evaluate, params.relearning)
         return paths.metrics.is_file() and has_key(paths.evaluation / "report.json", key)
 
+    def study_name(self, cell: Cell) -> str:
+        """What a search is called unless it is given a name: what is searched, and after what."""
+        chosen = self.params.optimize.objective
+        known = [name if name in self.params.optimize.objectives else "custom" for name in chosen]
+        return "-".join([cell.original, cell.request, cell.method, *dict.fromkeys(known)])
+
+    def optimize(self, cell: Cell, name: str, place: str | None, wait: Callable[[], None] | None) -> StudyResult:
+        """Search a cell's settings until the study has its trials; the first worker also tracks and reports.
+
+        ``place``: a storage, or None for a journal of its own. ``wait`` waits for local workers instead of working.
+        """
+        params, address = self.params, place or str(self.layout.journal(name))
+        settings = params.method_settings(cell.method)
+        bench = optimize.Bench(self.layout, cell, settings, params.unlearn.seed, params.evaluate, params.runtime)
+        leads = worker(os.environ) == 0
+        if wait is not None:
+            study, _, _ = optimize.join(bench, params.optimize, name, address)
+            wait()
+        else:
+            after = self._track_study if leads else lambda study: None
+            study = optimize.search(bench, params.optimize, name, address, after)
+        return self._finish_study(study, place) if leads else read_study(study)
+
+    def show_study(self, name: str, place: str | None) -> StudyResult:
+        """The front of a study; its report is written anew."""
+        return self._finish_study(self._open_study(name, place), place)
+
+    def apply_trial(self, name: str, number: int, place: str | None) -> tuple[list[Path], dict[str, dict[str, float]]]:
+        """Carry out a trial as a row of its own; returns what was written, and ``metrics[split][metric]``."""
+        params, study = self.params, self._open_study(name, place)
+        result = read_study(study)
+        cell, settings, preset = optimize.settings_of(self.layout, result, number)
+        layout = TrialLayout(self.layout.project, self.layout.root, name, number)
+        file = self.layout.study(name) / f"trial-{number}.yaml"
+        write_text(file, preset)
+        logged = {"cell": vars(cell), "unlearn": {cell.method: vars(settings)}, "study": name, "trial": number}
+        tags = {**self._tags(cell), "srun.trial": str(number)}
+        seed = int(result.about["unlearning_seed"])
+        with self._tracked("unlearn", f"trial {number} of {name}", logged, **tags) as tracker:
+            unlearn.run(layout, cell, settings, seed, params.evaluate, params.runtime, tracker)
+        with self._tracked("evaluate", f"trial {number} of {name}", logged, **tags) as tracker:
+            metrics = evaluate.run(layout, cell, params.evaluate, params.relearning, params.runtime, tracker)
+        optimize.report(self.layout, study, params.cells, place)
+        return [file, layout.cell(cell).model, layout.cell(cell).evaluation], metrics
+
+    def _open_study(self, name: str, place: str | None) -> "Study":
+        journal = self.layout.journal(name)
+        if place is None and not journal.is_file():
+            raise RunError(f'no study "{name}" in {journal.parent}; name it with --study and --storage')
+        return load_study(open_storage(place or str(journal)), name)
+
+    def _finish_study(self, study: "Study", place: str | None) -> StudyResult:
+        result = optimize.report(self.layout, study, self.params.cells, place)
+        folder = self.layout.study(result.name)
+        logging.getLogger(__name__).info("%s", folder / "index.html")
+        tracker = self._track_study(study)
+        if tracker is not None:
+            volume = result.hypervolumes[-1:] or [0.0]
+            about = {key: result.about[key] for key in ("cell", "space", "settings")}
+            figures = {"hypervolume": volume[0], "num_finished": result.num_finished, "num_front": len(result.front)}
+            tracker.finish(about, figures, [path for path in sorted(folder.iterdir()) if path.is_file()])
+        return result
+
+    def _track_study(self, study: "Study") -> StudyTracker | None:
+        """Write what is new in a study to the tracker."""
+        if not self.params.runtime.tracking:
+            return None
+        result = read_study(study)
+        cell = Cell(**result.about["cell"])
+        tags = {"stage": "optimize", "data.name": self.params.data.name, **self._tags(cell)}
+        key = f"{result.name} of {result.begun}"
+        tracker = StudyTracker(self.layout.project, "srun", result.name, key, tags)
+        optimize.track(tracker, result)
+        return tracker
+
     @contextmanager
     def _tracked(self, stage: str, name: str, params: Mapping[str, Any], **tags: str) -> Iterator[Tracker]:
         if not self.params.runtime.tracking or distributed.rank():
@@ -218,3 +306,28 @@ class Pipeline:
 
 def _title(cell: Cell) -> str:
     return f"{cell.method}-{cell.seed} on {cell.original} ({cell.request})"
+
+
+def wait_for_workers(words: Sequence[str], number: int) -> None:
+    """Start the same command in so many processes, one worker each, and wait until all have ended.
+
+    A worker that is killed is made up for by the others. Raises RunError when none ended well.
+    """
+    code = "from srun.cli import cli; import sys; cli(sys.argv[1:], prog_name='srun')"
+    command = [sys.executable, "-c", code, *words, "--workers", "1"]
+    if "optimize" not in words:  # the console script of that name
+        command.insert(3, "optimize")
+    workers = [
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "SRUN_WORKER": str(index + 1)})
+        for index in range(number)
+    ]
+    try:
+        codes = [process.wait() for process in workers]
+    except KeyboardInterrupt:
+        for process in workers:
+            process.terminate()
+        for process in workers:
+            process.wait()
+        raise
+    if all(codes):
+        raise RunError(f"all {number} workers ended with an error (see above); go on with the same command")

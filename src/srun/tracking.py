@@ -6,10 +6,11 @@ Nothing that identifies a user goes to a tracker: dense ids, counts and metrics 
 import functools
 import logging
 import os
+import re
 import sqlite3
 import subprocess
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -130,6 +131,73 @@ def tracked_run(
         if dataset is not None:
             _log_dataset(*dataset)
         yield MlflowTracker(run.info.run_id)
+
+
+class StudyTracker:
+    """A parent run for a study, found again by ``key``, and a nested run for each of its trials, written once."""
+
+    def __init__(self, root: Path, experiment: str, name: str, key: str, tags: Mapping[str, str]) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        import mlflow
+
+        mlflow.set_tracking_uri(tracking_uri(root))
+        self._client = mlflow.MlflowClient()
+        self._experiment = _experiment_id(root, experiment)
+        found = self._search(f"tags.`srun.study` = '{key}'")
+        if found:
+            self.run_id = str(found[0].info.run_id)
+        else:
+            all_tags = {**tags, "srun.study": key, **_git_tags(root)}
+            run = self._client.create_run(self._experiment, run_name=f"optimize: {name}", tags=all_tags)
+            self.run_id = str(run.info.run_id)
+        self._trials = {
+            run.data.tags["srun.trial"]: str(run.info.run_id)
+            for run in self._search(f"tags.`mlflow.parentRunId` = '{self.run_id}'")
+        }
+
+    def trial(
+        self,
+        number: int,
+        status: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        curves: Sequence[Mapping[str, float]],
+        tags: Mapping[str, str],
+    ) -> None:
+        """Write a finished trial, unless it is there; ``curves`` have a row an epoch. Tags are always written."""
+        if str(number) not in self._trials:
+            all_tags = {"mlflow.parentRunId": self.run_id, "srun.trial": str(number)}
+            run = self._client.create_run(self._experiment, run_name=f"trial {number}", tags=all_tags)
+            nested = MlflowTracker(run.info.run_id)
+            nested.params(params)
+            for row in curves:
+                nested.metrics({key: value for key, value in row.items() if key != "epoch"}, step=int(row["epoch"]))
+            nested.metrics({_metric_name(key): value for key, value in metrics.items()})
+            self._trials[str(number)] = str(run.info.run_id)
+            self._client.set_terminated(run.info.run_id, status)
+            run_tags = dict(tags)
+        else:
+            known = self._client.get_run(self._trials[str(number)]).data.tags
+            run_tags = {key: value for key, value in tags.items() if known.get(key) != value}
+        for key, value in run_tags.items():
+            self._client.set_tag(self._trials[str(number)], key, value)
+
+    def finish(self, params: Mapping[str, Any], metrics: Mapping[str, float], files: Sequence[Path]) -> None:
+        """Write what is known of the study as a whole; its run counts as finished."""
+        whole = MlflowTracker(self.run_id)
+        whole.params(params)
+        whole.metrics(metrics)
+        for file in files:
+            whole.artifact(file, "report")
+        self._client.set_terminated(self.run_id)
+
+    def _search(self, what: str) -> list[Any]:
+        return list(self._client.search_runs([self._experiment], what, max_results=10_000))
+
+
+def _metric_name(key: str) -> str:
+    """A name that MLflow takes; a constraint is a text such as ``validation/ndcg_10 >= 0.95 of original``."""
+    return re.sub(r"[^\w/. -]", "", key)
 
 
 @functools.cache

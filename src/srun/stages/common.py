@@ -9,15 +9,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+
 from srun import __version__
 from srun.data.interactions import Dataset
 from srun.devices import machine
+from srun.errors import CheckpointError
 from srun.files import write_text
+from srun.models.scorer import load_parts, load_published
 from srun.progress import Budget, EpochBar
 from srun.stages.layout import CellPaths, Layout
 from srun.tracking import Tracker
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Cost
+from srun.unlearning.base import Original
 
 log = logging.getLogger("srun")
 
@@ -25,6 +30,15 @@ log = logging.getLogger("srun")
 def load_dataset(layout: Layout) -> Dataset:
     """The prepared data set of a project."""
     return Dataset.load(layout.prepared)
+
+
+def load_original(layout: Layout, name: str, data: Dataset, device: torch.device) -> Original:
+    """A trained Original; raises CheckpointError if it was trained on other data than the prepared set."""
+    source = layout.original(name).model
+    scorer, info = load_published(source, device)
+    if info["fingerprint"] != data.fingerprint or info["prepare"] != data.info["config"]:
+        raise CheckpointError(f"{source}: trained on other data than the prepared set; run `srun train` again")
+    return Original(scorer, info, load_parts(source))
 
 
 def weights_sha256(folder: Path) -> str:

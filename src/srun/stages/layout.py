@@ -53,6 +53,14 @@ class Layout:
         """What the report was made of, and what it said."""
         return self.root / "runs" / "report.json"
 
+    def study(self, name: str) -> Path:
+        """Report of a search."""
+        return self.reports / "pareto" / name
+
+    def journal(self, name: str) -> Path:
+        """Storage of a search, unless another is named."""
+        return self.root / "runs" / "optimize" / f"{name}.journal"
+
     def _cell(self, folder: Path, name: str) -> CellPaths:
         return CellPaths(
             model=self.root / "models" / folder / name,
@@ -61,3 +69,14 @@ class Layout:
             run=self.root / "runs" / folder / f"{name}.json",
             resume=self.root / "runs" / "resume" / folder / name,
         )
+
+
+@dataclass(frozen=True)
+class TrialLayout(Layout):
+    """The same with the folders of one trial of a search in the place of its method's own row."""
+
+    study_name: str
+    trial: int
+
+    def cell(self, cell: Cell) -> CellPaths:
+        return self._cell(Path(cell.original) / cell.request / "pareto" / self.study_name, f"trial-{self.trial}")

@@ -25,15 +25,15 @@ from srun.devices import RuntimeConfig, start
 from srun.evaluation.evaluate import EvaluateConfig, Probe, evaluate
 from srun.files import write_folder, write_text
 from srun.models.base import SequenceModel
-from srun.models.scorer import Scorer, load_published
+from srun.models.scorer import Scorer
 from srun.rng import Streams
-from srun.stages.common import Reporter, Step, has_key, load_dataset, stage_key
+from srun.stages.common import Reporter, Step, has_key, load_dataset, load_original, stage_key
 from srun.stages.layout import Layout
 from srun.tracking import NullTracker
 from srun.training.checkpoint import ResumeFolder, copy_weights
 from srun.training.fit import TrainConfig, target_loss
 from srun.unlearning import UNLEARNERS
-from srun.unlearning.base import Context, Original
+from srun.unlearning.base import Context
 from srun.unlearning.sruga_settings import SRUGAConfig
 
 PARTS = ("combinations", "sweeps", "curves")
@@ -123,8 +123,7 @@ class Ablation:
         device = start(self.runtime)
         data = load_dataset(self.layout)
         request = Partition.load(self.layout.partition(self.request), data)
-        scorer, info = load_published(self.layout.original(self.original).model, device)
-        original = Original(scorer, info)
+        original = load_original(self.layout, self.original, data, device)
         settings = replace(self.settings, **variant.changes)
         settings = settings if end is None else replace(settings, max_epochs=end)
         key, resume = self._key(variant, end), self.layout.root / "runs" / "resume" / "ablation" / variant.part

@@ -31,7 +31,7 @@ from srun.reporting.records import Record, group_records
 from srun.reporting.results import Row, long_form, rows_of, to_csv
 from srun.rng import numpy_stream
 from srun.stages.cells import Cell
-from srun.stages.common import load_dataset, resume_folder, stage_key
+from srun.stages.common import load_dataset, load_original, resume_folder, stage_key
 from srun.stages.layout import Layout
 from srun.stages.report import read_original, read_record
 from srun.training.fit import Cost, TrainConfig
@@ -121,11 +121,11 @@ def study(
     device = start(runtime)
     data = load_dataset(layout)
     split = Partition.load(layout.partition(request), data)
-    scorer, info = load_published(layout.original("bert4rec-0").model, device)
+    original = load_original(layout, "bert4rec-0", data, device)
     cell = Cell(request=request, original="bert4rec-0", method="attribution", seed=0)
     edits = read_edits(load_published(layout.cell(cell).model, device)[1])
-    bench = _Bench(split, Original(scorer, info), seed, evaluation, relearning, device)
-    orders = _orders(scorer.model, split, paper, seed)
+    bench = _Bench(split, original, seed, evaluation, relearning, device)
+    orders = _orders(original.scorer.model, split, paper, seed)
     found = {
         "neurons": [[edit.layer, edit.unit] for edit in edits],
         "controls": bench.controls(edits, paper.scale),

@@ -4,16 +4,24 @@ from typing import Any
 
 from srun.data.partition import Partition
 from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
-from srun.errors import CheckpointError, DataError
+from srun.errors import DataError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
-from srun.models.scorer import load_parts, load_published, publish
+from srun.models.scorer import publish
 from srun.stages.cells import Cell
-from srun.stages.common import Reporter, load_dataset, resume_folder, stage_key, weights_sha256, write_run
+from srun.stages.common import (
+    Reporter,
+    load_dataset,
+    load_original,
+    resume_folder,
+    stage_key,
+    weights_sha256,
+    write_run,
+)
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
 from srun.training.fit import Cost
 from srun.unlearning import UNLEARNERS
-from srun.unlearning.base import Context, Original
+from srun.unlearning.base import Context
 
 
 def run(
@@ -29,10 +37,7 @@ def run(
     device = start(runtime)
     data = load_dataset(layout)
     request = Partition.load(layout.partition(cell.request), data)
-    source = layout.original(cell.original).model
-    scorer, source_info = load_published(source, device)
-    if source_info["fingerprint"] != data.fingerprint or source_info["prepare"] != data.info["config"]:
-        raise CheckpointError(f"{source}: trained on other data than the prepared set; run `srun train` again")
+    original = load_original(layout, cell.original, data, device)
     method = UNLEARNERS[cell.method]
     if request.kind not in method.kinds:
         raise DataError(f'{cell.method} is not defined for requests of kind "{request.kind}"')
@@ -46,8 +51,8 @@ def run(
         "fingerprint": data.fingerprint,
         "prepare": data.info["config"],
         "request": request.info,
-        "train": source_info["train"],
-        "original_sha256": weights_sha256(source),
+        "train": original.info["train"],
+        "original_sha256": weights_sha256(layout.original(cell.original).model),
         "threads": runtime.threads,
         "device": str(device),
         "key": key(layout, cell, settings, unlearning_seed),
@@ -58,13 +63,13 @@ def run(
     memory = PeakMemory(device)
     with out_of_memory_hint(f"unlearn.{cell.method}.batch_size or train.batch_size"), reporter:
         context = Context(device, seed, probe, reporter.on_epoch, resume_folder(paths, info), together)
-        result = method(settings).unlearn(Original(scorer, source_info, load_parts(source)), request, context)
+        result = method(settings).unlearn(original, request, context)
     result.cost.peak_memory_mb = memory.mebibytes()
     info |= {**result.info, "cost": result.cost.exact()}
     publish(paths.model, result.scorer.to("cpu"), info, result.history, data.items)
     context.resume.clear()
     write_run(paths, result.cost, tracker)
-    tracker.model(paths.model, f"srun-{cell.original}", f"{cell.request}-{cell.method}-{cell.seed}")
+    tracker.model(paths.model, f"srun-{cell.original}", f"{cell.request}-{paths.model.name}")
     return result.cost
 
 

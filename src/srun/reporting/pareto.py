@@ -1,0 +1,261 @@
+"""reports/pareto/<study>: tables, a PNG, and a page that opens from disk and lets a trial be chosen."""
+
+import base64
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from srun.errors import RunError
+from srun.files import write_text
+from srun.reporting.methods import model_name, style
+from srun.search.results import Mark, StudyResult, TrialResult
+
+INK, FAINT, TRIAL, FRONT, WARN = "#222222", "#D9D9D9", "#9AA5B1", "#D55E00", "#A33B00"
+PUBLISHED_KEYS = ("test/ndcg_10", "test/recall_10", "forget_report/hit_10", "never_seen_report/hit_10")
+
+
+def write_report(
+    folder: Path,
+    study: StudyResult,
+    importances: Sequence[Mapping[str, float]],
+    marks: Sequence[Mark],
+    place: str | None,
+) -> None:
+    """Write everything of a study; ``place``: its storage for the commands shown, where that is not the default."""
+    write_text(folder / "trials.csv", _csv(trial_rows(study)))
+    front = {trial.number for trial in study.front}
+    write_text(folder / "front.csv", _csv([row for row in trial_rows(study) if row["trial"] in front]))
+    volumes = [
+        {"finished": index + 1, "trial": trial.number, "seconds": round(trial.finished, 1), "hypervolume": volume}
+        for index, (trial, volume) in enumerate(zip(study.feasible, study.hypervolumes, strict=True))
+    ]
+    write_text(folder / "hypervolume.csv", _csv(volumes))
+    keys = [objective.key for objective in study.goal.objectives]
+    shares = [
+        {"objective": key, "parameter": name, "share": share}
+        for key, found in zip(keys, importances, strict=True)
+        for name, share in found.items()
+    ]
+    write_text(folder / "importances.csv", _csv(shares))
+    front_png, progress_png = _png(_draw_front(study, marks)), _png(_draw_progress(study, importances))
+    try:
+        (folder / "front.png").write_bytes(front_png)
+        (folder / "progress.png").write_bytes(progress_png)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    write_text(folder / "index.html", _page(study, marks, place, progress_png))
+
+
+def trial_rows(study: StudyResult) -> list[dict[str, Any]]:
+    """A row a trial: state, objectives, constraints, overrides, times and every other figure."""
+    front = {trial.number for trial in study.front}
+    keys = [objective.key for objective in study.goal.objectives]
+    names = list(dict.fromkeys(name for trial in study.trials for name in trial.overrides))
+    limits = [constraint.text for constraint in study.goal.constraints]
+    others = list(dict.fromkeys(key for trial in study.trials for key in trial.figures if key not in keys))
+    return [
+        {
+            "trial": trial.number,
+            "state": trial.state,
+            "published": trial.published,
+            "front": trial.number in front,
+            **{key: trial.figures.get(key) for key in keys},
+            **{f"violation of {text}": trial.violations.get(text) for text in limits},
+            **{name: trial.overrides.get(name) for name in names},
+            "seconds": trial.seconds,
+            "search_seconds": trial.search_seconds,
+            "finished": trial.finished,
+            **{key: trial.figures.get(key) for key in others if key != "epoch"},
+        }
+        for trial in study.trials
+    ]
+
+
+def commands(study: StudyResult, trial: TrialResult, place: str | None) -> dict[str, str]:
+    """How to publish a trial, and how to run it again by hand."""
+    cell = study.about["cell"]
+    storage = "" if place is None else f" --storage {place}"
+    sets = "".join(f" --set {key}={_yaml(value)}" for key, value in trial.overrides.items())
+    selectors = f"--request {cell['request']} --original {cell['original']} --method {cell['method']}"
+    return {
+        "apply": f"srun optimize apply --study {study.name} --trial {trial.number}{storage}",
+        "unlearn": f"srun unlearn {selectors} --seed {cell['seed']}{sets}",
+    }
+
+
+def axes_of(study: StudyResult) -> tuple[str | None, str]:
+    """Keys across and up: the second and the first objective; a single one goes over the trials."""
+    keys = [objective.key for objective in study.goal.objectives]
+    return (keys[1] if len(keys) > 1 else None), keys[0]
+
+
+def _page(study: StudyResult, marks: Sequence[Mark], place: str | None, progress: bytes) -> str:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("srun.reporting").joinpath("pareto.html").read_text(encoding="utf-8"))
+    data = json.dumps(_data(study, marks, place), allow_nan=False).replace("<", "\\u003c")
+    about = study.about
+    states: dict[str, int] = {}
+    for trial in study.trials:
+        states[trial.state] = states.get(trial.state, 0) + 1
+    return template.render(
+        study=study,
+        title=f"{style(about['cell']['method']).name} on {model_name(about['model'])}, {about['dataset']}",
+        data=Markup(data),
+        progress=base64.b64encode(progress).decode("ascii"),
+        states=", ".join(f"{number} {state}" for state, number in states.items()),
+        objectives=[
+            f"{objective.direction} {objective.key} (reference point {objective.reference:.4g})"
+            for objective in study.goal.objectives
+        ],
+        volume=study.hypervolumes[-1] if study.feasible else 0.0,
+        published=[(_name(mark), _cells(mark)) for mark in marks if any(key in mark.figures for key in PUBLISHED_KEYS)],
+        published_keys=PUBLISHED_KEYS,
+        space=about["space"],
+    )
+
+
+def _data(study: StudyResult, marks: Sequence[Mark], place: str | None) -> dict[str, Any]:
+    """What the page's script draws."""
+    x, y = axes_of(study)
+    front = {trial.number for trial in study.front}
+    points = [
+        {
+            "trial": trial.number,
+            "x": trial.number if x is None else trial.figures[x],
+            "y": trial.figures[y],
+            "front": trial.number in front,
+            "feasible": trial.feasible,
+            "published": trial.published,
+            "overrides": {key.rpartition(".")[2]: value for key, value in trial.overrides.items()},
+            "figures": dict(trial.figures),
+            "commands": commands(study, trial, place),
+        }
+        for trial in study.trials
+        if trial.state == "complete"
+    ]
+    others = [
+        {"name": _name(mark), "colour": style(mark.method).colour, "x": mark.figures[x], "y": mark.figures[y]}
+        for mark in marks
+        if x is not None and x in mark.figures and y in mark.figures and _is_drawn(mark, study)
+    ]
+    return {
+        "x": x or "trial",
+        "y": y,
+        "points": points,
+        "marks": others,
+        "level": study.about["level"].get(x),
+        "line": x is not None and len(study.goal.objectives) == 2,
+    }
+
+
+def _draw_front(study: StudyResult, marks: Sequence[Mark]) -> Figure:
+    canvas = Figure(figsize=(7.6, 4.8), layout="constrained")
+    axes = canvas.subplots()
+    x, y = axes_of(study)
+    level = study.about["level"].get(x)
+    if level is not None:
+        axes.axvspan(-1, level, color=WARN, alpha=0.07, lw=0, zorder=0)
+        axes.axvline(level, color=WARN, lw=1, ls="--", zorder=1, label="never-seen events; left of it: over-unlearning")
+    complete = [trial for trial in study.trials if trial.state == "complete"]
+    place = {trial.number: (trial.number if x is None else trial.figures[x], trial.figures[y]) for trial in complete}
+    rest = [place[trial.number] for trial in complete if trial not in study.front]
+    if rest:
+        xs, ys = zip(*rest, strict=True)
+        axes.scatter(xs, ys, s=22, color=TRIAL, lw=0, zorder=2, label="trials")
+    best = [place[trial.number] for trial in study.front]
+    if best:
+        line = "-" if len(study.goal.objectives) == 2 else ""
+        axes.plot(*zip(*sorted(best), strict=True), marker="o", ls=line, color=FRONT, lw=1.4, zorder=3, label="front")
+    for trial in complete:
+        if trial.published:
+            axes.scatter(*place[trial.number], marker="*", s=190, color=INK, zorder=5, label="published setting")
+    named: set[str] = set()
+    points = [mark for mark in marks if _is_drawn(mark, study) and x in mark.figures and y in mark.figures]
+    for mark in points if x is not None else []:
+        look = style(mark.method)
+        label = None if look.name in named else look.name
+        named.add(look.name)
+        where = mark.figures[str(x)], mark.figures[y]
+        axes.scatter(*where, marker=look.marker, s=70, color=look.colour, edgecolors="white", zorder=4, label=label)
+    across = [point[0] for point in place.values()] + [mark.figures[str(x)] for mark in points if x is not None]
+    if across:
+        margin = 0.06 * (max(across) - min(across)) or 0.01
+        axes.set_xlim(min([*across, *([level] if level is not None else [])]) - margin, max(across) + margin)
+    _plain(axes)
+    axes.set_xlabel(x or "trial", fontsize=9.5, color=INK)
+    axes.set_ylabel(y, fontsize=9.5, color=INK)
+    axes.legend(fontsize=8.5, frameon=False, loc="best")
+    return canvas
+
+
+def _draw_progress(study: StudyResult, importances: Sequence[Mapping[str, float]]) -> Figure:
+    canvas = Figure(figsize=(11.5, 3.6), layout="constrained")
+    left, *panels = canvas.subplots(1, 1 + len(importances))
+    if study.feasible:
+        left.step(range(1, len(study.feasible) + 1), study.hypervolumes, where="post", color=FRONT)
+    left.set_title("Hypervolume after each trial", fontsize=10.5, loc="left", color=INK)
+    left.set_xlabel("trials", fontsize=9.5, color=INK)
+    _plain(left)
+    for panel, objective, shares in zip(panels, study.goal.objectives, importances, strict=True):
+        shown = sorted(shares.items(), key=lambda pair: pair[1])[-8:]
+        panel.barh([name.partition(".")[2].partition(".")[2] for name, _ in shown], [share for _, share in shown])
+        panel.set_title(f"What moved {objective.key}", fontsize=10.5, loc="left", color=INK)
+        _plain(panel)
+    return canvas
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors="#444444", labelsize=8.5)
+    axes.grid(axis="y", color=FAINT, lw=0.6, zorder=0)
+    axes.set_axisbelow(True)
+
+
+def _png(canvas: Figure) -> bytes:
+    out = io.BytesIO()
+    canvas.savefig(out, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    return out.getvalue()
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    out = io.StringIO()
+    if rows:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(rows[0])
+        writer.writerows([_text(value) for value in row.values()] for row in rows)
+    return out.getvalue()
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f"{value:.8g}" if isinstance(value, float) else str(value)
+
+
+def _yaml(value: Any) -> str:
+    return "null" if value is None else _text(value)
+
+
+def _is_drawn(mark: Mark, study: StudyResult) -> bool:
+    """An applied trial is a point already, and the searched method's own row is the published setting."""
+    return mark.trial is None and mark.method != study.about["cell"]["method"]
+
+
+def _name(mark: Mark) -> str:
+    return f"{style(mark.method).name} {mark.seed}" if mark.trial is None else f"Trial {mark.trial}, applied"
+
+
+def _cells(mark: Mark) -> list[str]:
+    return [f"{mark.figures[key]:.4f}" if key in mark.figures else "–" for key in PUBLISHED_KEYS]

@@ -1,0 +1,421 @@
+"""The loop of a search: exactly N finished trials with any number of workers that share nothing but a storage.
+
+A trial is finished when it is complete or was discarded by rule. A worker may be killed at any moment: its trial is
+given up once its sign of life has not changed for a while, by the clock of whoever waits for it, and is made up for.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import signal
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+from pydantic import Field
+
+from srun.config import config
+from srun.errors import ConfigError, RunError, SrunError
+from srun.rng import derive
+from srun.search.goals import Figures, Goal
+from srun.search.space import Space
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+Sampler = Literal["tpe", "nsga2", "nsga3", "gp", "random"]
+PUBLISHED, OVERRIDES, RESULT, BEAT, ABOUT = "published", "overrides", "result", "beat", "about"
+MAX_FAILURES = 10
+"""Trials in a row that a worker lets fail before it stops with the last error."""
+LOCK_SECONDS = 15
+"""A journal's lock of a killed worker is broken after this time."""
+GRACE = 2.0
+"""Limits after which a trial that did not heed its limit takes its worker with it."""
+log = logging.getLogger(__name__)
+
+
+@config
+class LimitsConfig:
+    """How long things may take, in seconds."""
+
+    trial: Annotated[float, Field(gt=0)]
+    """A trial that takes longer has failed."""
+    beat: Annotated[float, Field(gt=0)]
+    """Between two signs of life of a worker; each is a write to the storage."""
+    silence: Annotated[float, Field(gt=0)]
+    """A worker that has given no sign for so long is taken for dead."""
+    poll: Annotated[float, Field(gt=0)]
+    """Between two looks at the storage while others finish."""
+
+    def __post_init__(self) -> None:
+        if self.silence < 3 * self.beat:
+            raise ValueError(f"silence {self.silence:g} is less than three beats of {self.beat:g}")
+
+
+class Tell(Protocol):
+    """Is told the figures of every epoch of a trial (``epoch`` among them); may end the trial by raising."""
+
+    def __call__(self, row: Mapping[str, float]) -> None: ...
+
+
+Evaluate = Callable[[Mapping[str, Any], Tell], Figures]
+"""From overrides, by dotted key, to result figures, by result key."""
+
+
+class _DiscardedError(Exception):
+    """A trial is not worth going on with."""
+
+
+class _OverTimeError(Exception):
+    """A trial took longer than it may."""
+
+
+def open_storage(place: str) -> "BaseStorage":
+    """The storage at a database URL, or a journal file; what a crash left torn at a journal's end is cut off.
+
+    Raises RunError when a database cannot be reached, without its password.
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if "://" in place:
+        return _retried(lambda: optuna.storages.RDBStorage(place, engine_kwargs={"pool_pre_ping": True}), place)
+    path = Path(place).resolve()  # a relative one can hang on a stale lock
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = JournalFileSymlinkLock(str(path), grace_period=LOCK_SECONDS)
+    if path.exists():
+        lock.acquire()  # a line that another worker is writing is not torn
+        try:
+            repair_journal(path)
+        finally:
+            lock.release()
+    return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+
+
+def open_study(storage: "BaseStorage", name: str, goal: Goal, about: Mapping[str, Any]) -> "Study":
+    """Create or join the study of a name. ``about``: all that its trials must have in common.
+
+    Raises ConfigError naming what differs when it was begun with another ``about``.
+    """
+    import optuna
+
+    directions = [objective.direction for objective in goal.objectives]
+    study = _retried(
+        lambda: optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True), name
+    )
+    now = json.loads(json.dumps(about, default=str))
+    before = study.user_attrs.setdefault(ABOUT, now)
+    differs = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if differs:
+        raise ConfigError(
+            f'study "{name}" was begun with another value of {", ".join(differs)}; go on with that one, or name a new '
+            "study with --study"
+        )
+    study.set_user_attr(ABOUT, now)
+    return study
+
+
+def load_study(storage: "BaseStorage", name: str) -> "Study":
+    """The study of a name; raises RunError naming those there are."""
+    import optuna
+
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError as error:
+        there = ", ".join(optuna.get_all_study_names(storage)) or "none"
+        raise RunError(f'no study "{name}" in this storage; there is {there}') from error
+
+
+def shown_place(place: str) -> str:
+    """A storage's address as it may be printed: no password."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", place)
+
+
+def repair_journal(path: Path) -> int:
+    """Cut off lines at the end that a crash or a full disk left incomplete; returns how many bytes went."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    while end:
+        start = data.rfind(b"\n", 0, end - 1) + 1
+        with contextlib.suppress(ValueError):
+            json.loads(data[start:end])
+            break
+        end = start
+    if end < len(data):
+        os.truncate(path, end)
+        log.warning("%s: cut off %d bytes of an incomplete last line", path, len(data) - end)
+    return len(data) - end
+
+
+class Search:
+    """One worker on a study: asks for trials, carries them out and tells, until the study has its number."""
+
+    def __init__(
+        self, study: "Study", space: Space, goal: Goal, limits: LimitsConfig, sampler: Sampler, seed: int
+    ) -> None:
+        import optuna
+
+        self.study, self.space, self.goal, self.limits = study, space, goal, limits
+        study.sampler = _numbered_sampler(sampler, seed)
+        study.pruner = optuna.pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=2)
+        self._seen: dict[int, tuple[int, float]] = {}
+        self._failures = 0
+        self._mark = time.perf_counter()
+
+    def run(
+        self, evaluate: Evaluate, num_trials: int, timeout: float | None, after: Callable[[], object] = lambda: None
+    ) -> bool:
+        """Work until the study has ``num_trials`` finished trials, or no new one may begin (``timeout``, seconds).
+
+        Returns whether it has them. ``after`` is called after each trial. Raises RunError when trials keep failing.
+        """
+        began = time.monotonic()
+        while timeout is None or time.monotonic() - began < timeout:
+            states = self._states()
+            if num_finished(states) >= num_trials:
+                return True
+            if num_live(states) >= num_trials and not states["WAITING"]:
+                time.sleep(self.limits.poll)
+                self._mark = time.perf_counter()
+                continue
+            trial = self._ask()
+            if self._is_surplus(trial.number, num_trials):
+                self._tell(trial.number, "FAIL")
+                continue
+            self._attempt(trial, evaluate)
+            before = time.perf_counter()
+            after()
+            self._mark += time.perf_counter() - before
+        return num_finished(self._states()) >= num_trials
+
+    def _states(self) -> Counter[str]:
+        """Number of trials by state, after those of dead workers were given up."""
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state.name == "RUNNING" and self._is_silent(trial):
+                log.warning("trial %d: its worker gives no sign of life; given up", trial.number)
+                self._tell(trial.number, "FAIL")
+        return Counter(trial.state.name for trial in self.study.get_trials(deepcopy=False))
+
+    def _is_silent(self, trial: "FrozenTrial") -> bool:
+        beat, now = int(trial.user_attrs.get(BEAT, 0)), time.monotonic()
+        last, since = self._seen.setdefault(trial.number, (beat, now))
+        if beat != last:
+            self._seen[trial.number] = beat, now
+            return False
+        return now - since > self.limits.silence
+
+    def _ask(self) -> "Trial":
+        """The published setting first, as long as no live trial has it; then what the sampler draws."""
+        if not any(PUBLISHED in trial.user_attrs for trial in _live(self.study)):
+            self.study.enqueue_trial(self.space.published(), user_attrs={PUBLISHED: True})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna calls its group of parameters experimental
+            return self.study.ask()
+
+    def _is_surplus(self, number: int, num_trials: int) -> bool:
+        """Whether others asked at the same moment: enough live trials, or the published one, have a smaller number."""
+        earlier = [trial for trial in _live(self.study) if trial.number < number]
+        own = self.study.get_trials(deepcopy=False)[number]
+        twice = PUBLISHED in own.user_attrs and any(PUBLISHED in trial.user_attrs for trial in earlier)
+        return twice or len(earlier) >= num_trials
+
+    def _attempt(self, trial: "Trial", evaluate: Evaluate) -> None:
+        """Carry out a trial; whatever happens to it, the study stays usable."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        rows: list[dict[str, float]] = []
+        try:
+            with _beating(trial, self.limits), _time_limit(self.limits.trial):
+                overrides = self.space.keep(trial) if PUBLISHED in trial.user_attrs else self.space.draw(trial)
+                trial.set_user_attr(OVERRIDES, overrides)
+                started = time.perf_counter()
+                figures = evaluate(overrides, lambda row: self._tell_row(trial, rows, row))
+                seconds = time.perf_counter() - started
+                values, violations = self.goal.values(figures), self.goal.violations(figures)
+            for text, violation in violations.items():
+                trial.set_constraint(text, violation)
+            self._write(trial, figures, rows, seconds, violations)
+            self._tell(trial, "COMPLETE", values)
+            self._failures = 0
+            shown = ", ".join(f"{one.key} {value:.4f}" for one, value in zip(self.goal.objectives, values, strict=True))
+            log.info("trial %d: %s (%.1f s)", trial.number, shown, seconds)
+        except UpdateFinishedTrialError:
+            log.warning("trial %d: given up by another worker in the meantime; its result is not used", trial.number)
+        except _DiscardedError:
+            self._write(trial, rows[-1], rows, time.perf_counter() - started, {})
+            self._tell(trial, "PRUNED")
+            self._failures = 0
+            log.info("trial %d: discarded after epoch %g", trial.number, rows[-1]["epoch"])
+        except (SrunError, _OverTimeError) as error:
+            self._fail(trial, str(error) or f"took longer than optimize.limits.trial = {self.limits.trial:g} s")
+            self._failures += 1
+            if self._failures >= MAX_FAILURES:
+                raise RunError(f"{MAX_FAILURES} trials in a row failed, the last one so: {error}") from error
+        except BaseException as error:
+            self._fail(trial, "interrupted" if isinstance(error, KeyboardInterrupt) else repr(error))
+            raise
+
+    def _tell(self, trial: "Trial | int", state: str, values: list[float] | None = None) -> None:
+        """End a trial; nothing happens to one that another worker has ended, be it at this moment."""
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self.study.tell(trial, values, state=TrialState[state], skip_if_finished=True)
+
+    def _write(
+        self, trial: "Trial", figures: Figures, rows: list[dict[str, float]], seconds: float, violations: Figures
+    ) -> None:
+        """``search_seconds``: all the worker's time since its last result but for evaluation, waiting and ``after``."""
+        now = time.perf_counter()
+        result = {"figures": figures, "history": rows, "violations": violations, "seconds": seconds}
+        result["search_seconds"] = now - self._mark - seconds
+        self._mark = now
+        trial.set_user_attr(RESULT, json.loads(json.dumps(result, default=float)))
+
+    def _fail(self, trial: "Trial", why: str) -> None:
+        with contextlib.suppress(RuntimeError):  # another worker has given it up already
+            trial.set_user_attr(RESULT, {"why": why})
+        self._tell(trial, "FAIL")
+        log.warning("trial %d failed: %s", trial.number, why)
+
+    def _tell_row(self, trial: "Trial", rows: list[dict[str, float]], row: Mapping[str, float]) -> None:
+        rows.append(dict(row))
+        if self.goal.single:
+            score = self.goal.score(row)
+            if score is not None:
+                trial.report(score, int(row["epoch"]))
+                if trial.should_prune():
+                    raise _DiscardedError
+        elif self.goal.hopeless(row):
+            raise _DiscardedError
+
+
+def num_finished(states: Mapping[str, int]) -> int:
+    """Trials that count: complete, or discarded by rule."""
+    return states.get("COMPLETE", 0) + states.get("PRUNED", 0)
+
+
+def num_live(states: Mapping[str, int]) -> int:
+    """Trials that count, or will unless their worker dies."""
+    return num_finished(states) + states.get("RUNNING", 0) + states.get("WAITING", 0)
+
+
+def _live(study: "Study") -> list["FrozenTrial"]:
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name != "FAIL"]
+
+
+def _retried(make: Callable[[], Any], what: str) -> Any:
+    """Several workers may create tables and studies at the same moment; the losers of such a race try again."""
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+    for attempt in range(10):
+        try:
+            return make()
+        except (ArgumentError, NoSuchModuleError) as error:
+            raise ConfigError(
+                f'storage "{shown_place(what)}": no address of a database; expected such as postgresql+psycopg://user@host/database'
+            ) from error
+        except SQLAlchemyError as error:
+            last = error
+            time.sleep(0.05 * 2**attempt * (1 + os.getpid() % 7 / 7))
+            if attempt == 4 and "connect" in str(error).lower():
+                break
+    reason = str(getattr(last, "orig", last)).strip().splitlines()[0]
+    raise RunError(f"storage {shown_place(what)}: cannot be used ({reason})") from last
+
+
+@contextlib.contextmanager
+def _beating(trial: "Trial", limits: LimitsConfig) -> Iterator[None]:
+    """Give signs of life beside a trial; where even its limit does not end it, end the worker."""
+    stop, began = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        number = 0
+        while not stop.wait(limits.beat):
+            if time.monotonic() - began > GRACE * limits.trial:
+                log.error("trial %d does not end at its limit of %g s; this worker ends", trial.number, limits.trial)
+                os._exit(1)  # the trial's silence tells the others
+            number += 1
+            try:
+                trial.set_user_attr(BEAT, number)
+            except RuntimeError:  # it was given up
+                return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise _OverTimeError in the block after so many seconds; in the main thread of a Unix process only."""
+
+    def over(number: int, frame: Any) -> None:
+        raise _OverTimeError
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _numbered_sampler(name: Sampler, seed: int) -> "BaseSampler":
+    """A sampler whose draws depend on the seed and the trial's number: no two workers, and no resumed one, repeat."""
+    from optuna.samplers import BaseSampler
+
+    class Numbered(BaseSampler):
+        def __init__(self) -> None:
+            self._inner = _sampler(name, seed)
+
+        def before_trial(self, study: "Study", trial: "FrozenTrial") -> None:
+            self._inner = _sampler(name, derive(seed, f"trial/{trial.number}") % 2**32)
+            self._inner.before_trial(study, trial)
+
+        def infer_relative_search_space(self, study: "Study", trial: "FrozenTrial") -> dict[str, Any]:
+            return self._inner.infer_relative_search_space(study, trial)
+
+        def sample_relative(self, study: "Study", trial: "FrozenTrial", search_space: dict[str, Any]) -> dict[str, Any]:
+            return self._inner.sample_relative(study, trial, search_space)
+
+        def sample_independent(self, study: "Study", trial: "FrozenTrial", name: str, distribution: Any) -> Any:
+            return self._inner.sample_independent(study, trial, name, distribution)
+
+        def after_trial(self, study: "Study", trial: "FrozenTrial", state: Any, values: Sequence[float] | None) -> None:
+            self._inner.after_trial(study, trial, state, values)
+
+    return Numbered()
+
+
+def _sampler(name: Sampler, seed: int) -> "BaseSampler":
+    from optuna import samplers
+
+    population = 20  # Optuna's own 50 would be most of a search of some dozens of dear trials
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # experimental: groups of TPE, NSGA-III, GP
+        if name == "tpe":
+            return samplers.TPESampler(seed=seed, multivariate=True, group=True)
+        if name == "nsga2":
+            return samplers.NSGAIISampler(population_size=population, seed=seed)
+        if name == "nsga3":
+            return samplers.NSGAIIISampler(population_size=population, seed=seed)
+        if name == "gp":
+            return samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+        return samplers.RandomSampler(seed=seed)

@@ -1,0 +1,137 @@
+"""`srun optimize` as a user runs it: search, go on, look, choose, apply; two workers; tracking; bad input."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from srun.cli import cli
+
+PRESET = ["--params", "tiny.yaml"]
+NAME = "sasrec-0-interactions-sruga-pareto"
+
+
+def srun(*words: str) -> Result:
+    return CliRunner().invoke(cli, list(words))
+
+
+def ok(*words: str) -> Result:
+    result = srun(*words)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.fixture
+def trained(project: Path) -> Path:
+    ok("data", "import", "log.csv", "--name", "tiny")
+    for words in (["prepare"], ["partition"], ["train"], ["unlearn", "--method", "original"]):
+        ok(*words, *PRESET)
+    ok("evaluate", "--method", "original", *PRESET)
+    return project
+
+
+def test_search_go_on_choose_and_apply(trained: Path) -> None:
+    tracked = [*PRESET, "--set", "runtime.tracking=true"]
+    ok("optimize", "--objective", "pareto", "--trials", "4", *tracked)
+    answer = json.loads(ok("optimize", "--trials", "9", *tracked, "--json").stdout)
+    assert answer["study"] == NAME
+    assert answer["finished"] == 9
+    folder = trained / "reports/pareto" / NAME
+    rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
+    assert [row["state"] for row in rows].count("complete") + [row["state"] for row in rows].count("discarded") == 9
+    assert rows[0]["published"] == "true"
+    front = [int(row["trial"]) for row in csv.DictReader((folder / "front.csv").read_text().splitlines())]
+    assert sorted(front) == sorted(row["trial"] for row in answer["front"])
+    assert (folder / "front.png").read_bytes().startswith(b"\x89PNG")
+
+    page = (folder / "index.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    assert {mark["name"] for mark in data["marks"]} == {"Original 0"}
+    assert 0 <= data["level"] <= 1
+    point = next(point for point in data["points"] if point["trial"] == front[0])
+    assert point["commands"]["apply"] == f"srun optimize apply --study {NAME} --trial {front[0]}"
+    assert "http" not in page.replace("http://www.w3.org", ""), "the page needs no network"
+
+    before = (trained / "models/sasrec-0/interactions").iterdir()
+    before = {path.name for path in before}
+    metrics = json.loads(ok("optimize", "apply", "--trial", str(front[0]), *PRESET, "--json").stdout)
+    tuned = next(row for row in rows if int(row["trial"]) == front[0])
+    assert metrics["validation"]["ndcg_10"] == pytest.approx(float(tuned["validation/ndcg_10"]))
+    assert metrics["forget_tune"]["hit_10"] == pytest.approx(float(tuned["forget_tune/hit_10"]))
+    assert {path.name for path in (trained / "models/sasrec-0/interactions").iterdir()} == before | {"pareto"}
+    assert f"Trial {front[0]}, applied" in (folder / "index.html").read_text()
+
+    by_hand = point["commands"]["unlearn"].split()[1:]
+    ok(*by_hand, *PRESET)
+    preset = ["--params", str(folder / f"trial-{front[0]}.yaml")]
+    weights = trained / "models/sasrec-0/interactions/sruga-0/weights.safetensors"
+    one = weights.read_bytes()
+    ok("unlearn", "--method", "sruga", *PRESET, *preset)
+    assert one == weights.read_bytes()
+    applied = trained / "models/sasrec-0/interactions/pareto" / NAME / f"trial-{front[0]}" / "weights.safetensors"
+    assert one == applied.read_bytes()
+    check_tracking(trained, front)
+
+
+def check_tracking(project: Path, front: list[int]) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    [parent] = [run for run in runs if run.data.tags.get("stage") == "optimize"]
+    nested = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert parent.data.metrics["num_finished"] == 9
+    assert len({run.data.tags["srun.trial"] for run in nested}) == len(nested)
+    tagged = {int(run.data.tags["srun.trial"]) for run in nested if run.data.tags["front"] == "true"}
+    assert tagged == set(front)
+    later = next(run for run in nested if run.data.tags["srun.trial"] == str(max(front)))
+    assert "forget_tune/hit_10" in later.data.metrics
+
+
+def test_two_workers_on_another_storage_and_show(trained: Path) -> None:
+    place = ["--storage", "shared/s.journal", "--study", "two"]
+    ok("optimize", "--trials", "6", *PRESET, *place)
+    shown = ok("optimize", "show", *PRESET, *place)
+    assert 'study "two": 6 trials' in shown.output
+    page = (trained / "reports/pareto/two/index.html").read_text()
+    assert "--storage shared/s.journal" in page
+
+
+@pytest.mark.slow
+def test_local_workers_share_a_study(trained: Path) -> None:
+    import os
+    import subprocess
+    import sys
+
+    code = "import sys; from srun.cli import cli; cli(sys.argv[1:], prog_name='srun')"
+    words = ["optimize", "--trials", "8", "--workers", "2", "--json", *PRESET]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["finished"] == 8
+
+
+BAD = [
+    (["--objective", "maximise x from 1"], 'objective "maximise x from 1"'),
+    (["--objective", "minimize forget_tune/hit_11 from 1"], 'did you mean "forget_tune/hit_10"'),
+    (["--sampler", "tpa"], 'parameter "optimize.sampler"'),
+    (["--method", "retrain"], "nothing to search"),
+    (["--method", "srgua"], 'did you mean "sruga"'),
+    (["--set", "optimize.space.sruga.kl={of: [1], when: {}}"], 'no parameter "unlearn.sruga.kl"'),
+    (["--storage", "postgres://u:secret@h/d"], "no address of a database"),
+    (["show"], "no study"),
+    (["apply", "--trial", "0", "--study", "x"], 'no study "x"'),
+]
+
+
+def test_bad_input_gets_one_line(trained: Path) -> None:
+    for words, said in BAD:
+        result = srun("optimize", *words, *PRESET)
+        assert result.exit_code == 1, words
+        assert said in result.output
+        assert "secret" not in result.output
+        assert len(result.output.strip().splitlines()) == 1

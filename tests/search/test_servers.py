@@ -1,0 +1,141 @@
+"""The same guarantees on a real PostgreSQL and a real Slurm on loopback; skipped where they are not installed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import zlib
+from pathlib import Path
+
+import pytest
+
+from srun.search.study import load_study, num_finished
+
+SERVERS = Path(__file__).parents[1] / "servers"
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+@pytest.fixture(scope="module")
+def folder():
+    """A folder that other users may enter, as a server's own user must."""
+    path = Path(tempfile.mkdtemp(prefix="srun-servers-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def port(folder):
+    """A port of its own for every process of the tests."""
+    return 20000 + zlib.crc32(str(folder).encode()) % 10000
+
+
+def run(*words, **environ):
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **environ}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def postgres(folder, port):
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    yield run(str(SERVERS / "start_postgres.sh"), str(folder / "postgres"), str(port)).split()[-1]
+    run(str(SERVERS / "stop_postgres.sh"), str(folder / "postgres"))
+
+
+@pytest.fixture(scope="module")
+def slurm(folder, port):
+    """Environment in which Slurm's commands find the cluster."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start Slurm")
+    missing = [name for name in ("slurmctld", "slurmd", "munged") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed: apt-get install slurm-wlm slurm-wlm-basic-plugins munge")
+    configuration = run(str(SERVERS / "start_slurm.sh"), str(folder / "slurm"), str(port + 20)).split()[-1]
+    yield {"SLURM_CONF": configuration, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+    run(str(SERVERS / "stop_slurm.sh"), str(folder / "slurm"))
+
+
+def published(toy, place, name):
+    trials = load_study(toy.opened(place), name).get_trials(deepcopy=False)
+    return [trial for trial in trials if trial.user_attrs.get("published") and trial.state.name == "COMPLETE"]
+
+
+@pytest.mark.postgres
+def test_exact_number_on_postgresql_with_six_workers_one_killed(toy, postgres):
+    workers = [toy.start(postgres, "s", 24, 0.1) for _ in range(6)]  # they also create the tables at the same moment
+    toy.wait_for(lambda: num_finished(toy.count(postgres, "s")) >= 6)
+    os.kill(workers[2].pid, signal.SIGKILL)
+    assert toy.ends_of(workers) == [0, 0, -signal.SIGKILL, 0, 0, 0]
+    states = toy.count(postgres, "s")
+    assert states["COMPLETE"] == 24
+    assert not states["RUNNING"]
+    assert not states["WAITING"]
+    assert len(published(toy, postgres, "s")) == 1
+
+
+def theirs():
+    """Slurm's own srun, which may stand behind ours on PATH."""
+    return str(Path(shutil.which("sinfo") or "").with_name("srun"))
+
+
+@pytest.mark.slurm
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["journal", "postgres"])
+def test_exact_number_on_slurm_with_sigkill_and_scancel(toy, slurm, storage, folder, request):
+    place = request.getfixturevalue("postgres") if storage == "postgres" else str(folder / "shared" / "s.journal")
+    name = f"slurm-{storage}"
+    command = [theirs(), "-n", "6", sys.executable, str(toy.script), place, name, "30", "0.3"]
+    environ = {**os.environ, **slurm}
+    with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as step:
+        toy.wait_for(lambda: num_finished(toy.count(place, name)) >= 4)
+        attrs = load_study(toy.opened(place), name).user_attrs
+        tasks = {int(key.removeprefix("worker-")): rank for key, rank in attrs.items() if key.startswith("worker-")}
+        os.kill(next(pid for pid, rank in tasks.items() if rank == "1"), signal.SIGKILL)
+        step.wait(120)  # 137, as one task was killed; the study says what counts
+    assert toy.count(place, name)["COMPLETE"] == 30
+    with subprocess.Popen([*command[:-2], "1000", "0.3"], env=environ, stderr=subprocess.DEVNULL) as step:
+        toy.wait_for(lambda: num_finished(toy.count(place, name)) >= 36)
+        run(str(Path(theirs()).with_name("scancel")), "-u", "root", **slurm)
+        step.wait(60)
+    wanted = num_finished(toy.count(place, name)) + 5
+    run(*command[:-2], str(wanted), "0.1", **slurm)
+    states = toy.count(place, name)
+    assert states["COMPLETE"] == wanted
+    assert not states["RUNNING"]
+    assert len(published(toy, place, name)) == 1
+
+
+@pytest.mark.slurm
+@pytest.mark.slow
+def test_both_readings_of_srun_optimize(slurm, tmp_path):
+    """`srun` of ours in an allocation, and Slurm's `srun` with our `optimize`: the same tasks get the same words."""
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    ours = f"#!{sys.executable}\nimport sys\nfrom srun.cli import main\nmain()\n"
+    said = textwrap.dedent(
+        f"""\
+        #!{sys.executable}
+        import os, sys
+        print(os.environ["SLURM_PROCID"], *sys.argv[1:])
+        """
+    )
+    for name, text in (("srun", ours), ("optimize", said)):
+        (bin / name).write_text(text)
+        (bin / name).chmod(0o755)
+    path = f"{bin}:{os.environ['PATH']}"
+    words = ["optimize", "--objective", "pareto", "--trials", "9"]
+    expected = sorted(f"{rank} --objective pareto --trials 9" for rank in range(3))
+    within = run("salloc", "-Q", "-n", "3", str(bin / "srun"), *words, PATH=path, **slurm)
+    assert sorted(within.split("\n")[:-1]) == expected
+    outside = run(theirs(), "-n", "3", str(bin / "optimize"), *words[1:], PATH=path, **slurm)
+    assert sorted(outside.split("\n")[:-1]) == expected
+    passed = run(str(bin / "srun"), "-n", "2", "sh", "-c", "echo $SLURM_PROCID", PATH=path, **slurm)
+    assert sorted(passed.split()) == ["0", "1"]
+    assert run(str(bin / "srun"), "--version", PATH=path, **slurm).startswith("slurm")
