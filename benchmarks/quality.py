@@ -55,7 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
     from srun.devices import RuntimeConfig, start
 
-    device = start(RuntimeConfig(device="cpu", threads=1, tracking=False, progress=False))
+    device = start(RuntimeConfig(device="cpu", threads=1, together="off", tracking=False, progress=False))
     rows = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
     done = {(row["study"], row["on"], row["seed"]) for row in rows}
     for study, seed, value in ((s, n, v) for s in STUDIES for n in SEEDS for v in (False, True)):

@@ -21,9 +21,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is import
 
 ROOT = Path(__file__).parents[1]
 NAME = "synthetic-steam"
-USERS, ITEMS, INTERACTIONS = 429_339, 13_040, 3_400_000
-CATEGORIES, STAY, FOLLOW = 20, 0.6, 0.25  # the next item is of the same category, of the one that follows, or of any
-SHORTEST = 5
 SIZES = (0.1, 0.3, 1.0, 3.0, 10.0)
 STAGES = ("generate", "prepare", "partition", "train", "sruga", "evaluate")
 MAX_GIB, MAX_PREPARE = 8, 60  # targets: memory of the largest, seconds to prepare ten million interactions
@@ -36,49 +33,11 @@ SETTINGS = (
 
 
 def generate(folder: Path, size: float) -> None:
-    """Write a raw data set: popularity by Zipf's law, categories by a Markov chain; the same bytes at every run."""
-    import numpy as np
-    import pandas as pd
+    """Write a raw data set of the shape of Steam's; the same bytes at every run."""
+    from srun.data.raw import write_raw
+    from srun.data.synthetic import steam_like
 
-    from srun.data.raw import canonical, write_raw
-
-    rng = np.random.default_rng(0)
-    num_users = round(USERS * size)
-    share = 1 / (INTERACTIONS / USERS - SHORTEST + 1)
-    length = SHORTEST - 1 + rng.geometric(share, num_users)  # (U,)
-    category = np.sort(rng.integers(CATEGORIES, size=ITEMS))
-    weight = 1 / rng.permutation(np.arange(1, ITEMS + 1))
-    edge = np.concatenate([[0.0], np.cumsum(weight)])  # items of a category lie side by side on this line
-    low, high = (edge[np.searchsorted(category, np.arange(CATEGORIES), side)] for side in ("left", "right"))
-    offset = np.concatenate([[0], np.cumsum(length)])
-    item, user = np.empty(offset[-1], dtype=np.int32), np.repeat(np.arange(num_users, dtype=np.int32), length)
-    time_of = np.empty(offset[-1], dtype=np.int64)
-    active, now = np.arange(num_users), rng.integers(CATEGORIES, size=num_users)
-    start = rng.integers(1_300_000_000, 1_500_000_000, size=num_users)
-    for step in range(int(length.max())):
-        alive = length[active] > step
-        active, now = active[alive], now[alive]
-        draw = rng.random(len(active))
-        anywhere = category[
-            np.minimum(np.searchsorted(edge, rng.random(len(active)) * edge[-1], "right") - 1, ITEMS - 1)
-        ]
-        now = np.where(draw < STAY, now, np.where(draw < STAY + FOLLOW, (now + 1) % CATEGORIES, anywhere))
-        point = low[now] + rng.random(len(active)) * (high - low)[now]
-        item[offset[active] + step] = np.minimum(np.searchsorted(edge, point, "right") - 1, ITEMS - 1)
-        time_of[offset[active] + step] = start[active] + step * 86_400
-    names = [
-        pd.Index([f"{letter}{n}" for n in range(count)], dtype="str")
-        for letter, count in (("u", num_users), ("i", ITEMS))
-    ]
-    table = pd.DataFrame(
-        {
-            "user_id": pd.Categorical.from_codes(user, categories=names[0]),
-            "item_id": pd.Categorical.from_codes(item, categories=names[1]),
-            "timestamp": time_of,
-        }
-    )
-    items = pd.DataFrame({"item_id": names[1], "title": "", "categories": [f"c{c}" for c in category]})
-    write_raw(folder / "data" / "raw" / NAME, canonical(table, items, name=NAME))
+    write_raw(folder / "data" / "raw" / NAME, steam_like(size, seed=0))
 
 
 def carry_out(stage: str, size: float, folder: Path) -> dict[str, float]:

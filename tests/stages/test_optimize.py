@@ -25,7 +25,7 @@ def bench_of(worlds, small, tmp_path_factory):
     """A bench on a stored world, by kind of request and method."""
     from srun.devices import RuntimeConfig
 
-    runtime = RuntimeConfig(device="cpu", threads=1, tracking=False, progress=False)
+    runtime = RuntimeConfig(device="cpu", threads=1, together="off", tracking=False, progress=False)
 
     def bench_of(kind, method, **changes):
         world = worlds[kind, False]

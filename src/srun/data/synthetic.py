@@ -24,22 +24,27 @@ def steam_like(size: float, seed: int) -> RawData:
     category = np.sort(rng.integers(CATEGORIES, size=ITEMS))
     edge = np.concatenate([[0.0], np.cumsum(1 / rng.permutation(np.arange(1, ITEMS + 1)))])
     item = _walks(length, category, edge, rng)
-    user = np.repeat(np.arange(users), length)
+    user = np.repeat(np.arange(users, dtype=np.int32), length)
     step = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length)
     time = np.repeat(rng.integers(1_300_000_000, 1_500_000_000, size=users), length) + 86_400 * step
     names = np.char.add("category ", category.astype(str))
     items = pd.DataFrame({"item_id": np.arange(1, ITEMS + 1), "title": "", "categories": names})
-    log = pd.DataFrame({"user_id": user + 1, "item_id": item + 1, "timestamp": time})
+    log = pd.DataFrame({"user_id": _numbered(user, users), "item_id": _numbered(item, ITEMS), "timestamp": time})
     return canonical(log, items, name=STEAM, licence="none: synthetic, of the shape of Steam")
+
+
+def _numbered(codes: NDArray[np.int32], number: int) -> pd.Categorical:
+    """Ids 1 to ``number`` as text, each kept once."""
+    return pd.Categorical.from_codes(codes, categories=pd.Index(np.arange(1, number + 1).astype(str)))
 
 
 def _walks(
     length: NDArray[np.int64], category: NDArray[np.int64], edge: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.int64]:
+) -> NDArray[np.int32]:
     """(E,) the items of all users one after the other; an item's share of the line ``edge`` is its popularity."""
     low, high = (edge[np.searchsorted(category, np.arange(CATEGORIES), side)] for side in ("left", "right"))
     first = np.cumsum(length) - length
-    items = np.empty(int(length.sum()), dtype=np.int64)
+    items = np.empty(int(length.sum()), dtype=np.int32)
     active, now = np.arange(len(length)), rng.integers(CATEGORIES, size=len(length))
     for step in range(int(length.max())):
         alive = length[active] > step

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor
 
 from srun.config import config
-from srun.models.products import product
+from srun.models.products import Linear, linear, product
 
 NARROW = 16  # columns of a softmax, below which a CPU takes them one by one
 
@@ -221,8 +221,8 @@ class Attention(nn.Module):
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.query, self.key, self.value = (nn.Linear(hidden, hidden) for _ in range(3))
-        self.out = nn.Linear(hidden, hidden)
+        self.query, self.key, self.value = (Linear(hidden, hidden) for _ in range(3))
+        self.out = Linear(hidden, hidden)
         self.dropout = Dropout(dropout)
 
     def forward(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
@@ -231,10 +231,16 @@ class Attention(nn.Module):
             return self._one_head(query, memory, blocked)
         batch, _, hidden = query.shape
 
-        def split(x: Tensor) -> Tensor:  # (B H, L, D/H)
-            return x.view(batch, -1, self.heads, hidden // self.heads).transpose(1, 2).flatten(0, 1)
+        def split(x: Tensor, parts: int) -> Tensor:  # (parts, B H, L, D/H)
+            return x.view(batch, -1, parts, self.heads, hidden // self.heads).permute(2, 0, 3, 1, 4).flatten(1, 2)
 
-        q, k, v = split(self.query(query)), split(self.key(memory)), split(self.value(memory))
+        if memory is query:  # one wide product takes less time than three narrow ones
+            weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
+            bias = torch.cat([self.query.bias, self.key.bias, self.value.bias])
+            q, k, v = split(linear(memory, weight, bias), 3)
+        else:
+            pairs = ((self.query, query), (self.key, memory), (self.value, memory))
+            q, k, v = (split(layer(x), 1)[0] for layer, x in pairs)
         if blocked.dim() == 3:
             blocked = blocked.repeat_interleave(self.heads, 0)
         scale = 1 / math.sqrt(hidden // self.heads)
@@ -248,7 +254,7 @@ class Attention(nn.Module):
 
         The key's bias adds the same to all scores of a query, which changes no share; it is kept for the checkpoints.
         """
-        linear, scale = nn.functional.linear, 1 / math.sqrt(query.shape[2])
+        scale = 1 / math.sqrt(query.shape[2])
         by_key, by_out = self.key.weight.T * scale, self.out.weight  # (D, D) each
         q = linear(query, by_key @ self.query.weight, by_key @ self.query.bias)
         v = linear(memory, by_out @ self.value.weight, by_out @ self.value.bias)

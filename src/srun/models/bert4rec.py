@@ -20,6 +20,7 @@ from srun.models.base import (
     attention_block,
     require_divisible,
 )
+from srun.models.products import Linear
 
 EPSILON = 1e-12  # of the norms, as the authors have it
 
@@ -49,7 +50,7 @@ class Block(FeedForwardBlock):
         self.norm_first = settings.norm_first
         self.attention_norm, self.feed_forward_norm = (nn.LayerNorm(hidden, eps=EPSILON) for _ in range(2))
         self.attention = Attention(hidden, settings.heads, settings.dropout)
-        self.inner, self.outer = nn.Linear(hidden, 4 * hidden), nn.Linear(4 * hidden, hidden)
+        self.inner, self.outer = Linear(hidden, 4 * hidden), Linear(4 * hidden, hidden)
         self.activation = nn.GELU("tanh" if settings.gelu == "tanh" else "none")
         self.dropout = Dropout(settings.dropout)
 

@@ -17,6 +17,7 @@ from srun.models.base import (
     attention_block,
     require_divisible,
 )
+from srun.models.products import Linear
 
 
 @config
@@ -36,7 +37,7 @@ class Block(FeedForwardBlock):
         hidden = settings.hidden
         self.attention_norm, self.feed_forward_norm = (nn.LayerNorm(hidden, eps=1e-8) for _ in range(2))
         self.attention = Attention(hidden, settings.heads, settings.dropout)
-        self.inner, self.outer = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.inner, self.outer = Linear(hidden, hidden), Linear(hidden, hidden)
         self.dropout = Dropout(settings.dropout)
 
     def attend(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:

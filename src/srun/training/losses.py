@@ -13,7 +13,10 @@ from torch.nn.functional import softplus
 from srun.models.base import SequenceModel
 from srun.models.products import product
 
-CHUNK = {"cpu": 2**20, "other": 2**26}  # scores kept at a time: what fits a processor's cache; a quarter GiB elsewhere
+CHUNK = {
+    "cpu": 3 * 2**19,
+    "other": 2**26,
+}  # scores kept at a time: what fits a processor's cache; a quarter GiB elsewhere
 
 
 def bce(model: SequenceModel, state: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
@@ -108,7 +111,7 @@ def _ce_chunks(
     losses, by_state = [state.new_zeros(0)], [state.new_zeros(0, state.shape[1])]
     # the same memory for all chunks: freed and asked for again, glibc may take new memory for each
     memory = rows.new_empty(min(size, len(places)), len(rows))
-    by_rows = torch.zeros_like(rows.T if weight is not None else rows[:0])  # (D, V): a narrow product is the faster
+    by_rows = torch.zeros_like(rows[:0])
     for start in range(0, len(places), size):
         part, place = state[start : start + size], places[start : start + size, None]
         scores = product(part.to(dtype), low_rows).to(rows.dtype)  # (t, V)
@@ -118,8 +121,9 @@ def _ce_chunks(
             share = weight[start : start + size, None]
             own, low_p = part * share, p.to(dtype)
             by_state.append((product(low_p, low_rows.T).to(rows.dtype) - rows[place[:, 0]]) * share)
-            by_rows += product(own.T.to(dtype), low_p.T)
-    if weight is None:
+            sums = product(own.T.to(dtype), low_p.T).to(rows.dtype)  # (D, V): a narrow product is the faster
+            by_rows = by_rows.add_(sums) if start else sums
+    if weight is None or not len(places):
         return torch.cat(losses), torch.cat(by_state), by_rows
     by_rows = by_rows.T.contiguous().index_add_(0, places, state * weight[:, None], alpha=-1)
     return torch.cat(losses), torch.cat(by_state), by_rows
