@@ -138,7 +138,7 @@ def write(rows: list[dict[str, Any]], out: Path) -> None:
         "# Scale",
         "",
         "Made by `python benchmarks/scale.py --out benchmarks`: synthetic logs of Steam's shape and of as many times",
-        f"its users as the size says, {ITEMS:,} items. SASRec, n = 10, binary cross-entropy, one epoch, one thread;",
+        "its users as the size says, 13,040 items. SASRec, n = 10, binary cross-entropy, one epoch, one thread;",
         "SRUGA one epoch with KL over 100 drawn items; every split ranked in the whole catalogue and among 100 sampled",
         "items. Each stage is a process of its own.",
         "",
