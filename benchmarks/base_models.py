@@ -39,7 +39,7 @@ def train(name: str, threads: int) -> None:
 
 
 def collect(name: str) -> list[dict[str, Any]]:
-    """A row for each Original of a preset: its figures and its curve; one that still trains has only a curve."""
+    """A row for each Original of a preset: its figures and its curve, as far as it is trained."""
     from srun.params import load
     from srun.stages.layout import Layout
 
@@ -63,6 +63,7 @@ def collect(name: str) -> list[dict[str, Any]]:
                 continue
             state = json.loads(states[-1].read_text())
             row |= {"finished": False, "best_epoch": state["best_epoch"], "minutes": state["seconds"] / 60}
+            row |= _rank_best(params, layout, params.original(cell.original), states[-1].with_suffix(".safetensors"))
             row["curve"] = [[r["epoch"], r[KEY]] for r in state["history"] if KEY in r]
         row["curve"] = [[int(epoch), round(value, 5)] for epoch, value in row["curve"]]
         rows.append(row)
@@ -70,6 +71,30 @@ def collect(name: str) -> list[dict[str, Any]]:
 
 
 KEY = "validation/ndcg_10"
+
+
+def _rank_best(params: Any, layout: Any, original: Any, file: Path) -> dict[str, float]:
+    """Test figures of the best weights so far of a training that has not ended."""
+    import numpy as np
+    import torch
+    from safetensors.torch import load_file
+
+    from srun.data.interactions import Dataset, Role
+    from srun.data.sequences import make_queries
+    from srun.evaluation.ranking import RankingTask
+    from srun.metrics.ranking import hit, ndcg
+    from srun.models.scorer import Scorer, new_model
+    from srun.training.checkpoint import unpack
+
+    data = Dataset.load(layout.prepared)
+    settings = dict(vars(params.model_settings(original.model)))
+    sizes = {"num_items": data.num_items, "max_length": data.max_length}
+    model = new_model({"name": original.model, "settings": settings, **sizes})
+    model.load_state_dict(unpack("best", load_file(file)))
+    everything = np.ones(data.num_events, dtype=bool)
+    queries = make_queries(data.item, data.user, data.offsets, everything, data.role == Role.TEST)
+    ranks = RankingTask.make(queries, data.max_length, torch.device("cpu"), 512).ranks(Scorer([model.eval()]))[0]
+    return {"test/ndcg_10": ndcg(ranks, 10), "test/recall_10": hit(ranks, 10)}
 
 
 def _curve(lines: list[str]) -> list[list[float]]:
@@ -90,11 +115,8 @@ def write(rows: list[dict[str, Any]]) -> None:
     ]
     for row in rows:
         published, what = PUBLISHED[row["preset"].removeprefix("base-")]
-        figures = (
-            [f"{row['test/ndcg_10']:.4f}", f"{row['test/recall_10']:.4f}"]
-            if row["finished"]
-            else [f"not finished; validation {max(v for _, v in row['curve']):.4f}", ""]
-        )
+        figures = [f"{row['test/ndcg_10']:.4f}", f"{row['test/recall_10']:.4f}"]
+        figures[0] += "" if row["finished"] else f" (cut off after {row['curve'][-1][0]} epochs)"
         shown = [row["preset"], str(row["seed"]), *figures, str(row["best_epoch"]), f"{row['minutes']:.0f}"]
         lines.append(f"| {' | '.join(shown)} | {'' if published is None else published} ({what}) |")
     (HERE / "base_models.md").write_text("\n".join([*lines, "", "![validation curves](base_models.png)", ""]))
