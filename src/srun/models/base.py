@@ -270,7 +270,7 @@ class Attention(nn.Module):
         if length >= NARROW or not scores.is_cpu:
             return self.dropout(scores.softmax(-1))
         filled = nn.functional.pad(scores, (0, NARROW - length), value=float("-inf"))
-        return self.dropout(filled.softmax(-1))[..., :length]
+        return self.dropout(filled.softmax(-1)[..., :length])
 
 
 def attention_block(inputs: Tensor, causal: bool) -> Tensor:

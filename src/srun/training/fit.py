@@ -165,7 +165,7 @@ def make_adam(model: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:
 
 
 def make_optimiser(model: SequenceModel, recipe: TrainConfig) -> torch.optim.Adam:
-    """The recipe's optimiser over all weights; RunError for lazy_adam in several processes, which sum dense ones."""
+    """The recipe's optimiser over all weights; RunError for lazy_adam in several processes."""
     if recipe.lazy_adam and distributed.size() > 1:
         raise RunError("train.lazy_adam is for one process; set it to false, or leave torchrun")
     return (LazyAdam if recipe.lazy_adam else torch.optim.Adam)(model.parameters(), lr=recipe.learning_rate, fused=True)

@@ -169,7 +169,9 @@ class _Stack:
     def heads(self) -> list[Any]:
         """What losses need of every model: it stands in for a SequenceModel there."""
         name = "embedding.weight" if self.template.output is None else "output.weight"
-        return [_Head(self.template.num_items, table) for table in self.weights[name].unbind(0)]
+        return [
+            _Head(self.template.num_items, self.template.embedding, table) for table in self.weights[name].unbind(0)
+        ]
 
     def hand_out_gradients(self) -> None:
         """Give every model its own; those of padding are zero, which vmap leaves out."""
@@ -204,6 +206,7 @@ class _Hidden(nn.Module):
 @dataclass(frozen=True)
 class _Head:
     num_items: int
+    embedding: nn.Embedding
     output_table: Tensor
     item_scores = SequenceModel.item_scores
 
