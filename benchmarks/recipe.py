@@ -2,8 +2,8 @@
 
     python benchmarks/recipe.py
 
-Each is trained on Beauty 5-core (SASRec, full CE, L=10) for whole epochs until its processor time is up (one thread) and
-ranked by the last-but-one items, which no training sees; the last items, by which the row is measured, choose nothing.
+Each is trained on Beauty 5-core (SASRec, full CE, L=10) for whole epochs until its processor time is up (one thread)
+and ranked by the last but one items, which no training sees. The last, by which the row is measured, choose nothing.
 What recipe.json holds already is not computed again.
 """
 

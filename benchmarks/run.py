@@ -3,8 +3,8 @@
 Each row is measured in a process of its own with one thread, right after its peer, so that a busy machine slows both
 down. Rates of training are per second of processor time (for a peer that waits, of whichever time flatters it more),
 those of ranking and the time to a quality are by the clock; for the latter our recipe (``QUALITY``) was chosen among
-four by validation NDCG@10 (recipe.py), the peer's is the kit's. Peers are those of the kit at ``--peers`` (its run.sh installs them on first use); without the
-kit, or with ``--peers none``, our own figures stand alone.
+four by validation NDCG@10 (recipe.py), the peer's is the kit's. Peers are those of the kit at ``--peers`` (its run.sh
+installs them on first use); without the kit, or with ``--peers none``, our own figures stand alone.
 """
 
 import argparse
