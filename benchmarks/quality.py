@@ -16,7 +16,7 @@ from typing import Any
 import run  # first, for it sets how threads wait, which torch reads when it is imported
 
 STUDIES: dict[str, dict[str, Any]] = {
-    "group_by_length": {"work": "ce-50", "epochs": 12},
+    "group_by_length": {"work": "ce-50", "epochs": 6},
     "lazy_adam": {"work": "bce-10", "epochs": 40},
 }
 SEEDS = (0, 1, 2)
