@@ -150,7 +150,7 @@ class Pipeline:
         return reproduce_attribution.study(self.layout, request, *asked)
 
     def _is_studied(self, request: str) -> bool:
-        key = reproduce_attribution.study_key(self.layout, request, *self._study_settings())
+        key = reproduce_attribution.study_key(self.layout, request, self.params.unlearn.seed, *self._study_settings())
         return has_key(reproduce_attribution.study_file(self.layout, request), key)
 
     def reproduce_ablation(self, parts: Sequence[str], epochs: int, budget: Budget | None = None) -> dict[str, Any]:

@@ -53,3 +53,10 @@ def test_measure_and_the_dose_of_a_loss(worlds):
     assert dose_at_loss(model, order, 0.0, -1.0, tasks.choose) == 8, "no dose does"
     reached = next(dose for dose in (0, 1, 2, 4, 8) if level(dose) <= level(8))
     assert dose_at_loss(model, order, 0.0, level(8), tasks.choose) == reached
+
+
+def test_nothing_can_be_removed_where_nothing_was_hit():
+    draw = Draw(inside=np.zeros(4), kept=1.0, num_neurons=2)
+    found = compare(draw, [draw, draw], np.zeros(4), np.arange(4), 0)
+    assert math.isnan(found["removal_rate_10"]) and math.isnan(found["advantage"])
+    assert found["hit_10_kept"] == 1.0

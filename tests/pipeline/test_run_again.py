@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from srun.cli import cli
+from srun.errors import CheckpointError
 from srun.params import load
 from srun.pipeline import Pipeline
 from srun.progress import Budget
@@ -136,3 +137,12 @@ def test_similar_shards_with_slices_go_through_the_whole_flow(imported: Path) ->
     assert (info["shards"], info["slices"]) == (2, 4)
     source = json.loads((imported / "out/models/sasrec-0/original/model.json").read_text())
     assert source["sharding"] == {"number": 2, "by": "similarity", "slices": 2}
+
+
+def test_a_model_is_not_ranked_on_another_request_than_its_own(imported: Path) -> None:
+    run(imported)
+    params = load(imported / "params.yaml", [imported / "tiny.yaml"], [CELLS, "partition.interactions.seed=1"])
+    pipeline = Pipeline(params, imported, imported / "out")
+    pipeline.partition("interactions")
+    with pytest.raises(CheckpointError, match="made for other data or another request"):
+        pipeline.evaluate(params.cells["r"])

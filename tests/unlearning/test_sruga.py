@@ -616,3 +616,9 @@ def test_the_seven_combinations_of_terms(world, tmp_path, weighting):
         weights = {f"{name}_weight": float(name in active) for name in names}
         result = run(world, tmp_path / str(chosen), ascent="npo", weighting=weighting, max_epochs=1, **weights)
         assert {name for name in names if f"unlearn/{name}_loss" in result.history[1]} == set(active)
+
+
+def test_a_level_is_refused_for_a_category(worlds, tmp_path):
+    world = worlds["category", False]
+    with pytest.raises(DataError, match=r"level is not defined for a category.*use ga"):
+        run(world, tmp_path, ascent="level")

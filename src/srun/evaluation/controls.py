@@ -67,9 +67,10 @@ def compare(
     """Removal rates of the choice and of its controls, their spread over draws, and the difference's 95 % interval.
 
     ``before`` (Q,) are hits without an edit. The interval of the controls' mean rate is of the draws; that of the
-    difference is of the users, whose hits are drawn with all their queries, with the draws as they are.
+    difference is of the users, whose hits are drawn with all their queries, with the draws as they are. Rates are NaN
+    where there was no hit before.
     """
-    base = float(before.mean())
+    base = float(before.mean()) or float("nan")  # without a hit before there is no rate of removal
     rates = np.array([1 - draw.inside.mean() / base for draw in controls])
     mean_inside = np.mean([draw.inside for draw in controls], axis=0)
     low, high = user_interval(mean_inside - chosen.inside, users, np.random.default_rng(seed))

@@ -61,8 +61,8 @@ def notes(records: Sequence[Record], left: Sequence[str]) -> list[str]:
     """What is to be known of the tables."""
     trained = {record.original: record.info["train"] for record in records if record.method == "original"}
     found = [
-        "Figures are of report users (20 %), whose test targets no choice has looked at; neurons come from the others' "
-        "training transitions. Contexts leave the category's items out.",
+        "Figures are of report users (20 %); neurons come from the others' training transitions. Contexts leave the "
+        "category's items out.",
         "“Sampled” ranks a target among 100 items the user never had; “full” among the whole catalogue.",
     ]
     for name, recipe in trained.items():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from srun.errors import DataError
 from srun.evaluation.linear_probe import nearer
+from srun.evaluation.relearning import Relearning
 from srun.metrics.forgetting import ForgetQuality, judge
 from srun.reporting.methods import method_order
 from srun.rng import numpy_stream
@@ -215,7 +216,7 @@ def _relearning(record: Record, originals: Sequence[Record], retrains: Sequence[
     if curve is None or not high or not low:
         return {}
     level = (float(np.mean(low)) + float(np.mean(high))) / 2
-    steps = next((s for s, value in zip(curve["steps"], curve["hit_10"], strict=True) if value >= level), math.inf)
+    steps = Relearning(tuple(curve["steps"]), tuple(curve["hit_10"])).steps_to(level)
     figures = {"steps": float(steps), "reached": float(steps < math.inf), "cap": float(curve["steps"][-1])}
     return {"relearning": {**figures, "hit_10_first": curve["hit_10"][0], "hit_10_last": curve["hit_10"][-1]}}
 

@@ -11,6 +11,7 @@ import torch
 from srun.config import build
 from srun.data.partition import REPORT, Partition
 from srun.devices import RuntimeConfig, out_of_memory_hint, start
+from srun.errors import CheckpointError
 from srun.evaluation.evaluate import EvaluateConfig, evaluate
 from srun.evaluation.linear_probe import auc, last_states, probe_scores
 from srun.evaluation.relearning import RelearningConfig, relearn
@@ -41,6 +42,8 @@ def run(
     request = Partition.load(layout.partition(cell.request), data)
     paths = layout.cell(cell)
     scorer, info = load_published(paths.model, device)
+    if info["fingerprint"] != data.fingerprint or info["request"] != request.info:
+        raise CheckpointError(f"{paths.model}: made for other data or another request; run `srun unlearn` again")
     with out_of_memory_hint("evaluate.batch_size"):
         result = evaluate(scorer, request, settings, device)
         untrained = None

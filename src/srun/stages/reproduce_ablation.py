@@ -111,7 +111,13 @@ class Ablation:
         ]
         settings = vars(replace(self.settings, **variant.changes))
         settings = settings if end is None else {**settings, "max_epochs": None}
-        return stage_key("ablation", files, settings=settings, seed=self.seed, evaluate=self.evaluation.seed)
+        return stage_key(
+            "ablation",
+            files,
+            settings=settings,
+            seed=self.seed,
+            evaluate=[self.evaluation.seed, self.evaluation.sampled],
+        )
 
     def _is_done(self, variant: Variant, end: int | None) -> bool:
         file = self.file(variant)

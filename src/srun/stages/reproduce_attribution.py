@@ -99,12 +99,14 @@ def study_file(layout: Layout, request: str) -> Path:
     return layout.root / "studies" / f"{request}.json"
 
 
-def study_key(layout: Layout, request: str, *settings: Any) -> str:
+def study_key(layout: Layout, request: str, seed: int, *settings: Any) -> str:
     """What a study is made of: the partition, Original, the paper's edit, and every setting."""
     cell = Cell(request=request, original="bert4rec-0", method="attribution", seed=0)
     folders = layout.original(cell.original).model, layout.cell(cell).model
     inputs = [layout.partition(request) / "info.json", *(folder / "weights.safetensors" for folder in folders)]
-    return stage_key("study", inputs, settings=[vars(part) for part in settings], variants=VARIANTS, draws=NUM_DRAWS)
+    return stage_key(
+        "study", inputs, seed=seed, settings=[vars(part) for part in settings], variants=VARIANTS, draws=NUM_DRAWS
+    )
 
 
 def study(
@@ -131,7 +133,7 @@ def study(
         "controls": bench.controls(edits, paper.scale),
         "front": {name: bench.front(order, paper.scale) for name, order in orders.items()},
         "ablation": {name: bench.variant(layout, replace(plus, **changes)) for name, changes in VARIANTS.items()},
-        "key": study_key(layout, request, paper, plus, evaluation, relearning),
+        "key": study_key(layout, request, seed, paper, plus, evaluation, relearning),
     }
     write_text(study_file(layout, request), json.dumps(found, indent=1) + "\n")
     return found
@@ -180,7 +182,6 @@ class _Bench:
         self.users = asked[0].user.astype(np.int64)
         inside, outside = (task.ranks(original.scorer)[0] for task in (self.tasks.inside, self.tasks.outside))
         self.inside, self.hit, self.ndcg = hits(inside, 10), hit(outside, 10), ndcg(outside, 10)
-        self.chosen_by = hit(self.tasks.choose.ranks(original.scorer)[0], 10)
         self.items = category_items(split.data, split.info["request"]["categories"])
 
     def _task(self, queries: Queries) -> RankingTask:

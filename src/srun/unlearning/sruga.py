@@ -1,6 +1,7 @@
 """SRUGA: gradient ascent on the forget set, KL to the frozen original and fine-tuning on the retain set ([T] 3.4)."""
 
 from srun.data.partition import Partition
+from srun.errors import DataError
 from srun.unlearning.base import Context, Original, Result, Unlearner
 from srun.unlearning.sruga_settings import SRUGAConfig
 from srun.unlearning.steps import carry_out
@@ -18,4 +19,9 @@ class SRUGA(Unlearner[SRUGAConfig]):
     Config = SRUGAConfig
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
+        if self.settings.ascent == "level" and request.kind == "category":
+            raise DataError(
+                "unlearn.sruga.ascent: level is not defined for a category, whose items other users' events have taught; "
+                "use ga or npo"
+            )
         return carry_out(self.settings, original, request, context)
