@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from srun.distributed import joined, rank
 from srun.errors import SrunError
@@ -506,6 +507,9 @@ def optimize(
       srun optimize apply --trial 12
     """
     if ctx.invoked_subcommand is not None:
+        given = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        if given:
+            raise click.UsageError(f"options belong after {ctx.invoked_subcommand}, not before it")
         return
     import signal
 

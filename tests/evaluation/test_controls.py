@@ -58,5 +58,6 @@ def test_measure_and_the_dose_of_a_loss(worlds):
 def test_nothing_can_be_removed_where_nothing_was_hit():
     draw = Draw(inside=np.zeros(4), kept=1.0, num_neurons=2)
     found = compare(draw, [draw, draw], np.zeros(4), np.arange(4), 0)
-    assert math.isnan(found["removal_rate_10"]) and math.isnan(found["advantage"])
+    assert math.isnan(found["removal_rate_10"])
+    assert math.isnan(found["advantage"])
     assert found["hit_10_kept"] == 1.0

@@ -217,6 +217,14 @@ def test_a_torn_journal_is_repaired(toy, begin, place):
     assert begin().run(plain(toy), 4, None)
 
 
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", "{}\n", "SQLite format 3"])
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path, content):
+    (tmp_path / "mine").write_text(content)
+    with pytest.raises(ConfigError, match="no journal"):
+        repair_journal(tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == content
+
+
 def test_exact_number_with_six_workers_one_killed(toy, place):
     workers = [toy.start(place, "s", 30, 0.05) for _ in range(6)]
     toy.wait_for(lambda: num_finished(toy.count(place, "s")) >= 8)

@@ -216,7 +216,7 @@ def _relearning(record: Record, originals: Sequence[Record], retrains: Sequence[
     if curve is None or not high or not low:
         return {}
     level = (float(np.mean(low)) + float(np.mean(high))) / 2
-    steps = Relearning(tuple(curve["steps"]), tuple(curve["hit_10"])).steps_to(level)
+    steps = Relearning(tuple(map(int, curve["steps"])), tuple(curve["hit_10"])).steps_to(level)
     figures = {"steps": float(steps), "reached": float(steps < math.inf), "cap": float(curve["steps"][-1])}
     return {"relearning": {**figures, "hit_10_first": curve["hit_10"][0], "hit_10_last": curve["hit_10"][-1]}}
 

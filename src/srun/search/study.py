@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Sampler = Literal["tpe", "nsga2", "nsga3", "gp", "random"]
 PUBLISHED, OVERRIDES, RESULT, BEAT, ABOUT = "published", "overrides", "result", "beat", "about"
 MAX_FAILURES = 10
+JOURNAL = b'{"op_code":'  # how a journal begins
 """Trials in a row that a worker lets fail before it stops with the last error."""
 LOCK_SECONDS = 15
 """A journal's lock of a killed worker is broken after this time."""
@@ -142,8 +143,13 @@ def shown_place(place: str) -> str:
 
 
 def repair_journal(path: Path) -> int:
-    """Cut off lines at the end that a crash or a full disk left incomplete; returns how many bytes went."""
+    """Cut off lines at the end that a crash or a full disk left incomplete; returns how many bytes went.
+
+    Raises ConfigError, and touches nothing, for a file that is no journal.
+    """
     data = path.read_bytes()
+    if data[: len(JOURNAL)] != JOURNAL[: len(data)]:
+        raise ConfigError(f"storage {path}: is there already and is no journal of a search; name another file")
     end = data.rfind(b"\n") + 1
     while end:
         start = data.rfind(b"\n", 0, end - 1) + 1
@@ -252,7 +258,8 @@ class Search:
         except UpdateFinishedTrialError:
             log.warning("trial %d: given up by another worker in the meantime; its result is not used", trial.number)
         except _DiscardedError:
-            self._write(trial, rows[-1], rows, time.perf_counter() - started, {})
+            with contextlib.suppress(UpdateFinishedTrialError):  # another worker has given it up already
+                self._write(trial, rows[-1], rows, time.perf_counter() - started, {})
             self._tell(trial, "PRUNED")
             self._failures = 0
             log.info("trial %d: discarded after epoch %g", trial.number, rows[-1]["epoch"])

@@ -311,9 +311,12 @@ def track(tracker: StudyTracker, result: StudyResult) -> None:
 def settings_of(layout: Layout, result: StudyResult, number: int) -> tuple[Cell, Any, str]:
     """The cell and the settings of a complete trial, and these as a preset (YAML).
 
-    Raises CheckpointError when the Original is another than the one that was searched on.
+    Raises CheckpointError when the Original or the request is another than the one that was searched on.
     """
     about, cell = result.about, Cell(**result.about["cell"])
+    request = Partition.load(layout.partition(cell.request), load_dataset(layout))
+    if _plain(request.info) != _plain(about["request"]) or request.data.fingerprint != about["fingerprint"]:
+        raise CheckpointError(f'request "{cell.request}" is not the one of study "{result.name}"; search again')
     if weights_sha256(layout.original(cell.original).model) != about["original_sha256"]:
         raise CheckpointError(f'Original "{cell.original}" is not the one of study "{result.name}"; search again')
     base = build(UNLEARNERS[cell.method].Config, about["settings"], f"unlearn.{cell.method}")

@@ -21,7 +21,7 @@ class SRUGA(Unlearner[SRUGAConfig]):
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         if self.settings.ascent == "level" and request.kind == "category":
             raise DataError(
-                "unlearn.sruga.ascent: level is not defined for a category, whose items other users' events have taught; "
-                "use ga or npo"
+                "unlearn.sruga.ascent: level is not defined for a category, whose items others have taught; use ga "
+                "or npo"
             )
         return carry_out(self.settings, original, request, context)
