@@ -12,6 +12,7 @@ from srun.unlearning.comparable import _gaps
 from srun.unlearning.stopping import Match, StopRule, make_stop
 
 SETTINGS = {"stop": "match", "learning_rate": 0.03, "batch_size": 64, "unlearn_dropout": False}
+SETTINGS |= {"kl_weight": 1.0, "finetune_weight": 0.5, "anneal": "none"}
 TUNE, VALIDATION = "forget_tune", "validation"
 
 
