@@ -148,7 +148,9 @@ class World:
         )
 
     def run(self, name: str, folder: Path, seed: int = 0, **settings):
-        """Carry out the request by a method."""
+        """Carry out the request by a method; SRUGA's default ascent is not defined for a category."""
+        if name == "sruga" and self.request.kind == "category":
+            settings = {"ascent": "ga", **settings}
         return UNLEARNERS[name](method_settings(name, **settings)).unlearn(
             self.original, self.request, self.context(folder, seed)
         )

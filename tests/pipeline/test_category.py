@@ -68,7 +68,9 @@ def test_the_partition_is_made_once_and_again_when_the_request_changes(trained: 
     first = file.stat().st_mtime_ns
     ok("evaluate", "--method", "original", "--category", "red", *PRESET)
     assert file.stat().st_mtime_ns == first
-    ok("evaluate", "--method", "original", "--category", "red", *PRESET, "--set", "partition.action.context=all")
+    changed = (*PRESET, "--set", "partition.action.context=all")
+    ok("unlearn", "--method", "original", "--category", "red", *changed)
+    ok("evaluate", "--method", "original", "--category", "red", *changed)
     assert json.loads(file.read_text())["request"]["context"] == "all"
     ok("partition", "--category", "green", *PRESET)
     assert (trained / "data/partition/category-green").is_dir()

@@ -186,5 +186,5 @@ def test_without_calibration_users_validation_is_compared_with(small, tmp_path):
 def test_a_category_has_nothing_comparable(world_for, tmp_path):
     world = world_for("sruga", "category")
     with pytest.raises(DataError, match=r"unlearn\.sruga\.stop: match"):
-        world.run("sruga", tmp_path, **SETTINGS)
+        world.run("sruga", tmp_path, **SETTINGS, ascent="ga")
     assert isinstance(make_stop("fixed", 1, world.request, world.context(tmp_path)), StopRule)
