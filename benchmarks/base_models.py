@@ -52,7 +52,7 @@ def collect(name: str) -> list[dict[str, Any]]:
         if paths.evaluation.is_dir():
             found = json.loads((paths.evaluation / "report.json").read_text())
             test = found["metrics"]["test_raw"]  # the whole history: no request has been carried out
-            info = json.loads((original.model / "info.json").read_text())
+            info = json.loads((original.model / "model.json").read_text())
             cost = json.loads(original.run.read_text())["cost"]
             row |= {"test/ndcg_10": test["ndcg_10"], "test/recall_10": test["recall_10"], "finished": True}
             row |= {"best_epoch": info["best_epoch"][0], "minutes": (cost["seconds"] + cost["seconds_patience"]) / 60}
