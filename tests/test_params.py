@@ -139,7 +139,7 @@ def test_an_unknown_request_model_or_method_is_named():
 
 def test_presets_of_the_project_are_valid():
     for preset in sorted((FILE.parent / "experiments").glob("*.yaml")):
-        load(FILE, [preset])
+        assert load(FILE, [preset]).cells
 
 
 def test_a_request_for_a_category_is_found_or_made():

@@ -58,7 +58,9 @@ def test_names_beside_points_do_not_overlap(record, retrains):
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_nothing_but_retrains_and_a_category_can_be_drawn(record, number):
-    draw(group_records([record("retrain", seed, kind="category") for seed in range(number)]))
+    figures = draw(group_records([record("retrain", seed, kind="category") for seed in range(number)]))
+    assert figures
+    assert all(figure.png.startswith(b"\x89PNG") for figure in figures)
 
 
 def test_same_records_same_bytes(record, retrains):

@@ -115,8 +115,8 @@ def test_every_space_of_params_yaml_fits_its_method(bench_of, settings, kind, me
     bench = bench_of(kind, method)
     space = make_space(settings, bench)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(50):
-        with_overrides(method, bench.settings, space.draw(study.ask()))
+    drawn = [with_overrides(method, bench.settings, space.draw(study.ask())) for _ in range(50)]
+    assert len(set(map(repr, drawn))) > 10
 
 
 def test_settings_that_do_not_go_together_fail_by_name(bench_of):
