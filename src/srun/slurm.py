@@ -81,8 +81,11 @@ def worker(environ: Mapping[str, str]) -> int:
 
 
 def _is_ours(path: str, own: str) -> bool:
-    """Whether a program is this one, or a console script of another installation."""
+    """Whether a program is this one, or a console script of another installation; one that cannot be read is not."""
     if os.path.realpath(path) == own:
         return True
-    with open(path, "rb") as file:
-        return b"srun.cli" in file.read(2048)
+    try:
+        with open(path, "rb") as file:
+            return b"srun.cli" in file.read(2048)
+    except OSError:
+        return False
