@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -90,6 +91,13 @@ budget_option = click.option(
     metavar="MINUTES",
     help="Begin nothing new after this time; the same command goes on.",
 )
+
+
+def _a_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A value that files are named for."""
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", value):
+        raise click.BadParameter(f'"{value}": expected letters, digits, ".", "_" and "-", such as my-study')
+    return value
 
 
 @cli.group()
@@ -482,7 +490,7 @@ def neurons(
 @click.option("--trials", type=click.IntRange(1), default=None, help="Finished trials, over all workers and runs.")
 @click.option("--timeout", type=float, default=None, help="Seconds after which no new trial begins.")
 @click.option("--sampler", default=None, help="tpe, nsga2, nsga3, gp or random.")
-@click.option("--study", default=None, help="Name of the study; made of what is searched if not given.")
+@click.option("--study", default=None, callback=_a_name, help="Name; made of what is searched if not given.")
 @click.option("--storage", default=None, metavar="URL|PATH", help="PostgreSQL, or a journal file on a shared folder.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Local processes.")
 @params_options
@@ -532,7 +540,9 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the selectors of a study to a command."""
     for option in (
         click.option("--storage", default=None, metavar="URL|PATH", help="Where it is, if not in runs/optimize."),
-        click.option("--study", default=None, help="Name of the study; that of `srun optimize` if not given."),
+        click.option(
+            "--study", default=None, callback=_a_name, help="Its name; as `srun optimize` has it if not given."
+        ),
     ):
         command = option(command)
     return command

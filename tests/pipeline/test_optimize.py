@@ -135,3 +135,16 @@ def test_bad_input_gets_one_line(trained: Path) -> None:
         assert said in result.output
         assert "secret" not in result.output
         assert len(result.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--study", "a/../../x"], 'a/../../x": expected letters'),
+        (["--study", "other", "show"], "options belong after show"),
+    ],
+)
+def test_misplaced_options_and_names_that_are_paths_are_refused(words: list[str], expected: str) -> None:
+    result = srun("optimize", *words)
+    assert result.exit_code == 2
+    assert expected in result.output
