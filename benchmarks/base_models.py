@@ -152,7 +152,11 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in arguments.names:
         train(name, arguments.threads)
-    write([row for name in PUBLISHED for row in collect(name)])
+    file = HERE / "base_models.json"
+    rows = {(row["preset"], row["original"]): row for row in json.loads(file.read_text() if file.is_file() else "[]")}
+    for name in PUBLISHED:  # what is not trained in this checkout stays as it was written
+        rows |= {(row["preset"], row["original"]): row for row in collect(name)}
+    write(list(rows.values()))
 
 
 if __name__ == "__main__":
