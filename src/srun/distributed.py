@@ -61,7 +61,8 @@ def variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 def first_node(nodes: str) -> str:
     """The first host of Slurm's short form: ``gpu[03-05,9],login`` -> ``gpu03``."""
-    return re.sub(r"\[(\d+)[^\]]*\]", r"\1", re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodes)[0])  # type: ignore[index]
+    first = re.split(r",(?![^\[]*\])", nodes)[0]  # commas within brackets belong to one host's numbers
+    return re.sub(r"\[(\d+)[^\]]*\]", r"\1", first)
 
 
 @contextmanager

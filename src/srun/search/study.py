@@ -268,7 +268,7 @@ class Search:
             self._failures += 1
             if self._failures >= MAX_FAILURES:
                 raise RunError(f"{MAX_FAILURES} trials in a row failed, the last one so: {error}") from error
-        except BaseException as error:
+        except BaseException as error:  # whatever ends this worker, no trial is left running
             self._fail(trial, "interrupted" if isinstance(error, KeyboardInterrupt) else repr(error))
             raise
 
