@@ -21,8 +21,8 @@ PUBLISHED = {  # NDCG@10, full ranking, leave one out; what each is, and its sou
 }
 
 
-def train(name: str, threads: int) -> None:
-    """Train and rank every Original of a preset that is not done yet."""
+def train(name: str, threads: int, originals: list[str] | None) -> None:
+    """Train and rank every Original of a preset that is not done yet, or only those named."""
     from srun.params import load
     from srun.pipeline import Pipeline
 
@@ -32,7 +32,8 @@ def train(name: str, threads: int) -> None:
     pipeline.prepare()
     pipeline.partition("interactions")
     for cell in params.cells.values():
-        if not pipeline.layout.cell(cell).evaluation.is_dir():
+        wanted = originals is None or cell.original in originals
+        if wanted and not pipeline.layout.cell(cell).evaluation.is_dir():
             pipeline.train(cell.original)
             pipeline.unlearn(cell)
             pipeline.evaluate(cell)
@@ -148,10 +149,11 @@ def _draw(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[[], *PUBLISHED], help="what to train; none: only write the table")
+    parser.add_argument("--originals", nargs="+", metavar="ORIGINAL", help="only these of the preset, e.g. sasrec-1")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     for name in arguments.names:
-        train(name, arguments.threads)
+        train(name, arguments.threads, arguments.originals)
     file = HERE / "base_models.json"
     rows = {(row["preset"], row["original"]): row for row in json.loads(file.read_text() if file.is_file() else "[]")}
     for name in PUBLISHED:  # what is not trained in this checkout stays as it was written
