@@ -18,7 +18,8 @@ from srun.params import Params
 from srun.progress import Budget
 from srun.reporting.papers import published
 from srun.search.results import StudyResult, read_study
-from srun.search.study import load_study, open_storage
+from srun.search.storage import open_storage
+from srun.search.study import load_study
 from srun.slurm import worker
 from srun.stages import (
     evaluate,

@@ -123,6 +123,9 @@ BAD = [
     (["--method", "srgua"], 'did you mean "sruga"'),
     (["--set", "optimize.space.sruga.kl={of: [1], when: {}}"], 'no parameter "unlearn.sruga.kl"'),
     (["--storage", "postgres://u:secret@h/d"], "no address of a database"),
+    (["--storage", "mysql://u:secret@h/d"], "driver is not installed"),
+    (["--storage", "postgresql+psycopg://u:secret@127.0.0.1:1/d"], "no connection within 5 s"),
+    (["--storage", "data"], "is a folder"),
     (["show"], "no study"),
     (["apply", "--trial", "0", "--study", "x"], 'no study "x"'),
 ]

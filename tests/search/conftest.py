@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from srun.search.study import load_study, open_storage
+from srun.search.storage import open_storage
+from srun.search.study import load_study
 
 PLACES: set[str] = set()
 SCRIPT = Path(__file__).with_name("toy.py")

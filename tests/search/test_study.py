@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,15 +11,14 @@ import pytest
 from srun.errors import ConfigError, RunError
 from srun.search.pareto import hypervolume
 from srun.search.results import importances, read_study
+from srun.search.storage import open_storage
 from srun.search.study import (
     MAX_FAILURES,
     LimitsConfig,
     Search,
     load_study,
     num_finished,
-    open_storage,
     open_study,
-    repair_journal,
 )
 
 
@@ -100,6 +98,10 @@ def test_failed_trials_are_made_up_for_and_too_many_in_a_row_end_the_worker(toy,
     with pytest.raises(RunError, match=f"{MAX_FAILURES} trials in a row failed, the last one so: out of memory"):
         begin().run(never, 20, None)
     assert read_study(worker.study).trials[-1].why == "out of memory"
+
+    limits = LimitsConfig(trial=0.05, beat=0.5, silence=2.0, poll=0.05)
+    with pytest.raises(RunError, match=r"the last one so: took longer than optimize\.limits\.trial = 0\.05 s"):
+        begin(limits=limits).run(lambda overrides, tell: time.sleep(9), 20, None)
 
 
 def test_a_published_setting_that_failed_is_tried_again(toy, begin):
@@ -201,28 +203,6 @@ def test_constraints_keep_trials_off_the_front(toy, begin):
     assert any(not trial.feasible for trial in result.trials)
     assert result.front
     assert all(trial.figures["utility"] >= 0.8 for trial in result.front)
-
-
-def test_a_torn_journal_is_repaired(toy, begin, place):
-    begin().run(plain(toy), 3, None)
-    whole = Path(place).read_bytes()
-    for torn in (b'{"op_code":4,"wor', b"\0\0\0\0\n", b'{"half\n{"op'):
-        with open(place, "ab") as file:
-            file.write(torn)
-        assert begin().run(plain(toy), 3, None)
-        kept = Path(place).read_bytes()
-        assert kept.startswith(whole)
-        assert all(json.loads(line) for line in kept.splitlines())
-    assert repair_journal(Path(place)) == 0
-    assert begin().run(plain(toy), 4, None)
-
-
-@pytest.mark.parametrize("content", ["a,b\n1,2\n", "{}\n", "SQLite format 3"])
-def test_a_file_that_is_no_journal_is_left_alone(tmp_path, content):
-    (tmp_path / "mine").write_text(content)
-    with pytest.raises(ConfigError, match="no journal"):
-        repair_journal(tmp_path / "mine")
-    assert (tmp_path / "mine").read_text() == content
 
 
 def test_exact_number_with_six_workers_one_killed(toy, place):

@@ -9,7 +9,8 @@ from typing import Any
 
 from srun.search.goals import Goal, read_goal
 from srun.search.space import Choice, Range, Space
-from srun.search.study import LimitsConfig, Search, Tell, open_storage, open_study
+from srun.search.storage import open_storage
+from srun.search.study import LimitsConfig, Search, Tell, open_study
 
 BASE = {"ascent": 0.5, "kl": 1.0, "kind": "plain", "steps": 2}
 LIMITS = LimitsConfig(trial=20.0, beat=0.2, silence=4.0, poll=0.1)

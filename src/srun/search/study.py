@@ -8,14 +8,12 @@ import contextlib
 import json
 import logging
 import os
-import re
 import signal
 import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import Field
@@ -25,6 +23,7 @@ from srun.errors import ConfigError, RunError, SrunError
 from srun.rng import derive
 from srun.search.goals import Figures, Goal
 from srun.search.space import Space
+from srun.search.storage import retried
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -35,10 +34,7 @@ if TYPE_CHECKING:
 Sampler = Literal["tpe", "nsga2", "nsga3", "gp", "random"]
 PUBLISHED, OVERRIDES, RESULT, BEAT, ABOUT = "published", "overrides", "result", "beat", "about"
 MAX_FAILURES = 10
-JOURNAL = b'{"op_code":'  # how a journal begins
 """Trials in a row that a worker lets fail before it stops with the last error."""
-LOCK_SECONDS = 15
-"""A journal's lock of a killed worker is broken after this time."""
 GRACE = 2.0
 """Limits after which a trial that did not heed its limit takes its worker with it."""
 log = logging.getLogger(__name__)
@@ -80,29 +76,6 @@ class _OverTimeError(Exception):
     """A trial took longer than it may."""
 
 
-def open_storage(place: str) -> "BaseStorage":
-    """The storage at a database URL, or a journal file; what a crash left torn at a journal's end is cut off.
-
-    Raises RunError when a database cannot be reached, without its password.
-    """
-    import optuna
-    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if "://" in place:
-        return _retried(lambda: optuna.storages.RDBStorage(place, engine_kwargs={"pool_pre_ping": True}), place)
-    path = Path(place).resolve()  # a relative one can hang on a stale lock
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = JournalFileSymlinkLock(str(path), grace_period=LOCK_SECONDS)
-    if path.exists():
-        lock.acquire()  # a line that another worker is writing is not torn
-        try:
-            repair_journal(path)
-        finally:
-            lock.release()
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-
-
 def open_study(storage: "BaseStorage", name: str, goal: Goal, about: Mapping[str, Any]) -> "Study":
     """Create or join the study of a name. ``about``: all that its trials must have in common.
 
@@ -111,8 +84,9 @@ def open_study(storage: "BaseStorage", name: str, goal: Goal, about: Mapping[str
     import optuna
 
     directions = [objective.direction for objective in goal.objectives]
-    study = _retried(
-        lambda: optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True), name
+    study = retried(
+        lambda: optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True),
+        f'study "{name}"',
     )
     now = json.loads(json.dumps(about, default=str))
     before = study.user_attrs.setdefault(ABOUT, now)
@@ -135,32 +109,6 @@ def load_study(storage: "BaseStorage", name: str) -> "Study":
     except KeyError as error:
         there = ", ".join(optuna.get_all_study_names(storage)) or "none"
         raise RunError(f'no study "{name}" in this storage; there is {there}') from error
-
-
-def shown_place(place: str) -> str:
-    """A storage's address as it may be printed: no password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", place)
-
-
-def repair_journal(path: Path) -> int:
-    """Cut off lines at the end that a crash or a full disk left incomplete; returns how many bytes went.
-
-    Raises ConfigError, and touches nothing, for a file that is no journal.
-    """
-    data = path.read_bytes()
-    if data[: len(JOURNAL)] != JOURNAL[: len(data)]:
-        raise ConfigError(f"storage {path}: is there already and is no journal of a search; name another file")
-    end = data.rfind(b"\n") + 1
-    while end:
-        start = data.rfind(b"\n", 0, end - 1) + 1
-        with contextlib.suppress(ValueError):
-            json.loads(data[start:end])
-            break
-        end = start
-    if end < len(data):
-        os.truncate(path, end)
-        log.warning("%s: cut off %d bytes of an incomplete last line", path, len(data) - end)
-    return len(data) - end
 
 
 class Search:
@@ -264,10 +212,11 @@ class Search:
             self._failures = 0
             log.info("trial %d: discarded after epoch %g", trial.number, rows[-1]["epoch"])
         except (SrunError, _OverTimeError) as error:
-            self._fail(trial, str(error) or f"took longer than optimize.limits.trial = {self.limits.trial:g} s")
+            why = str(error) or f"took longer than optimize.limits.trial = {self.limits.trial:g} s"
+            self._fail(trial, why)
             self._failures += 1
             if self._failures >= MAX_FAILURES:
-                raise RunError(f"{MAX_FAILURES} trials in a row failed, the last one so: {error}") from error
+                raise RunError(f"{MAX_FAILURES} trials in a row failed, the last one so: {why}") from error
         except BaseException as error:  # whatever ends this worker, no trial is left running
             self._fail(trial, "interrupted" if isinstance(error, KeyboardInterrupt) else repr(error))
             raise
@@ -320,26 +269,6 @@ def num_live(states: Mapping[str, int]) -> int:
 
 def _live(study: "Study") -> list["FrozenTrial"]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name != "FAIL"]
-
-
-def _retried(make: Callable[[], Any], what: str) -> Any:
-    """Several workers may create tables and studies at the same moment; the losers of such a race try again."""
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
-
-    for attempt in range(10):
-        try:
-            return make()
-        except (ArgumentError, NoSuchModuleError) as error:
-            raise ConfigError(
-                f'storage "{shown_place(what)}": no address of a database; expected such as postgresql+psycopg://user@host/database'
-            ) from error
-        except SQLAlchemyError as error:
-            last = error
-            time.sleep(0.05 * 2**attempt * (1 + os.getpid() % 7 / 7))
-            if attempt == 4 and "connect" in str(error).lower():
-                break
-    reason = str(getattr(last, "orig", last)).strip().splitlines()[0]
-    raise RunError(f"storage {shown_place(what)}: cannot be used ({reason})") from last
 
 
 @contextlib.contextmanager

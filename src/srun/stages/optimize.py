@@ -31,7 +31,8 @@ from srun.models.scorer import Scorer
 from srun.search.goals import Figures, Goal, read_goal
 from srun.search.results import Mark, StudyResult, describe_goal, importances, read_study
 from srun.search.space import Domain, Space
-from srun.search.study import LimitsConfig, Sampler, Search, Tell, open_storage, open_study, shown_place
+from srun.search.storage import open_storage, shown_place
+from srun.search.study import LimitsConfig, Sampler, Search, Tell, open_study
 from srun.stages.cells import Cell
 from srun.stages.common import load_dataset, load_original, weights_sha256
 from srun.stages.layout import CellPaths, Layout, TrialLayout
