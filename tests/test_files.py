@@ -3,7 +3,10 @@
 import errno
 import os
 import resource
+import signal
+import time
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from srun.errors import RunError
-from srun.files import write_folder, write_text
+from srun.files import locked, write_folder, write_text
 
 
 def content(folder):
@@ -148,3 +151,76 @@ def test_text_on_a_full_disk_keeps_the_old_text(tmp_path):
         write_text(tmp_path / "a.txt", "new" * 1000)
     assert (tmp_path / "a.txt").read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def started(number, work, *args):
+    """So many processes, forked, that do the same at the same time."""
+    processes = [get_context("fork").Process(target=work, args=(index, *args)) for index in range(number)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def codes(processes):
+    for process in processes:
+        process.join(60)
+    return [process.exitcode for process in processes]
+
+
+def fill_slowly(index, folder):
+    for _ in range(20):
+        with write_folder(folder) as new:
+            (new / "a.txt").write_text(str(index))
+            time.sleep(0.002)
+            (new / "b.txt").write_text(str(index))
+
+
+def test_processes_that_write_one_folder_do_not_remove_each_others_work(tmp_path):
+    assert codes(started(4, fill_slowly, tmp_path / "x")) == [0] * 4
+    found = content(tmp_path / "x")
+    assert found["a.txt"] == found["b.txt"]
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def make_once(index, place):
+    for number in range(30):
+        with locked(place / str(number), "making"):
+            if not (place / str(number)).exists():
+                time.sleep(0.001)
+                with open(place / f"{number}.made-by", "a") as file:
+                    file.write(f"{index}\n")
+                (place / str(number)).touch()
+
+
+def test_what_is_made_under_a_lock_is_made_by_one(tmp_path):
+    assert codes(started(4, make_once, tmp_path)) == [0] * 4
+    assert [len((tmp_path / f"{number}.made-by").read_text().split()) for number in range(30)] == [1] * 30
+    assert not list(tmp_path.glob(".*"))
+
+
+def hold(index, path):
+    with locked(path, "making"):
+        (path.parent / "held").touch()
+        time.sleep(60)
+
+
+def test_a_lock_ends_with_its_holder_and_is_for_its_purpose_alone(tmp_path):
+    [holder] = started(1, hold, tmp_path / "x")
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    fill(tmp_path / "x", "another purpose")
+    os.kill(holder.pid, signal.SIGKILL)
+    began = time.monotonic()
+    with locked(tmp_path / "x", "making"):
+        assert time.monotonic() - began < 5
+    assert codes([holder]) == [-signal.SIGKILL]
+
+
+def test_a_file_system_without_locks_is_an_error_that_names_the_place(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(RunError, match=f"{tmp_path / 'x'}.*No locks available"):
+        fill(tmp_path / "x", "new")
+    assert not (tmp_path / "x").exists()

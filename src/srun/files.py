@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import fcntl
 import glob
+import logging
 import os
 import shutil
 import tempfile
@@ -15,13 +17,16 @@ from safetensors import SafetensorError
 from srun import distributed
 from srun.errors import RunError
 
+log = logging.getLogger(__name__)
+
 
 @contextlib.contextmanager
 def write_folder(folder: Path) -> Iterator[Path]:
     """Yield a new sibling folder; when the block ends well it takes the place of ``folder``, else it is removed.
 
     Raises RunError when the place cannot be written (permission, no space), naming it. Of several processes that do
-    one computation only the first writes; what the others are given to write into is thrown away.
+    one computation only the first writes; what the others are given to write into is thrown away. Processes that have
+    nothing to do with each other write one after the other.
     """
     if distributed.rank():
         with tempfile.TemporaryDirectory() as nowhere:
@@ -29,11 +34,11 @@ def write_folder(folder: Path) -> Iterator[Path]:
         return
     new = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.new"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
-        new.mkdir()
-        yield new
-        _replace(new, folder)
+        with locked(folder, "writing"):
+            _remove_leftovers(folder)
+            new.mkdir()
+            yield new
+            _replace(new, folder)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{folder}: cannot be written ({reason}); nothing was changed there") from error
@@ -55,6 +60,46 @@ def write_text(path: Path, text: str) -> None:
     finally:
         with contextlib.suppress(OSError):  # what was raised above says more
             new.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path, purpose: str) -> Iterator[None]:
+    """Do something with a file or folder while other processes wait, those of other machines that share it too.
+
+    Only those wait that name the same purpose. The lock is a file beside ``path``, and ends with the process that holds
+    it, however that ends. Raises RunError where nothing can be written, or the file system has no locks.
+    """
+    file = path.parent / f".{path.name}.{purpose}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _lock(file)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed there") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # somebody has removed it: what was done while it was there stands
+            file.unlink()
+        os.close(handle)
+
+
+def _lock(file: Path) -> int:
+    """The open and locked file of a name: the one that is there, and not one that its last holder has removed."""
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("%s: waiting for another process", file)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(handle), file.stat()):
+                return handle
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                os.close(handle)
+                raise
+        os.close(handle)
 
 
 def _replace(new: Path, folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from srun import distributed
 from srun.errors import RunError
-from srun.files import write_text
+from srun.files import locked, write_text
 from srun.params import Params
 from srun.progress import Budget
 from srun.reporting.papers import published
@@ -62,10 +62,13 @@ class Pipeline:
             return partition.run(self.layout.prepared, self.layout.partition(name), name, request, tracker)
 
     def category(self, category: str) -> str:
-        """The name of the request to forget one category; its partition is made unless it is there."""
+        """The name of the request to forget one category; its partition is made unless it is there, by one process."""
         name, self.params = self.params.with_category(category)
-        if not self._is_partitioned(name):
-            self.partition(name)
+        if not distributed.rank():
+            with locked(self.layout.partition(name), "making"):
+                if not self._is_partitioned(name):
+                    self.partition(name)
+        distributed.wait()
         return name
 
     def train(self, name: str) -> dict[str, float]:

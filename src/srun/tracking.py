@@ -11,12 +11,13 @@ import sqlite3
 import subprocess
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 from srun import __version__
 from srun.config import flatten
+from srun.files import locked
 
 
 class Tracker(Protocol):
@@ -216,18 +217,22 @@ def tracking_uri(root: Path) -> str:
     if not database.exists():
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")  # halves the time of a write
-    return f"sqlite:///{database}"
+    return _own_store(root)
+
+
+def _own_store(root: Path) -> str:
+    return f"sqlite:///{root.resolve() / 'mlflow.db'}"
 
 
 def _experiment_id(root: Path, name: str) -> str:
+    """The experiment of a name, made if need be; a store of our own is made by one process while others wait."""
     import mlflow
 
-    found = mlflow.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    own_store = not os.environ.get("MLFLOW_TRACKING_URI")
+    own_store = mlflow.get_tracking_uri() == _own_store(root)  # MLflow writes its choice to the environment
     place = (root.resolve() / "mlartifacts").as_uri() if own_store else None
-    return str(mlflow.create_experiment(name, artifact_location=place))
+    with locked(root.resolve() / "mlflow.db", "making") if own_store else nullcontext():
+        found = mlflow.get_experiment_by_name(name)
+        return str(found.experiment_id if found else mlflow.create_experiment(name, artifact_location=place))
 
 
 def _git_tags(root: Path) -> dict[str, str]:

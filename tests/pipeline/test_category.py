@@ -2,12 +2,14 @@
 
 import json
 import math
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from srun.cli import cli
+from srun.tracking import tracked_run
 
 PRESET = ["--params", "tiny.yaml", "--set", "neurons.doses=[0, 2]", "--set", "neurons.max_sequences=30"]
 COLOURS = ("red", "green", "red|green", "", "blue, dark")
@@ -23,11 +25,15 @@ def ok(*words: str) -> Result:
     return result
 
 
+def write_items(project: Path) -> None:
+    items = ["item,title,categories", *(f'i{item},t{item},"{COLOURS[item % 5]}"' for item in range(30))]
+    (project / "items.csv").write_text("\n".join(items) + "\n")
+
+
 @pytest.fixture
 def trained(project: Path) -> Path:
     """A tiny project with item categories and an Original."""
-    items = ["item,title,categories", *(f'i{item},t{item},"{COLOURS[item % 5]}"' for item in range(30))]
-    Path("items.csv").write_text("\n".join(items) + "\n")
+    write_items(project)
     ok("data", "import", "log.csv", "--name", "tiny", "--items", "items.csv")
     ok("prepare", *PRESET)
     ok("train", *PRESET)
@@ -107,3 +113,49 @@ def test_data_without_categories_are_refused(project: Path) -> None:
     result = srun("partition", "--category", "red", *PRESET)
     assert result.exit_code == 1
     assert "has no item categories" in result.output
+
+
+def need_the_request() -> None:
+    from srun.params import load
+    from srun.pipeline import Pipeline
+
+    params = load(Path("params.yaml"), [Path("tiny.yaml")], ["runtime.tracking=true"])
+    pipeline = Pipeline(params, Path.cwd())
+    assert pipeline.category("green") == "category-green"
+    assert pipeline._is_partitioned("category-green")
+
+
+def test_processes_that_need_one_new_request_make_it_once(project: Path) -> None:
+    """Workers of a search on a category, started at the same moment; the first run also makes MLflow's store."""
+    import mlflow
+
+    write_items(project)
+    ok("data", "import", "log.csv", "--name", "tiny", "--items", "items.csv")
+    ok("prepare", *PRESET)
+    workers = [get_context("fork").Process(target=need_the_request) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * 3
+    mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert [run.data.tags["stage"] for run in runs] == ["partition"]
+
+
+def track() -> None:
+    with tracked_run(Path.cwd(), "srun", "a run", {}, None) as tracker:
+        tracker.metrics({"loss": 1.0})
+
+
+def test_processes_that_track_at_once_make_one_store(project: Path) -> None:
+    import mlflow
+
+    workers = [get_context("fork").Process(target=track) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * 3
+    mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
+    assert len(mlflow.search_runs(search_all_experiments=True, output_format="list")) == 3
