@@ -111,7 +111,10 @@ def test_small_rules():
     assert is_own(["data", "list"], ["data"])
     assert not is_own(["--debug"], ["data"])
     assert is_search(["optimize", "--trials", "3"])
+    assert is_search(["optimize", "--study", "show"])
     assert not is_search(["optimize", "apply"])
+    assert not is_search(["optimize", "--trials", "3", "--help"])
+    assert not is_search([])
     assert not is_search(["unlearn"])
     assert not starts_tasks({"SLURM_NTASKS": "4"})
     assert worker({}) == 0

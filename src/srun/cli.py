@@ -21,8 +21,16 @@ if TYPE_CHECKING:
     from srun.stages.cells import Cell
 
 
+WORDS = "srun.words"
+"""Where a context has its whole command line, whichever console script it came from."""
+
+
 class Cli(click.Group):
     """Turns our errors into one line on standard error and exit code 1; ``--debug`` shows where they came from."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[WORDS] = list(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         # spinning OpenMP threads beside a busy neighbour are many times slower than one thread
@@ -521,15 +529,15 @@ def optimize(
         return
     import signal
 
-    from srun.pipeline import wait_for_workers
+    from srun.search.workers import run_workers
 
     pipeline = _pipeline(presets, assignments)
     cell = _searched(pipeline, **selectors)
     name = study or pipeline.study_name(cell)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # scancel is Ctrl-C
-    wait = None if workers == 1 else lambda: wait_for_workers(sys.argv[1:], workers)
+    work = None if workers == 1 else lambda logs: run_workers(ctx.meta[WORDS], workers, logs)
     try:
-        result = pipeline.optimize(cell, name, storage, wait)
+        result = pipeline.optimize(cell, name, storage, work)
     except KeyboardInterrupt:
         click.echo(f'stopped; study "{name}" keeps its trials: go on with the same command', err=True)
         raise SystemExit(130) from None

@@ -2,8 +2,6 @@
 
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -213,22 +211,29 @@ class Pipeline:
         known = [name if name in self.params.optimize.objectives else "custom" for name in chosen]
         return "-".join([cell.original, cell.request, cell.method, *dict.fromkeys(known)])
 
-    def optimize(self, cell: Cell, name: str, place: str | None, wait: Callable[[], None] | None) -> StudyResult:
+    def optimize(
+        self, cell: Cell, name: str, place: str | None, work: Callable[[Path], list[str]] | None
+    ) -> StudyResult:
         """Search a cell's settings until the study has its trials; the first worker also tracks and reports.
 
-        ``place``: a storage, or None for a journal of its own. ``wait`` waits for local workers instead of working.
+        ``place``: a storage, or None for a journal of its own. ``work`` has other processes work instead of this one; it
+        is given the name of their logs and returns a text for each that died. Raises RunError when some did and trials
+        are missing.
         """
         params, address = self.params, place or str(self.layout.journal(name))
         settings = params.method_settings(cell.method)
         bench = optimize.Bench(self.layout, cell, settings, params.unlearn.seed, params.evaluate, params.runtime)
-        leads = worker(os.environ) == 0
-        if wait is not None:
+        leads, died = worker(os.environ) == 0, []
+        if work is not None:
             study, _, _ = optimize.join(bench, params.optimize, name, address)
-            wait()
+            died = work(self.layout.journal(f"{name}-{os.getpid()}").with_suffix(""))
         else:
             after = self._track_study if leads else lambda study: None
             study = optimize.search(bench, params.optimize, name, address, after)
-        return self._finish_study(study, place) if leads else read_study(study)
+        result = self._finish_study(study, place) if leads else read_study(study)
+        if died:
+            _tell_of_the_dead(result, params.optimize.trials, died)
+        return result
 
     def show_study(self, name: str, place: str | None) -> StudyResult:
         """The front of a study; its report is written anew."""
@@ -308,30 +313,14 @@ class Pipeline:
         return str(read_info(folder)["fingerprint"]) if folder.is_dir() else None
 
 
+def _tell_of_the_dead(result: StudyResult, num_trials: int, died: Sequence[str]) -> None:
+    """Say how many workers died and where to look; RunError when the others have not made up for them."""
+    workers = f"{len(died)} workers" if len(died) > 1 else "a worker"
+    if result.num_finished < num_trials:
+        found = f'study "{result.name}" has {result.num_finished} of {num_trials} trials'
+        raise RunError(f"{workers} died ({'; '.join(died)}) and {found}; go on with the same command")
+    logging.getLogger(__name__).warning("%s died, and the others made up for it (%s)", workers, "; ".join(died))
+
+
 def _title(cell: Cell) -> str:
     return f"{cell.method}-{cell.seed} on {cell.original} ({cell.request})"
-
-
-def wait_for_workers(words: Sequence[str], number: int) -> None:
-    """Start the same command in so many processes, one worker each, and wait until all have ended.
-
-    A worker that is killed is made up for by the others. Raises RunError when none ended well.
-    """
-    code = "from srun.cli import cli; import sys; cli(sys.argv[1:], prog_name='srun')"
-    command = [sys.executable, "-c", code, *words, "--workers", "1"]
-    if "optimize" not in words:  # the console script of that name
-        command.insert(3, "optimize")
-    workers = [
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "SRUN_WORKER": str(index + 1)})
-        for index in range(number)
-    ]
-    try:
-        codes = [process.wait() for process in workers]
-    except KeyboardInterrupt:
-        for process in workers:
-            process.terminate()
-        for process in workers:
-            process.wait()
-        raise
-    if all(codes):
-        raise RunError(f"all {number} workers ended with an error (see above); go on with the same command")

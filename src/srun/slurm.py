@@ -47,7 +47,8 @@ def is_own(words: Sequence[str], own: Collection[str]) -> bool:
 
 def is_search(words: Sequence[str]) -> bool:
     """Whether a command line searches, and does not look at a search or ask for help."""
-    return bool(words) and words[0] == "optimize" and not {"show", "apply", "--help", "-h"} & set(words[1:])
+    looks = words[1:2] in (["show"], ["apply"]) or {"--help", "-h"} & set(words[1:])
+    return words[:1] == ["optimize"] and not looks
 
 
 def starts_tasks(environ: Mapping[str, str]) -> bool:

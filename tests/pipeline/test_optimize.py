@@ -3,12 +3,15 @@
 import csv
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from srun.cli import cli
+from srun.search import workers
 
 PRESET = ["--params", "tiny.yaml"]
 NAME = "sasrec-0-interactions-sruga-pareto"
@@ -101,18 +104,51 @@ def test_two_workers_on_another_storage_and_show(trained: Path) -> None:
 
 
 @pytest.mark.slow
-def test_local_workers_share_a_study(trained: Path) -> None:
-    import os
-    import subprocess
-    import sys
-
-    code = "import sys; from srun.cli import cli; cli(sys.argv[1:], prog_name='srun')"
-    words = ["optimize", "--trials", "8", "--workers", "2", "--json", *PRESET]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, env=dict(os.environ)
-    )
+def test_local_workers_share_a_study_named_like_the_script_that_starts_them(trained: Path) -> None:
+    name = "optimize"
+    code = "from srun.cli import optimize_main; optimize_main()"
+    words = ["--trials", "5", "--workers", "2", "--study", name, "--json", *PRESET]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["finished"] == 8
+    answer = json.loads(done.stdout)
+    assert (answer["study"], answer["finished"]) == (name, 5)
+    assert done.stderr.count("trial 0: ") == 1, "what the workers say is passed on"
+    assert [path.name for path in (trained / "runs/optimize").iterdir()] == [f"{name}.journal"]
+
+
+KILLED = """
+import os, signal, sys
+if os.environ["SRUN_WORKER"] in sys.argv.pop(1):
+    sys.stderr.write("no memory is left\\n")
+    sys.stderr.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+from srun.cli import cli
+cli(sys.argv[1:], prog_name="srun")
+"""
+
+
+@pytest.mark.slow
+def test_workers_that_died_are_told_of_and_an_error_only_if_trials_are_missing(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["optimize", "--workers", "2", "--trials", "3", *PRESET]
+    monkeypatch.setattr(workers, "CODE", KILLED.replace("sys.argv.pop(1)", '"12"'))
+    result = srun(*words)
+    assert result.exit_code == 1
+    assert "2 workers died (killed by SIGKILL, see " in result.output
+    assert f'study "{NAME}" has 0 of 3 trials' in result.output
+
+    monkeypatch.setattr(workers, "CODE", KILLED.replace("sys.argv.pop(1)", '"2"'))
+    for path in trained.glob("runs/optimize/*.log"):
+        path.unlink()
+    result = srun(*words)
+    assert result.exit_code == 0, result.output
+    assert f'study "{NAME}": 3 of 3 trials' in result.output
+    [log] = trained.glob("runs/optimize/*.log")
+    assert log.name.endswith("-worker-2.log")
+    assert log.read_text() == "no memory is left\n"
+    assert "no memory is left" in result.stderr
+    assert f"a worker died, and the others made up for it (killed by SIGKILL, see {log})" in caplog.messages
 
 
 BAD = [
