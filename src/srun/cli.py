@@ -646,7 +646,11 @@ def _pipeline(presets: Sequence[str], assignments: Sequence[str], out: Path | No
     from srun.pipeline import Pipeline
 
     params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments)
-    return Pipeline(params, Path.cwd(), None if out is None else out.resolve())
+    options = [word for preset in presets for word in ("--params", preset)]
+    for assignment in assignments:
+        if not assignment.startswith(("unlearn.", "optimize.")):  # over a trial's settings these would go
+            options += ["--set", assignment]
+    return Pipeline(params, Path.cwd(), None if out is None else out.resolve(), options)
 
 
 def _budget(minutes: float | None) -> "Budget | None":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from srun import distributed
 from srun.errors import RunError
-from srun.files import locked, write_text
+from srun.files import locked
 from srun.params import Params
 from srun.progress import Budget
 from srun.reporting.papers import published
@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 class Pipeline:
     """Runs single stages, or all of them in order in one process (DVC runs the same stages one by one)."""
 
-    def __init__(self, params: Params, project: Path, root: Path | None = None) -> None:
-        self.params, self.layout = params, Layout(project, root or project)
+    def __init__(self, params: Params, project: Path, root: Path | None = None, options: Sequence[str] = ()) -> None:
+        """``options``: words that lie over params.yaml in ``params``, for commands that are shown."""
+        self.params, self.layout, self.options = params, Layout(project, root or project), options
 
     def prepare(self) -> dict[str, Any]:
         params = self.params
@@ -216,7 +217,7 @@ class Pipeline:
     ) -> StudyResult:
         """Search a cell's settings until the study has its trials; the first worker also tracks and reports.
 
-        ``place``: a storage, or None for a journal of its own. ``work`` has other processes work instead of this one; it
+        ``place``: a storage, or None for a journal of its own. ``work`` has other processes work in its place: it
         is given the name of their logs and returns a text for each that died. Raises RunError when some did and trials
         are missing.
         """
@@ -243,10 +244,8 @@ class Pipeline:
         """Carry out a trial as a row of its own; returns what was written, and ``metrics[split][metric]``."""
         params, study = self.params, self._open_study(name, place)
         result = read_study(study)
-        cell, settings, preset = optimize.settings_of(self.layout, result, number)
+        cell, settings = optimize.settings_of(self.layout, result, number)
         layout = TrialLayout(self.layout.project, self.layout.root, name, number)
-        file = self.layout.study(name) / f"trial-{number}.yaml"
-        write_text(file, preset)
         logged = {"cell": vars(cell), "unlearn": {cell.method: vars(settings)}, "study": name, "trial": number}
         tags = {**self._tags(cell), "srun.trial": str(number)}
         seed = int(result.about["unlearning_seed"])
@@ -254,7 +253,8 @@ class Pipeline:
             unlearn.run(layout, cell, settings, seed, params.evaluate, params.runtime, tracker)
         with self._tracked("evaluate", f"trial {number} of {name}", logged, **tags) as tracker:
             metrics = evaluate.run(layout, cell, params.evaluate, params.relearning, params.runtime, tracker)
-        optimize.report(self.layout, study, params.cells, place)
+        optimize.report(self.layout, study, params.cells, place, self.options)
+        file = self.layout.trial_settings(name, number)
         return [file, layout.cell(cell).model, layout.cell(cell).evaluation], metrics
 
     def _open_study(self, name: str, place: str | None) -> "Study":
@@ -264,7 +264,7 @@ class Pipeline:
         return load_study(open_storage(place or str(journal)), name)
 
     def _finish_study(self, study: "Study", place: str | None) -> StudyResult:
-        result = optimize.report(self.layout, study, self.params.cells, place)
+        result = optimize.report(self.layout, study, self.params.cells, place, self.options)
         folder = self.layout.study(result.name)
         logging.getLogger(__name__).info("%s", folder / "index.html")
         tracker = self._track_study(study)

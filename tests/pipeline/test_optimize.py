@@ -1,8 +1,10 @@
 """`srun optimize` as a user runs it: search, go on, look, choose, apply; two workers; tracking; bad input."""
 
 import csv
+import html
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +39,9 @@ def trained(project: Path) -> Path:
 
 
 def test_search_go_on_choose_and_apply(trained: Path) -> None:
-    tracked = [*PRESET, "--set", "runtime.tracking=true"]
+    Path("my tiny.yaml").write_text(Path("tiny.yaml").read_text())
+    tracked = ["--params", "my tiny.yaml", "--set", "runtime.tracking=true", "--set", "unlearn.sruga.clip_norm=0.01"]
+    tracked += ["--set", "unlearn.sruga.ascent=level", "--set", "unlearn.seed=5"]
     ok("optimize", "--objective", "pareto", "--trials", "4", *tracked)
     answer = json.loads(ok("optimize", "--trials", "9", *tracked, "--json").stdout)
     assert answer["study"] == NAME
@@ -55,7 +59,8 @@ def test_search_go_on_choose_and_apply(trained: Path) -> None:
     assert {mark["name"] for mark in data["marks"]} == {"Original 0"}
     assert 0 <= data["level"] <= 1
     point = next(point for point in data["points"] if point["trial"] == front[0])
-    assert point["commands"]["apply"] == f"srun optimize apply --study {NAME} --trial {front[0]}"
+    laid = "--params 'my tiny.yaml' --set runtime.tracking=true"
+    assert point["commands"]["apply"] == f"srun optimize apply --study {NAME} --trial {front[0]} {laid}"
     assert "http" not in page.replace("http://www.w3.org", ""), "the page needs no network"
 
     before = (trained / "models/sasrec-0/interactions").iterdir()
@@ -67,15 +72,14 @@ def test_search_go_on_choose_and_apply(trained: Path) -> None:
     assert {path.name for path in (trained / "models/sasrec-0/interactions").iterdir()} == before | {"pareto"}
     assert f"Trial {front[0]}, applied" in (folder / "index.html").read_text()
 
-    by_hand = point["commands"]["unlearn"].split()[1:]
-    ok(*by_hand, *PRESET)
-    preset = ["--params", str(folder / f"trial-{front[0]}.yaml")]
+    preset = f"reports/pareto/{NAME}/settings/trial-{front[0]}.yaml"
+    assert point["commands"]["unlearn"].endswith(f"--seed 0 {laid} --params {preset}")
+    ok(*shlex.split(point["commands"]["unlearn"])[1:])
     weights = trained / "models/sasrec-0/interactions/sruga-0/weights.safetensors"
-    one = weights.read_bytes()
-    ok("unlearn", "--method", "sruga", *PRESET, *preset)
-    assert one == weights.read_bytes()
     applied = trained / "models/sasrec-0/interactions/pareto" / NAME / f"trial-{front[0]}" / "weights.safetensors"
-    assert one == applied.read_bytes()
+    assert weights.read_bytes() == applied.read_bytes()
+    ok("unlearn", "--method", "sruga", *PRESET, "--params", preset, "--set", "unlearn.sruga.clip_norm=1.0")
+    assert weights.read_bytes() != applied.read_bytes(), "what was not searched counts too"
     check_tracking(trained, front)
 
 
@@ -95,12 +99,12 @@ def check_tracking(project: Path, front: list[int]) -> None:
 
 
 def test_two_workers_on_another_storage_and_show(trained: Path) -> None:
-    place = ["--storage", "shared/s.journal", "--study", "two"]
+    place = ["--storage", "shared folder/s.journal", "--study", "two"]
     ok("optimize", "--trials", "6", *PRESET, *place)
     shown = ok("optimize", "show", *PRESET, *place)
     assert 'study "two": 6 trials' in shown.output
     page = (trained / "reports/pareto/two/index.html").read_text()
-    assert "--storage shared/s.journal" in page
+    assert "--storage 'shared folder/s.journal'" in html.unescape(page)
 
 
 @pytest.mark.slow

@@ -5,7 +5,9 @@ import csv
 import io
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,26 @@ INK, FAINT, TRIAL, FRONT, WARN = "#222222", "#D9D9D9", "#9AA5B1", "#D55E00", "#A
 PUBLISHED_KEYS = ("test/ndcg_10", "test/recall_10", "forget_report/hit_10", "never_seen_report/hit_10")
 
 
+@dataclass(frozen=True)
+class Again:
+    """What the commands shown need, so that they do the same again."""
+
+    storage: str | None
+    """Where it is not the study's own journal."""
+    options: Sequence[str]
+    """What was laid over params.yaml beside the settings that are searched."""
+    presets: Mapping[int, str]
+    """By complete trial: the file with all its settings."""
+
+
 def write_report(
     folder: Path,
     study: StudyResult,
     importances: Sequence[Mapping[str, float]],
     marks: Sequence[Mark],
-    place: str | None,
+    again: Again,
 ) -> None:
-    """Write everything of a study; ``place``: its storage for the commands shown, where that is not the default."""
+    """Write everything of a study."""
     write_text(folder / "trials.csv", _csv(trial_rows(study)))
     front = {trial.number for trial in study.front}
     write_text(folder / "front.csv", _csv([row for row in trial_rows(study) if row["trial"] in front]))
@@ -53,7 +67,7 @@ def write_report(
         (folder / "progress.png").write_bytes(progress_png)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written ({error.strerror or error})") from error
-    write_text(folder / "index.html", _page(study, marks, place, progress_png))
+    write_text(folder / "index.html", _page(study, marks, again, progress_png))
 
 
 def trial_rows(study: StudyResult) -> list[dict[str, Any]]:
@@ -81,15 +95,15 @@ def trial_rows(study: StudyResult) -> list[dict[str, Any]]:
     ]
 
 
-def commands(study: StudyResult, trial: TrialResult, place: str | None) -> dict[str, str]:
-    """How to publish a trial, and how to run it again by hand."""
-    cell = study.about["cell"]
-    storage = "" if place is None else f" --storage {place}"
-    sets = "".join(f" --set {key}={_yaml(value)}" for key, value in trial.overrides.items())
-    selectors = f"--request {cell['request']} --original {cell['original']} --method {cell['method']}"
+def commands(study: StudyResult, trial: TrialResult, again: Again) -> dict[str, str]:
+    """How to publish a trial, and how to run it again by hand: with all of its settings, searched or not."""
+    cell = {key: str(value) for key, value in study.about["cell"].items()}
+    storage = [] if again.storage is None else ["--storage", again.storage]
+    selectors = [word for key in ("request", "original", "method", "seed") for word in (f"--{key}", cell[key])]
+    applied = ["--study", study.name, "--trial", str(trial.number), *storage, *again.options]
     return {
-        "apply": f"srun optimize apply --study {study.name} --trial {trial.number}{storage}",
-        "unlearn": f"srun unlearn {selectors} --seed {cell['seed']}{sets}",
+        "apply": shlex.join(["srun", "optimize", "apply", *applied]),
+        "unlearn": shlex.join(["srun", "unlearn", *selectors, *again.options, "--params", again.presets[trial.number]]),
     }
 
 
@@ -99,10 +113,10 @@ def axes_of(study: StudyResult) -> tuple[str | None, str]:
     return (keys[1] if len(keys) > 1 else None), keys[0]
 
 
-def _page(study: StudyResult, marks: Sequence[Mark], place: str | None, progress: bytes) -> str:
+def _page(study: StudyResult, marks: Sequence[Mark], again: Again, progress: bytes) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("srun.reporting").joinpath("pareto.html").read_text(encoding="utf-8"))
-    data = json.dumps(_data(study, marks, place), allow_nan=False).replace("<", "\\u003c")
+    data = json.dumps(_data(study, marks, again), allow_nan=False).replace("<", "\\u003c")
     about = study.about
     states: dict[str, int] = {}
     for trial in study.trials:
@@ -124,7 +138,7 @@ def _page(study: StudyResult, marks: Sequence[Mark], place: str | None, progress
     )
 
 
-def _data(study: StudyResult, marks: Sequence[Mark], place: str | None) -> dict[str, Any]:
+def _data(study: StudyResult, marks: Sequence[Mark], again: Again) -> dict[str, Any]:
     """What the page's script draws."""
     x, y = axes_of(study)
     front = {trial.number for trial in study.front}
@@ -138,7 +152,7 @@ def _data(study: StudyResult, marks: Sequence[Mark], place: str | None) -> dict[
             "published": trial.published,
             "overrides": {key.rpartition(".")[2]: value for key, value in trial.overrides.items()},
             "figures": dict(trial.figures),
-            "commands": commands(study, trial, place),
+            "commands": commands(study, trial, again),
         }
         for trial in study.trials
         if trial.state == "complete"
@@ -242,10 +256,6 @@ def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return f"{value:.8g}" if isinstance(value, float) else str(value)
-
-
-def _yaml(value: Any) -> str:
-    return "null" if value is None else _text(value)
 
 
 def _is_drawn(mark: Mark, study: StudyResult) -> bool:

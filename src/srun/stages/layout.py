@@ -57,6 +57,10 @@ class Layout:
         """Report of a search."""
         return self.reports / "pareto" / name
 
+    def trial_settings(self, name: str, number: int) -> Path:
+        """All settings of a trial of a search, as a preset."""
+        return self.study(name) / "settings" / f"trial-{number}.yaml"
+
     def journal(self, name: str) -> Path:
         """Storage of a search, unless another is named."""
         return self.root / "runs" / "optimize" / f"{name}.journal"

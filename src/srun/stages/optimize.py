@@ -4,13 +4,15 @@ Data, partition and Original are loaded once a worker. Nothing here looks at for
 is published by ``apply``, which carries it out as any other row.
 """
 
+import copy
 import dataclasses
 import hashlib
 import io
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,6 +28,7 @@ from srun.data.sequences import Queries
 from srun.devices import RuntimeConfig, out_of_memory_hint, start
 from srun.errors import CheckpointError, ConfigError, DataError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
+from srun.files import write_text
 from srun.metrics.ranking import hit
 from srun.models.scorer import Scorer
 from srun.search.goals import Figures, Goal, read_goal
@@ -279,21 +282,24 @@ def join(bench: Bench, settings: OptimizeConfig, name: str, place: str) -> tuple
     return open_study(open_storage(place), name, goal, about), space, goal
 
 
-def report(layout: Layout, study: "Study", cells: Mapping[str, Cell], place: str | None) -> StudyResult:
+def report(
+    layout: Layout, study: "Study", cells: Mapping[str, Cell], place: str | None, options: Sequence[str]
+) -> StudyResult:
     """Write reports/pareto/<study>; ``cells``: rows whose evaluations stand beside the trials where they are there.
 
-    ``place``: the storage, where it is not the study's own journal.
+    ``place``: the storage, where it is not the study's own journal. ``options``: what lies over params.yaml.
     """
-    from srun.reporting.pareto import write_report  # matplotlib, which other stages should not wait for
+    from srun.reporting.pareto import Again, write_report  # matplotlib, which other stages should not wait for
 
-    result = read_study(study)
-    write_report(
-        layout.study(result.name),
-        result,
-        importances(study, result.goal),
-        _marks(layout, result, cells),
-        None if place is None else shown_place(place),
-    )
+    result, presets = read_study(study), {}
+    for trial in result.trials:
+        if trial.state == "complete":
+            file = layout.trial_settings(result.name, trial.number)
+            write_text(file, _preset(result, trial.number))
+            presets[trial.number] = os.path.relpath(file, layout.project)
+    again = Again(None if place is None else shown_place(place), options, presets)
+    marks = _marks(layout, result, cells)
+    write_report(layout.study(result.name), result, importances(study, result.goal), marks, again)
     return result
 
 
@@ -309,8 +315,8 @@ def track(tracker: StudyTracker, result: StudyResult) -> None:
             tracker.trial(trial.number, status, trial.overrides, metrics, trial.history, tags)
 
 
-def settings_of(layout: Layout, result: StudyResult, number: int) -> tuple[Cell, Any, str]:
-    """The cell and the settings of a complete trial, and these as a preset (YAML).
+def settings_of(layout: Layout, result: StudyResult, number: int) -> tuple[Cell, Any]:
+    """The cell and the settings of a complete trial.
 
     Raises CheckpointError when the Original or the request is another than the one that was searched on.
     """
@@ -321,11 +327,17 @@ def settings_of(layout: Layout, result: StudyResult, number: int) -> tuple[Cell,
     if weights_sha256(layout.original(cell.original).model) != about["original_sha256"]:
         raise CheckpointError(f'Original "{cell.original}" is not the one of study "{result.name}"; search again')
     base = build(UNLEARNERS[cell.method].Config, about["settings"], f"unlearn.{cell.method}")
-    settings = with_overrides(cell.method, base, result.trial(number).overrides)
-    text = io.StringIO()
-    block = {cell.method: dataclasses.asdict(settings), "seed": about["unlearning_seed"]}
-    YAML().dump({"unlearn": block}, text)
-    return cell, settings, f"# Trial {number} of study {result.name}\n{text.getvalue()}"
+    return cell, with_overrides(cell.method, base, result.trial(number).overrides)
+
+
+def _preset(result: StudyResult, number: int) -> str:
+    """All settings of a complete trial as a preset (YAML): those that were searched, and the others as they were."""
+    about, text = copy.deepcopy(result.about), io.StringIO()
+    values = {"unlearn": {about["cell"]["method"]: about["settings"], "seed": about["unlearning_seed"]}}
+    for key, value in result.trial(number).overrides.items():
+        override(values, key, value)
+    YAML().dump(values, text)
+    return f"# Trial {number} of study {result.name}\n{text.getvalue()}"
 
 
 def _marks(layout: Layout, result: StudyResult, cells: Mapping[str, Cell]) -> list[Mark]:
