@@ -1,5 +1,11 @@
 """Small synthetic logs, requests and models that several test files use. Builders are given as functions."""
 
+import os
+import shutil
+import subprocess
+import tempfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -184,7 +190,7 @@ def small() -> SimpleNamespace:
     names = (
         *("make_raw", "make_data", "random_events", "log_of", "write_request", "describe_model", "random_model"),
         *("interactions_request", "users_request", "category_request", "method_settings", "recipe", "no_telling"),
-        *("make_world", "weight_bytes", "PREPARE", "RECIPE", "PARAMS", "ROOT", "CPU"),
+        *("make_world", "weight_bytes", "no_server", "PREPARE", "RECIPE", "PARAMS", "ROOT", "CPU"),
     )
     return SimpleNamespace(**{name: globals()[name] for name in names})
 
@@ -231,3 +237,58 @@ def world_for(worlds: dict[tuple[str, bool], World]):
 def world(worlds: dict[tuple[str, bool], World]) -> World:
     """An Original and a drawn request of single interactions with tune and report halves."""
     return worlds["interactions", False]
+
+
+# A PostgreSQL and a Slurm of their own, on loopback
+
+
+def no_server(why: str) -> None:
+    """End a test that needs a server that is not there: it skips, but fails where, as in .ci/run, servers must be."""
+    if os.environ.get("SRUN_TEST_SERVERS") == "required":
+        pytest.fail(f"{why} (SRUN_TEST_SERVERS is required)")
+    pytest.skip(why)
+
+
+def _script(name: str, *words: str) -> str:
+    done = subprocess.run(
+        [str(ROOT / "tests/servers" / name), *words], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.split()[-1] if done.stdout.split() else ""
+
+
+@pytest.fixture(scope="module")
+def servers_folder() -> Iterator[Path]:
+    """A folder that other users may enter, as a server's own user must."""
+    path = Path(tempfile.mkdtemp(prefix="srun-servers-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def servers_port(servers_folder: Path) -> int:
+    """A port of its own for every process of the tests."""
+    return 20000 + zlib.crc32(str(servers_folder).encode()) % 10000
+
+
+@pytest.fixture(scope="module")
+def postgres(servers_folder: Path, servers_port: int) -> Iterator[str]:
+    """A database's address."""
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        no_server("PostgreSQL is not installed: apt-get install postgresql")
+    yield _script("start_postgres.sh", str(servers_folder / "postgres"), str(servers_port))
+    _script("stop_postgres.sh", str(servers_folder / "postgres"))
+
+
+@pytest.fixture(scope="module")
+def slurm(servers_folder: Path, servers_port: int) -> Iterator[dict[str, str]]:
+    """Environment in which Slurm's commands find the cluster."""
+    if os.geteuid() != 0:
+        no_server("only root can start Slurm")
+    missing = [name for name in ("slurmctld", "slurmd", "munged") if shutil.which(name) is None]
+    if missing:
+        no_server(f"{', '.join(missing)} not installed: apt-get install slurm-wlm slurm-wlm-basic-plugins munge")
+    configuration = _script("start_slurm.sh", str(servers_folder / "slurm"), str(servers_port + 20))
+    yield {"SLURM_CONF": configuration, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    _script("stop_slurm.sh", str(servers_folder / "slurm"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from srun import __version__
 from srun.slurm import is_own, is_search, starts_tasks, worker
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -50,7 +51,11 @@ def test_ours_stays_ours_and_the_rest_is_slurms(call):
     assert "Sequential Recommender" in call().stdout + call().stderr
     assert "srun data list" in call("data", "list", "--help").stdout
     assert call("-n", "4", "hostname").stdout == "slurm: -n 4 hostname\n"
-    assert call("--version").stdout == "slurm: --version\n"
+    for slurm in (True, False):
+        began = time.monotonic()
+        assert call("--version", slurm=slurm).stdout == f"srun-unlearning {__version__}\n"
+        assert time.monotonic() - began < 2, "about 0.1 s on a machine at rest: nothing heavy is imported"
+    assert call("-V").stdout == "slurm: -V\n"
     assert call("-n", "2", "optimize", "--trials", "3").stdout == "slurm: -n 2 optimize --trials 3\n"
 
 
@@ -109,6 +114,7 @@ def test_copies_of_ours_are_passed_over_and_a_circle_is_refused(call, place):
 def test_small_rules():
     assert is_own([], ["data"])
     assert is_own(["data", "list"], ["data"])
+    assert is_own(["--version"], ["data"])
     assert not is_own(["--debug"], ["data"])
     assert is_search(["optimize", "--trials", "3"])
     assert is_search(["optimize", "--study", "show"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from srun import __version__
 from srun.distributed import joined, rank
 from srun.errors import SrunError
 
@@ -46,6 +47,7 @@ class Cli(click.Group):
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.version_option(__version__, message="srun-unlearning %(version)s")
 def cli(debug: bool, quiet: bool) -> None:
     """srun: Sequential Recommender UNlearning.
 

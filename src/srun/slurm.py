@@ -41,8 +41,8 @@ def hand_over(argv: Sequence[str], own: Collection[str]) -> None:
 
 
 def is_own(words: Sequence[str], own: Collection[str]) -> bool:
-    """Whether a command line is ours: one of our commands, a call for help, or nothing."""
-    return not words or words[0] in own or words[0] in ("--help", "-h")
+    """Whether a command line is ours: one of our commands, a call for help or for the version, or nothing."""
+    return not words or words[0] in own or words[0] in ("--help", "-h", "--version")
 
 
 def is_search(words: Sequence[str]) -> bool:

@@ -1,36 +1,16 @@
-"""The same guarantees on a real PostgreSQL and a real Slurm on loopback; skipped where they are not installed."""
+"""The same guarantees on a real PostgreSQL and a real Slurm on loopback; see tests/servers."""
 
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
-import zlib
 from pathlib import Path
 
 import pytest
 
 from srun.search.study import load_study, num_finished
-
-SERVERS = Path(__file__).parents[1] / "servers"
-SOURCE = Path(__file__).parents[2] / "src"
-
-
-@pytest.fixture(scope="module")
-def folder():
-    """A folder that other users may enter, as a server's own user must."""
-    path = Path(tempfile.mkdtemp(prefix="srun-servers-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def port(folder):
-    """A port of its own for every process of the tests."""
-    return 20000 + zlib.crc32(str(folder).encode()) % 10000
 
 
 def run(*words, **environ):
@@ -39,27 +19,6 @@ def run(*words, **environ):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-@pytest.fixture(scope="module")
-def postgres(folder, port):
-    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    yield run(str(SERVERS / "start_postgres.sh"), str(folder / "postgres"), str(port)).split()[-1]
-    run(str(SERVERS / "stop_postgres.sh"), str(folder / "postgres"))
-
-
-@pytest.fixture(scope="module")
-def slurm(folder, port):
-    """Environment in which Slurm's commands find the cluster."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can start Slurm")
-    missing = [name for name in ("slurmctld", "slurmd", "munged") if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} not installed: apt-get install slurm-wlm slurm-wlm-basic-plugins munge")
-    configuration = run(str(SERVERS / "start_slurm.sh"), str(folder / "slurm"), str(port + 20)).split()[-1]
-    yield {"SLURM_CONF": configuration, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
-    run(str(SERVERS / "stop_slurm.sh"), str(folder / "slurm"))
 
 
 def published(toy, place, name):
@@ -88,8 +47,10 @@ def theirs():
 @pytest.mark.slurm
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", ["journal", "postgres"])
-def test_exact_number_on_slurm_with_sigkill_and_scancel(toy, slurm, storage, folder, request):
-    place = request.getfixturevalue("postgres") if storage == "postgres" else str(folder / "shared" / "s.journal")
+def test_exact_number_on_slurm_with_sigkill_and_scancel(toy, slurm, storage, servers_folder, request):
+    place = (
+        request.getfixturevalue("postgres") if storage == "postgres" else str(servers_folder / "shared" / "s.journal")
+    )
     name = f"slurm-{storage}"
     command = [theirs(), "-n", "6", sys.executable, str(toy.script), place, name, "30", "0.3"]
     environ = {**os.environ, **slurm}
@@ -138,4 +99,5 @@ def test_both_readings_of_srun_optimize(slurm, tmp_path):
     assert sorted(outside.split("\n")[:-1]) == expected
     passed = run(str(bin / "srun"), "-n", "2", "sh", "-c", "echo $SLURM_PROCID", PATH=path, **slurm)
     assert sorted(passed.split()) == ["0", "1"]
-    assert run(str(bin / "srun"), "--version", PATH=path, **slurm).startswith("slurm")
+    assert run(str(bin / "srun"), "-V", PATH=path, **slurm).startswith("slurm")
+    assert run(str(bin / "srun"), "--version", PATH=path, **slurm).startswith("srun-unlearning")
