@@ -250,9 +250,8 @@ def no_server(why: str) -> None:
 
 
 def _script(name: str, *words: str) -> str:
-    done = subprocess.run(
-        [str(ROOT / "tests/servers" / name), *words], capture_output=True, text=True, check=False, timeout=120
-    )
+    command = [str(ROOT / "tests/servers" / name), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.split()[-1] if done.stdout.split() else ""
 
