@@ -143,6 +143,22 @@ def test_processes_that_need_one_new_request_make_it_once(project: Path) -> None
     assert [run.data.tags["stage"] for run in runs] == ["partition"]
 
 
+def test_of_several_processes_of_one_computation_the_first_makes_the_request(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from srun import distributed
+    from srun.params import load
+    from srun.pipeline import Pipeline
+
+    waited = []
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    monkeypatch.setattr(distributed, "wait", lambda: waited.append(True))
+    pipeline = Pipeline(load(Path("params.yaml"), [Path("tiny.yaml")], []), project)
+    assert pipeline.category("green") == "category-green"
+    assert not (project / "data/partition").exists()
+    assert waited, "for the first one"
+
+
 def track() -> None:
     with tracked_run(Path.cwd(), "srun", "a run", {}, None) as tracker:
         tracker.metrics({"loss": 1.0})
