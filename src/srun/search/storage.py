@@ -18,11 +18,14 @@ from srun.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+    from sqlalchemy import URL, Connection
 
 RECORD = b'{"op_code":'
 """How a line of a journal begins; within a JSON text quotes are escaped, so it stands nowhere else."""
 LOCK_SECONDS = 15
 """A journal's lock of a killed worker is broken after this time."""
+TABLES = 7778
+"""Number of the lock that PostgreSQL keeps for those who make a study's tables."""
 CONNECT_SECONDS = 5
 """A database that has not answered by then is not there."""
 EXPECTED = "expected an address such as postgresql+psycopg://user@host/database, or the path of a journal file"
@@ -167,20 +170,30 @@ def _journal(path: Path) -> "BaseStorage":
 
 
 def _database(place: str) -> "BaseStorage":
-    """The tables in a database, made if need be; it is asked once before, so that a wrong address is known at once."""
+    """The tables in a database, made if need be: in PostgreSQL by one worker while others wait."""
     from optuna.storages import RDBStorage
-    from sqlalchemy import create_engine, make_url
-    from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+    from sqlalchemy import inspect, text
 
     shown = f'storage "{shown_place(place)}"'
+    with _connection(place, shown) as connection:
+        url = connection.engine.url
+        if url.get_backend_name() == "postgresql" and not inspect(connection).has_table("alembic_version"):  # the last
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({TABLES})"))
+        asked = {"pool_pre_ping": True, "connect_args": _limit(url)}
+        return retried(lambda: RDBStorage(place, engine_kwargs=asked), shown)
+
+
+def _connection(place: str, shown: str) -> "Connection":
+    """A connection to a database, so that a wrong address is known at once."""
+    from sqlalchemy import create_engine, make_url
+    from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+    from sqlalchemy.pool import NullPool
+
+    limit: dict[str, int] = {}
     try:
         url = make_url(place)
-        postgres = url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query
-        limit = {"connect_timeout": CONNECT_SECONDS} if postgres else {}
-        engine = create_engine(url, connect_args=limit)
-        with engine.connect():
-            pass
-        engine.dispose()
+        limit = _limit(url)
+        return create_engine(url, connect_args=limit, poolclass=NullPool).connect()
     except (ArgumentError, NoSuchModuleError, ValueError) as error:  # ValueError: a port that is no number
         raise ConfigError(f"{shown}: no address of a database; {EXPECTED}") from error
     except ImportError as error:
@@ -191,7 +204,12 @@ def _database(place: str) -> "BaseStorage":
             f"{shown}: no connection{within} ({_reason(error)}); see that the server runs and that address, user and "
             "password are right, or name a journal file on a shared folder"
         ) from error
-    return retried(lambda: RDBStorage(place, engine_kwargs={"pool_pre_ping": True, "connect_args": limit}), shown)
+
+
+def _limit(url: "URL") -> dict[str, int]:
+    """How long a driver may try to connect, where it can be told and the address does not say so itself."""
+    own = url.get_backend_name() != "postgresql" or "connect_timeout" in url.query
+    return {} if own else {"connect_timeout": CONNECT_SECONDS}
 
 
 def _reason(error: BaseException) -> str:
