@@ -26,6 +26,12 @@ def published(toy, place, name):
     return [trial for trial in trials if trial.user_attrs.get("published") and trial.state.name == "COMPLETE"]
 
 
+def joined(toy, place, name):
+    """Process ids of those that have joined a study, by the number of their task."""
+    attrs = load_study(toy.opened(place), name).user_attrs
+    return {rank: int(key.removeprefix("worker-")) for key, rank in attrs.items() if key.startswith("worker-")}
+
+
 @pytest.mark.postgres
 def test_exact_number_on_postgresql_with_six_workers_one_killed(toy, postgres):
     # they also make the tables at the same moment; the one to be killed cannot end before
@@ -57,9 +63,8 @@ def test_exact_number_on_slurm_with_sigkill_and_scancel(toy, slurm, storage, ser
     environ = {**os.environ, **slurm}
     with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as step:
         toy.wait_for(lambda: num_finished(toy.count(place, name)) >= 4)
-        attrs = load_study(toy.opened(place), name).user_attrs
-        tasks = {int(key.removeprefix("worker-")): rank for key, rank in attrs.items() if key.startswith("worker-")}
-        os.kill(next(pid for pid, rank in tasks.items() if rank == "1"), signal.SIGKILL)
+        toy.wait_for(lambda: "1" in joined(toy, place, name))
+        os.kill(joined(toy, place, name)["1"], signal.SIGKILL)
         step.wait(120)  # 137, as one task was killed; the study says what counts
     assert toy.count(place, name)["COMPLETE"] == 30
     with subprocess.Popen([*command[:-2], "1000", "0.3"], env=environ, stderr=subprocess.DEVNULL) as step:
