@@ -122,8 +122,13 @@ class Pipeline:
         values = {key: reduce(getattr, key.split("."), self.params) for key in keys}
         return result | reproduce_thesis.write(self.layout, self.params.cells, dataset, values, result["left"])
 
-    def reproduce_attribution(self, dataset: str, budget: Budget | None = None) -> dict[str, Any]:
-        """Run what is not done of the attribution paper's preset; write its tables and figures of what is done."""
+    def reproduce_attribution(
+        self, dataset: str, protocols: Mapping[str, "Pipeline"], budget: Budget | None = None
+    ) -> dict[str, Any]:
+        """Run what is not done of the attribution paper's preset; write its tables and figures of what is done.
+
+        ``protocols``: the same with some of what the paper leaves open changed, by name.
+        """
         requests = self.params.requests
         studies = [
             Step(
@@ -134,10 +139,16 @@ class Pipeline:
             )
             for name in requests
         ]
-        result = take_steps([*self._steps(), *studies], budget)
+        further = [s for name, p in protocols.items() for s in reproduce_attribution.under(name, p._steps())]
+        result = take_steps([*self._steps(), *studies, *further], budget)
         if not self._is_prepared():
             return result | {"written": {}, "tables": {}}
-        return result | reproduce_attribution.write(self.layout, self.params.cells, dataset, requests, result["left"])
+        cells, left = self.params.cells, result["left"]
+        done = {
+            name: reproduce_attribution.records_done(other.layout, other.params.cells, left, name)
+            for name, other in protocols.items()
+        }
+        return result | reproduce_attribution.write(self.layout, cells, dataset, requests, left, done)
 
     def _study_settings(self) -> tuple[Any, ...]:
         params = self.params

@@ -230,7 +230,7 @@ def relearning_figures(
     at the level says nothing of how fast anything comes back: then, and without a lead, ``valid`` is 0 and ``steps``
     NaN. Nothing where Original or Retrain was not measured.
     """
-    figures = {}
+    figures: dict[str, float] = {}
     for way, curve in curves.items():
         before, aim = (
             [other.relearning[way]["hit_10"] for other in rows if way in other.relearning]
