@@ -2,6 +2,7 @@
 
 import csv
 import json
+import runpy
 from pathlib import Path
 from shutil import copytree
 
@@ -124,6 +125,26 @@ def test_tables_figures_and_results(films: Path) -> None:
     assert "not defined" in (films / "out/tables.md").read_text()
     again = json.loads(srun(*WORDS, "--json").stdout)
     assert again == {**result, "done": []}
+    check_search(films / "out")
+
+
+def check_search(out: Path) -> None:
+    """The script that tries settings: a row an entry and seed, none made twice, on validation targets."""
+    script, file = ROOT / "experiments/search/attribution_plus.py", out / "search.csv"
+    entries = ["nothing", "items only"]
+    asked = ["--out", str(out), "--csv", str(file), "--seeds", "0", "1", "--only", *entries]
+    search = runpy.run_path(str(script))
+    for _ in range(2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", [str(script), *asked, "--list", str(script.with_suffix(".yaml"))])
+            search["main"]()
+        rows = list(csv.DictReader(file.read_text().splitlines()))
+        assert [(row["name"], row["seed"]) for row in rows] == [(name, seed) for name in entries for seed in "01"]
+    assert rows[0]["settings"] == "neurons=none items=keep directions=0 finetune_steps=0"
+    assert [float(row["hit_10_kept"]) for row in rows[:2]] == [1, 1]
+    assert float(rows[0]["removal_10"]) == 0
+    assert rows[2]["target_gradients"] == "0"
+    assert [float(row["removal_10"]) for row in rows[2:]] != [0, 0]
 
 
 def test_without_others_and_protocols_and_what_has_no_neurons(films: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from srun.config import read_yaml
 from srun.data.interactions import Role
 from srun.data.partition import REPORT, category_items, partition
 from srun.models.scorer import Scorer, clone_model
@@ -127,6 +128,14 @@ def _forward_cost(world) -> float:
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_as_many_steps_of_repair_as_are_asked_for(bert, tmp_path, steps):
     assert bert.run("attribution_plus", tmp_path, **{**NOTHING, "finetune_steps": steps}).cost.steps == steps
+
+
+def test_the_ablation_tries_every_option_that_the_block_has(small):
+    entries = read_yaml(small.ROOT / "experiments/search/attribution_plus.yaml")
+    for changes in entries.values():
+        small.method_settings("attribution_plus", **changes)
+    tried = {key for changes in entries.values() for key in changes}
+    assert tried == small.PARAMS["unlearn"]["attribution_plus"].keys()
 
 
 def test_the_bound_holds_on_validation_targets_of_find_users(bert, tmp_path):
