@@ -9,7 +9,7 @@ import torch
 from srun.config import build
 from srun.data.batches import Cycle
 from srun.evaluation import relearning
-from srun.evaluation.relearning import Relearning, RelearningConfig, looks, relearn, split_events
+from srun.evaluation.relearning import RelearningConfig, looks, relearn, split_events
 from srun.metrics.ranking import hit
 from srun.models.scorer import Scorer, clone_model
 from srun.rng import Streams
@@ -132,8 +132,3 @@ def test_where_it_is_measured(world, worlds):
     other = worlds["interactions", False]
     assert run(other, other.original.scorer) == {}
     assert set(run(other, other.original.scorer, kinds=("interactions",), max_epochs=1)) == {"returned", "retain"}
-
-
-def test_steps_to_a_level():
-    curve = Relearning((0, 10, 20), (0.1, 0.3, 0.2))
-    assert [curve.steps_to(level) for level in (0.1, 0.2, 0.31)] == [0, 10, math.inf]

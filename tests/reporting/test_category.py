@@ -91,6 +91,8 @@ def test_relearning_says_nothing_where_original_fails_or_has_no_lead(record, ori
     [group] = group_records([row(record, name, 0.1, 1.0, 0.1, 0.5, curve) for name, curve in asked])
     for name, _ in asked:
         assert value(group, name, "relearning", "returned_valid") == 0
+        below = 10 if original[0] == 0.5 else math.inf
+        assert value(group, name, "relearning", "returned_original_below_at") == below
         assert math.isnan(value(group, name, "relearning", "returned_steps"))
         assert value(group, name, "relearning", "returned_reached") is None
     keys = {(row.split, row.metric) for row in long_form([group])}

@@ -3,7 +3,6 @@
 Shapes: E events, Q queries, F returned events, B batch, L length, n maximum length.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -48,10 +47,6 @@ class Relearning:
 
     steps: tuple[int, ...]
     hit_10: tuple[float, ...]
-
-    def steps_to(self, level: float) -> float:
-        """Gradient steps at which hit_10 is first seen at ``level`` or above; infinite when it never is."""
-        return next((float(s) for s, value in zip(self.steps, self.hit_10, strict=True) if value >= level), math.inf)
 
 
 def relearn(

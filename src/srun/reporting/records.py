@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from srun.errors import DataError
 from srun.evaluation.linear_probe import nearer
-from srun.evaluation.relearning import Relearning
 from srun.metrics.forgetting import ForgetQuality, judge
 from srun.reporting.methods import method_order
 from srun.rng import numpy_stream
@@ -228,24 +227,26 @@ def relearning_figures(
     ``steps`` until Hit@10 is at ``level``, the Retrains' mean and half of Original's lead over it (evaluation.md 1), as
     they are before relearning; infinite where ``cap`` steps do not get there. Training that does not even keep Original
     at the level says nothing of how fast anything comes back: then, and without a lead, ``valid`` is 0 and ``steps``
-    NaN. Nothing where Original or Retrain was not measured.
+    NaN; ``original_below_at`` is the step at which Original is first seen there, infinite if never. Nothing where
+    Original or Retrain was not measured.
     """
     figures: dict[str, float] = {}
     for way, curve in curves.items():
         before, aim = (
-            [other.relearning[way]["hit_10"] for other in rows if way in other.relearning]
-            for rows in (originals, retrains)
+            [other.relearning[way] for other in rows if way in other.relearning] for rows in (originals, retrains)
         )
         if not before or not aim:
             continue
-        high, low = (float(np.mean([values[0] for values in found])) for found in (before, aim))
+        high, low = (float(np.mean([other["hit_10"][0] for other in found])) for found in (before, aim))
         level = (low + high) / 2
-        valid = high > low and min(map(min, before)) >= level
-        steps = Relearning(tuple(map(int, curve["steps"])), tuple(curve["hit_10"])).steps_to(level)
+        below = min(_first(other["steps"], np.array(other["hit_10"]) < level) for other in before)
+        valid = high > low and below == math.inf
+        steps = _first(curve["steps"], np.array(curve["hit_10"]) >= level)
         found = {
             "valid": float(valid),
             "level": level,
             "steps": steps if valid else math.nan,
+            "original_below_at": below,
             "cap": float(curve["steps"][-1]),
             "hit_10_first": curve["hit_10"][0],
             "hit_10_last": curve["hit_10"][-1],
@@ -253,6 +254,11 @@ def relearning_figures(
         found |= {"reached": float(steps < math.inf)} if valid else {}
         figures |= {f"{way}_{name}": value for name, value in found.items()}
     return figures
+
+
+def _first(steps: Sequence[float], there: NDArray[np.bool_]) -> float:
+    """The first of ``steps`` that is ``there``; infinite where none is."""
+    return float(steps[int(there.argmax())]) if there.any() else math.inf
 
 
 def _probe_figures(record: Record, retrains: Sequence[Record], masks: Sequence[Record]) -> dict[str, float]:
