@@ -62,7 +62,7 @@ def test_tables_figures_and_results(films: Path) -> None:
     partly = srun(*WORDS, "--budget", "0", "--json")
     assert partly.exit_code == 0, partly.output
     left = json.loads(partly.stdout)["left"]
-    assert {"study action", "epochs_2: evaluate action-attribution"} <= set(left)
+    assert {"study action front", "study action without items", "epochs_2: evaluate action-attribution"} <= set(left)
     first = srun(*WORDS, "--json")
     assert first.exit_code == 0, first.output
     result = json.loads(first.stdout)

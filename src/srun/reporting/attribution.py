@@ -61,7 +61,7 @@ def tables(
         "What is kept and what is left": [row for group in groups for row in _judged(group)],
         "The choice of neurons beside controls": [row for name in studies for row in _controls(name, studies[name])],
         "attribution_plus without one of its parts": [
-            row for group in groups if group.request in studies for row in _ablation(group, studies[group.request])
+            row for group in groups for row in _ablation(group, studies[group.request])
         ],
     }
 
@@ -314,7 +314,7 @@ def draw(groups: Sequence[Group], others: Sequence[Record], studies: Studies) ->
     found = {}
     for group in groups:
         found[f"figure-3-{group.request}.png"] = _bars(group, others)
-        if group.request in studies:
+        if studies[group.request]["front"]:
             found[f"front-{group.request}.png"] = _front(group, studies[group.request])
     return found
 

@@ -6,7 +6,8 @@ Everything is measured on report users' test targets; doses are chosen on valida
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from srun.reporting.records import Record, group_records, judge_beside_others, r
 from srun.reporting.results import Row, long_form, rows_of, to_csv
 from srun.rng import numpy_stream
 from srun.stages.cells import Cell
-from srun.stages.common import Step, load_dataset, load_original, resume_folder, stage_key
+from srun.stages.common import Step, has_key, load_dataset, load_original, resume_folder, stage_key
 from srun.stages.layout import Layout
 from srun.stages.report import read_original, read_record
 from srun.training.fit import Cost
@@ -135,48 +136,83 @@ def _under(protocol: str, step: str) -> str:
     return f"{protocol}: {step}" if protocol else step
 
 
-def study_file(layout: Layout, request: str) -> Path:
-    return layout.root / "studies" / f"{request}.json"
+@dataclass(frozen=True)
+class Study:
+    """What lies behind a request's tables: controls, the front of removal against loss, and the ablation.
 
+    Each part is a file below studies/, so that it can go on where it was stopped.
+    """
 
-def study_key(layout: Layout, request: str, seed: int, *settings: Any) -> str:
-    """What a study is made of: the partition, Original, the paper's edit, and every setting."""
-    cell = Cell(request=request, original="bert4rec-0", method="attribution", seed=0)
-    folders = layout.original(cell.original).model, layout.cell(cell).model
-    inputs = [layout.partition(request) / "info.json", *(folder / "weights.safetensors" for folder in folders)]
-    return stage_key(
-        "study", inputs, seed=seed, settings=[vars(part) for part in settings], variants=VARIANTS, draws=NUM_DRAWS
-    )
+    layout: Layout
+    request: str
+    paper: AttributionConfig
+    plus: AttributionPlusConfig
+    seed: int
+    evaluation: EvaluateConfig
+    relearning: RelearningConfig
+    runtime: RuntimeConfig
 
+    def steps(self) -> list[Step]:
+        """One a part."""
+        needs = f"evaluate {self.request}-attribution", f"evaluate {self.request}-retrain"
+        return [
+            Step(self._step(part), needs, partial(self._is_done, part), partial(self._run, part))
+            for part in ("controls", "front", *VARIANTS)
+        ]
 
-def study(
-    layout: Layout,
-    request: str,
-    paper: AttributionConfig,
-    plus: AttributionPlusConfig,
-    seed: int,
-    evaluation: EvaluateConfig,
-    relearning: RelearningConfig,
-    runtime: RuntimeConfig,
-) -> dict[str, Any]:
-    """Controls, the front of removal against loss, and the ablation of a category request; written to studies/."""
-    device = start(runtime)
-    data = load_dataset(layout)
-    split = Partition.load(layout.partition(request), data)
-    original = load_original(layout, "bert4rec-0", data, device)
-    cell = Cell(request=request, original="bert4rec-0", method="attribution", seed=0)
-    edits = read_edits(load_published(layout.cell(cell).model, device)[1])
-    bench = _Bench(split, original, seed, evaluation, relearning, device)
-    orders = _orders(original.scorer.model, split, paper, seed)
-    found = {
-        "neurons": [[edit.layer, edit.unit] for edit in edits],
-        "controls": bench.controls(edits, paper.scale),
-        "front": {name: bench.front(order, paper.scale) for name, order in orders.items()},
-        "ablation": {name: bench.variant(layout, replace(plus, **changes)) for name, changes in VARIANTS.items()},
-        "key": study_key(layout, request, seed, paper, plus, evaluation, relearning),
-    }
-    write_text(study_file(layout, request), json.dumps(found, indent=1) + "\n")
-    return found
+    def found(self, left: Sequence[str]) -> dict[str, Any]:
+        """``controls``, ``front`` and ``ablation`` (by variant) of the parts that are not ``left``; else empty."""
+        done = {
+            part: json.loads(self._file(part).read_text(encoding="utf-8"))["found"]
+            for part in ("controls", "front", *VARIANTS)
+            if self._step(part) not in left
+        }
+        ablation = {name: done[name] for name in VARIANTS if name in done}
+        return {"controls": done.get("controls", {}), "front": done.get("front", {}), "ablation": ablation}
+
+    def _step(self, part: str) -> str:
+        return f"study {self.request} {part}"
+
+    def _file(self, part: str) -> Path:
+        return self.layout.root / "studies" / self.request / f"{part}.json"
+
+    @property
+    def _cell(self) -> Cell:
+        return Cell(request=self.request, original="bert4rec-0", method="attribution", seed=0)
+
+    def _settings(self, part: str) -> dict[str, Any]:
+        if part in VARIANTS:
+            return {"plus": vars(replace(self.plus, **VARIANTS[part])), "relearning": vars(self.relearning)}
+        return {"paper": vars(self.paper), "draws": NUM_DRAWS, "doses": DOSES, "choose": MAX_CHOOSE}
+
+    def _key(self, part: str) -> str:
+        """What a part is made of: the partition, Original, the paper's edit, and its settings."""
+        folders = self.layout.original("bert4rec-0").model, self.layout.cell(self._cell).model
+        inputs = [self.layout.partition(self.request) / "info.json", *(f / "weights.safetensors" for f in folders)]
+        return stage_key(
+            "study", inputs, part=part, seed=self.seed, evaluate=vars(self.evaluation), settings=self._settings(part)
+        )
+
+    def _is_done(self, part: str) -> bool:
+        return has_key(self._file(part), self._key(part))
+
+    def _run(self, part: str) -> None:
+        device = start(self.runtime)
+        data = load_dataset(self.layout)
+        split = Partition.load(self.layout.partition(self.request), data)
+        original = load_original(self.layout, "bert4rec-0", data, device)
+        bench = _Bench(split, original, self.seed, self.evaluation, self.relearning, device)
+        found: dict[str, Any]
+        if part == "controls":
+            edits = read_edits(load_published(self.layout.cell(self._cell).model, device)[1])
+            found = bench.controls(edits, self.paper.scale)
+        elif part == "front":
+            orders = _orders(original.model, split, self.paper, self.seed)
+            found = {name: bench.front(order, self.paper.scale) for name, order in orders.items()}
+        else:
+            found = bench.variant(self.layout, replace(self.plus, **VARIANTS[part]))
+        values = {"found": found, "key": self._key(part)}
+        write_text(self._file(part), json.dumps(values, indent=1) + "\n")
 
 
 def _orders(model: SequenceModel, split: Partition, paper: AttributionConfig, seed: int) -> dict[str, list[Neuron]]:
@@ -310,20 +346,16 @@ def write(
     dataset: str,
     requests: Sequence[str],
     left: Sequence[str],
+    studies: Mapping[str, Mapping[str, Any]],
     by_protocol: Mapping[str, Sequence[Record]],
 ) -> dict[str, Any]:
     """Write tables, figures and results.csv of the cells that are done; returns the paths and the tables.
 
-    ``by_protocol``: protocol -> what is done under it.
+    ``studies``: request -> what is found of its study; ``by_protocol``: protocol -> what is done under it.
     """
     from srun.reporting import attribution  # matplotlib, which other commands should not wait for
 
     records = records_done(layout, cells, left)
-    studies = {
-        request: json.loads(study_file(layout, request).read_text())
-        for request in requests
-        if f"study {request}" not in left and study_file(layout, request).is_file()
-    }
     judged = {request for request in requests if any(r.method == "retrain" and r.request == request for r in records)}
     mains = [record for record in records if record.model == "bert4rec" and record.request in judged]
     groups = group_records(mains, [read_original(layout, "bert4rec-0")]) if mains else []
@@ -351,14 +383,14 @@ def _study_rows(groups: Sequence[Any], studies: Mapping[str, Any]) -> list[Row]:
     rows = []
     for group in groups:
         record: Record = group.first
-        for name, values in studies.get(group.request, {}).get("controls", {}).items():
+        for name, values in studies[group.request]["controls"].items():
             if name == "attribution":
                 continue
             method = name.replace(", ", "_neurons_").replace(" ", "_")
             for metric, value in values.items():
                 split = "out_of_category" if metric == "hit_10_kept" else "in_category"
                 rows.append(rows_of(record, method, {split: {metric: value}})[0])
-        for name, values in studies.get(group.request, {}).get("ablation", {}).items():
+        for name, values in studies[group.request]["ablation"].items():
             method = f"attribution_plus: {name}"
             relearned = relearning_figures(values["relearning"], group.of("original"), group.retrains)
             rows += rows_of(record, method, {"relearning": relearned})
