@@ -63,15 +63,16 @@ def test_measure_and_the_dose_of_a_loss(worlds):
 
 @pytest.mark.parametrize("limit", range(13))
 def test_the_largest_dose_within_a_bound(limit):
-    asked = []
+    assert largest_dose(12, lambda dose: dose <= limit) == limit
+    assert largest_dose(0, lambda dose: False) == 0
 
-    def within(dose):
-        asked.append(dose)
-        return dose <= limit
 
-    assert largest_dose(12, within) == limit
-    assert len(asked) <= 5, "by bisection"
-    assert largest_dose(0, within) == 0
+def test_a_larger_dose_is_found_behind_one_that_is_too_many():
+    """Bisection alone would end at 2: 6 of 12 are too many."""
+    assert largest_dose(12, lambda dose: dose <= 2 or dose in (8, 9, 10)) == 10
+    tried = []
+    largest_dose(512, lambda dose: bool(tried.append(dose)))
+    assert len(tried) <= 20
 
 
 def test_nothing_can_be_removed_where_nothing_was_hit():

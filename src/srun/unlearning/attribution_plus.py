@@ -121,14 +121,16 @@ def _neurons(
 
 
 def largest_dose(most: int, within: Callable[[int], bool]) -> int:
-    """The largest number of 1..``most`` that is ``within`` a bound, by bisection; 0 where there is none.
+    """The largest number of 1..``most`` that is ``within`` a bound; 0 where there is none.
 
-    Where a bound is kept, broken and kept again as the number grows, it is one of those whose successor breaks it.
+    Numbers are tried from ``most`` downwards, a quarter less each time, and then by bisection below the last that was
+    too many. Hits do not fall evenly as neurons go, so bisection alone would stop at any number whose successor is too
+    many; a larger one that is within can still lie between two that were tried.
     """
-    if not most or within(most):
-        return most
-    low, high = 0, most  # low is within, high is not
-    while high - low > 1:
+    low, high = most, most + 1
+    while low and not within(low):
+        low, high = low * 3 // 4, low
+    while high - low > 1:  # low is within, high is not
         middle = (low + high) // 2
         low, high = (middle, high) if within(middle) else (low, middle)
     return low
