@@ -1,7 +1,8 @@
 """Try settings of attribution_plus on an Original, by what may be looked at: find users' validation targets.
 
 Of every entry of attribution_plus.yaml and every seed one row of CSV: how much of the category is removed and what is
-kept elsewhere, against Original; how well a linear probe reads the category of the next item from the states (0.5: not
+kept elsewhere, against Original and against Original with the category masked, whose lists have as much room for other
+items; how well a linear probe reads the category of the next item from the states (0.5: not
 at all; directions are estimated on the same targets, which flatters them); and the cost. No Retrain, no user of the
 report part and no test target is looked at. Rows that are in the file are not made again.
 
@@ -34,7 +35,10 @@ from srun.unlearning.base import Context, Original
 
 CPU = torch.device("cpu")
 KEY = ("data", "original", "request", "name", "seed", "settings")
-FIGURES = ("removal_10", "hit_10_kept", "ndcg_10_kept", "probe_auc", "num_neurons", "target_gradients", "seconds")
+FIGURES = (
+    *("removal_10", "hit_10_kept", "ndcg_10_kept", "hit_10_of_mask", "ndcg_10_of_mask", "probe_auc"),
+    *("num_neurons", "target_gradients", "seconds"),
+)
 
 
 def main() -> None:
@@ -70,12 +74,19 @@ def _try(original: Original, request: Partition, changes: dict[str, Any], seed: 
     with tempfile.TemporaryDirectory() as folder:
         context = Context(CPU, seed, probe, lambda row, epoch, cap: None, ResumeFolder(Path(folder), "search"))
         result = AttributionPlus(settings).unlearn(original, request, context)
-    before, after = ({**probe(s, INSIDE), **probe(s, OUTSIDE)} for s in (original.scorer, result.scorer))
-    kept = {name: after[name] / before[name] if before[name] else float("nan") for name in before}
+    masked = Scorer([original.model], masked=torch.from_numpy(request.masked_pairs))
+    scorers = original.scorer, masked, result.scorer
+    before, mask, after = ({**probe(s, INSIDE), **probe(s, OUTSIDE)} for s in scorers)
+
+    def share(key: str, of: dict[str, float]) -> float:
+        return after[key] / of[key] if of[key] else float("nan")
+
     return {
-        "removal_10": 1 - kept[f"{INSIDE}/hit_10"],
-        "hit_10_kept": kept[f"{OUTSIDE}/hit_10"],
-        "ndcg_10_kept": kept[f"{OUTSIDE}/ndcg_10"],
+        "removal_10": 1 - share(f"{INSIDE}/hit_10", before),
+        "hit_10_kept": share(f"{OUTSIDE}/hit_10", before),
+        "ndcg_10_kept": share(f"{OUTSIDE}/ndcg_10", before),
+        "hit_10_of_mask": share(f"{OUTSIDE}/hit_10", mask),
+        "ndcg_10_of_mask": share(f"{OUTSIDE}/ndcg_10", mask),
         "probe_auc": _probe_auc(result.scorer, request),
         "num_neurons": len(result.info["edits"]),
         "target_gradients": result.cost.target_gradients,

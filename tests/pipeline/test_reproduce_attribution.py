@@ -143,6 +143,7 @@ def check_search(out: Path) -> None:
     assert rows[0]["settings"] == "neurons=none items=keep directions=0 finetune_steps=0"
     assert [float(row["hit_10_kept"]) for row in rows[:2]] == [1, 1]
     assert float(rows[0]["removal_10"]) == 0
+    assert float(rows[0]["hit_10_of_mask"]) <= 1, "a mask makes room for other items"
     assert rows[2]["target_gradients"] == "0"
     assert [float(row["removal_10"]) for row in rows[2:]] != [0, 0]
 
