@@ -18,8 +18,12 @@ from srun.reporting.summary import NONE, markdown_table, steps_text
 Rows = list[dict[str, str]]
 Studies = Mapping[str, Mapping[str, Any]]
 RANKINGS = {"_sampled": "100 sampled", "": "full"}
-SPLITS = {"in_category": "test targets", "forget_report": "training events"}
-"""Of report users: what may count as removed."""
+SPLITS = {
+    "in_category": "test targets",
+    "forget_report": "training events",
+    "forget_tune": "find users' training events",
+}
+"""What may count as removed: of report users, and last where neurons were looked for."""
 CUT_OFFS = (1, 5, 10)
 WAYS = {"returned": "returned events", "retain": "retain set"}
 ODDITIES = (
