@@ -399,6 +399,7 @@ def reproduce_ablation(
     "--categories", default="Action", show_default=True, metavar="NAME,NAME,...", help="Of the paper's three."
 )
 @click.option("--no-others", is_flag=True, help="Without GRU4Rec and Caser, which are for Figures 3 and 4.")
+@click.option("--no-protocols", is_flag=True, help="Without the edit under other holdouts, widths and epochs.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder; default out/attribution-DATASET.")
 @budget_option
 @params_options
@@ -406,6 +407,7 @@ def reproduce_attribution(
     dataset: str,
     categories: str,
     no_others: bool,
+    no_protocols: bool,
     out: Path | None,
     budget: float | None,
     presets: Sequence[str],
@@ -419,11 +421,14 @@ def reproduce_attribution(
       srun reproduce attribution --dataset ml-100k --budget 60
     """
     from srun.stages.reproduce_attribution import assignments as chosen
+    from srun.stages.reproduce_attribution import protocols
 
-    laid = [f"experiments/{file}.yaml" for file in ("attribution", f"attribution-{dataset}")]
-    cells = chosen(_words(categories), not no_others)
-    pipeline = _pipeline([*laid, *presets], [*cells, *assignments], out or Path("out") / f"attribution-{dataset}")
-    _print_report(pipeline.reproduce_attribution(dataset, _budget(budget)), as_json)
+    laid = [*(f"experiments/{file}.yaml" for file in ("attribution", f"attribution-{dataset}")), *presets]
+    cells, out = chosen(_words(categories), not no_others), out or Path("out") / f"attribution-{dataset}"
+    changed = {} if no_protocols else protocols(_words(categories))
+    under = {name: _pipeline(laid, [*assignments, *own], out / "protocols" / name) for name, own in changed.items()}
+    pipeline = _pipeline(laid, [*cells, *assignments], out)
+    _print_report(pipeline.reproduce_attribution(dataset, under, _budget(budget)), as_json)
 
 
 @cli.command()

@@ -125,36 +125,28 @@ class Pipeline:
         values = {key: reduce(getattr, key.split("."), self.params) for key in keys}
         return result | reproduce_thesis.write(self.layout, self.params.cells, dataset, values, result["left"])
 
-    def reproduce_attribution(self, dataset: str, budget: Budget | None = None) -> dict[str, Any]:
-        """Run what is not done of the attribution paper's preset; write its tables and figures of what is done."""
+    def reproduce_attribution(
+        self, dataset: str, protocols: Mapping[str, "Pipeline"], budget: Budget | None = None
+    ) -> dict[str, Any]:
+        """Run what is not done of the attribution paper's preset; write its tables and figures of what is done.
+
+        ``protocols``: the same with some of what the paper leaves open changed, by name.
+        """
         requests = self.params.requests
-        studies = [
-            Step(
-                f"study {name}",
-                (f"evaluate {name}-attribution", f"evaluate {name}-retrain"),
-                partial(self._is_studied, name),
-                partial(self._study, name),
-            )
-            for name in requests
-        ]
-        result = take_steps([*self._steps(), *studies], budget)
+        paper, plus = (self.params.method_settings(name) for name in ("attribution", "attribution_plus"))
+        asked = paper, plus, self.params.unlearn.seed, self.params.evaluate, self.params.relearning, self.params.runtime
+        studies = {name: reproduce_attribution.Study(self.layout, name, *asked) for name in requests}
+        further = [s for name, p in protocols.items() for s in reproduce_attribution.under(name, p._steps())]
+        result = take_steps([*self._steps(), *(s for one in studies.values() for s in one.steps()), *further], budget)
         if not self._is_prepared():
             return result | {"written": {}, "tables": {}}
-        return result | reproduce_attribution.write(self.layout, self.params.cells, dataset, requests, result["left"])
-
-    def _study_settings(self) -> tuple[Any, ...]:
-        params = self.params
-        methods = (params.method_settings(name) for name in ("attribution", "attribution_plus"))
-        return (*methods, params.evaluate, params.relearning)
-
-    def _study(self, request: str) -> dict[str, Any]:
-        paper, plus, evaluation, relearning = self._study_settings()
-        asked = paper, plus, self.params.unlearn.seed, evaluation, relearning, self.params.runtime
-        return reproduce_attribution.study(self.layout, request, *asked)
-
-    def _is_studied(self, request: str) -> bool:
-        key = reproduce_attribution.study_key(self.layout, request, self.params.unlearn.seed, *self._study_settings())
-        return has_key(reproduce_attribution.study_file(self.layout, request), key)
+        cells, left = self.params.cells, result["left"]
+        done = {
+            name: reproduce_attribution.records_done(other.layout, other.params.cells, left, name)
+            for name, other in protocols.items()
+        }
+        found = {name: study.found(left) for name, study in studies.items()}
+        return result | reproduce_attribution.write(self.layout, cells, dataset, requests, left, found, done)
 
     def reproduce_ablation(self, parts: Sequence[str], epochs: int, budget: Budget | None = None) -> dict[str, Any]:
         """Run what is not done of the thesis' ablations on the first cell's Original; write what is done by then."""

@@ -9,7 +9,8 @@ import torch
 from srun.evaluation.controls import Draw, Tasks, compare, dose_at_loss, measure
 from srun.evaluation.ranking import RankingTask
 from srun.metrics.ranking import hit, hits
-from srun.models.scorer import Scorer
+from srun.models.scorer import Scorer, clone_model
+from srun.unlearning.attribution_plus import largest_dose
 from srun.unlearning.neurons import Edit, Neuron, as_edits, edited
 
 
@@ -31,7 +32,8 @@ def test_compare_by_hand():
 
 def test_measure_and_the_dose_of_a_loss(worlds):
     world = worlds["category", False]
-    model, split = world.original.model, world.request
+    model, split = clone_model(world.original.model).eval(), world.request
+    model.neuron_blocks[0].outer.weight.data *= 20  # so that every neuron matters
 
     def task(name):
         return RankingTask.make(split.queries(name), world.data.max_length, torch.device("cpu"), 64)
@@ -49,10 +51,28 @@ def test_measure_and_the_dose_of_a_loss(worlds):
         with edited(model, as_edits(order[:dose], 0.0)):
             return hit(tasks.choose.ranks(Scorer([model]))[0], 10)
 
-    assert dose_at_loss(model, order, 0.0, level(0), tasks.choose) == 0
-    assert dose_at_loss(model, order, 0.0, -1.0, tasks.choose) == 8, "no dose does"
-    reached = next(dose for dose in (0, 1, 2, 4, 8) if level(dose) <= level(8))
-    assert dose_at_loss(model, order, 0.0, level(8), tasks.choose) == reached
+    levels = [level(dose) for dose in range(9)]
+    assert dose_at_loss(model, order, 0.0, -1.0, tasks.choose) == 8, "every dose is within"
+    assert dose_at_loss(model, order, 0.0, max(levels) + 0.01, tasks.choose) == 0, "no dose is"
+    assert len(set(levels)) > 1
+    for bound in set(levels):
+        found = dose_at_loss(model, order, 0.0, bound, tasks.choose)
+        assert found == 0 or levels[found] >= bound
+        assert found == 8 or levels[found + 1] < bound, "one more would be too many"
+
+
+@pytest.mark.parametrize("limit", range(13))
+def test_the_largest_dose_within_a_bound(limit):
+    assert largest_dose(12, lambda dose: dose <= limit) == limit
+    assert largest_dose(0, lambda dose: False) == 0
+
+
+def test_a_larger_dose_is_found_behind_one_that_is_too_many():
+    """Bisection alone would end at 2: 6 of 12 are too many."""
+    assert largest_dose(12, lambda dose: dose <= 2 or dose in (8, 9, 10)) == 10
+    tried = []
+    largest_dose(512, lambda dose: bool(tried.append(dose)))
+    assert len(tried) <= 20
 
 
 def test_nothing_can_be_removed_where_nothing_was_hit():

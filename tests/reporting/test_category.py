@@ -7,7 +7,7 @@ import pytest
 
 from srun.reporting.records import ProbeScores, group_records
 from srun.reporting.results import long_form
-from srun.reporting.summary import OVER_CAP, compare, write_summary
+from srun.reporting.summary import INVALID, OVER_CAP, compare, write_summary
 
 SIZES = {"num_users": 20.0, "num_events": 40.0}
 INSIDE = np.array([True, False] * 30)
@@ -25,7 +25,7 @@ def row(record, method, inside, lists, outside, auc, curve, noise=0.0, seed=0):
         "out_of_category": {**SIZES, "hit_10": outside, "ndcg_10": outside / 2},
         "all_targets": {**SIZES, "probe_auc": auc},
     }
-    relearning = {"steps": [0, 10, 20], "hit_10": curve}
+    relearning = {"returned": {"steps": [0, 10, 20], "hit_10": curve}, "retain": {"steps": [0, 5], "hit_10": curve[:2]}}
     return record(method, seed, kind="category", metrics=metrics, probe=probe(noise), relearning=relearning)
 
 
@@ -68,19 +68,59 @@ def test_the_probe_beside_retrain_and_the_mask(group):
 
 
 def test_relearning_to_half_of_the_lead(group):
-    """The level is .05 + .45 / 2 = .275."""
-    assert value(group, "output_mask", "relearning", "steps") == 0
-    assert value(group, "attribution", "relearning", "steps") == 20
-    assert value(group, "attribution_plus", "relearning", "steps") == math.inf
-    assert value(group, "attribution_plus", "relearning", "reached") == 0
-    assert value(group, "retrain", "relearning", "steps") == math.inf
+    """The level is .05 + .45 / 2 = .275, either way."""
+    assert value(group, "attribution", "relearning", "returned_level") == pytest.approx(0.275)
+    assert value(group, "output_mask", "relearning", "returned_steps") == 0
+    assert value(group, "attribution", "relearning", "returned_steps") == 20
+    assert value(group, "attribution", "relearning", "returned_valid") == 1
+    assert value(group, "attribution", "relearning", "retain_steps") == math.inf
+    assert value(group, "attribution", "relearning", "retain_cap") == 5
+    assert value(group, "attribution_plus", "relearning", "returned_steps") == math.inf
+    assert value(group, "attribution_plus", "relearning", "returned_reached") == 0
+    assert value(group, "retrain", "relearning", "returned_steps") == math.inf
+
+
+@pytest.mark.parametrize(
+    ("original", "retrain"),
+    [([0.5, 0.2, 0.5], [0.1, 0.1, 0.1]), ([0.1, 0.5, 0.5], [0.1, 0.1, 0.1])],
+    ids=["falls", "no lead"],
+)
+def test_relearning_says_nothing_where_original_fails_or_has_no_lead(record, original, retrain):
+    """Original at .2 is below the level of .3 on the way; where it starts at Retrain's level it has no lead."""
+    asked = ("original", original), ("retrain", retrain), ("attribution", [0.1, 0.5, 0.5])
+    [group] = group_records([row(record, name, 0.1, 1.0, 0.1, 0.5, curve) for name, curve in asked])
+    for name, _ in asked:
+        assert value(group, name, "relearning", "returned_valid") == 0
+        below = 10 if original[0] == 0.5 else math.inf
+        assert value(group, name, "relearning", "returned_original_below_at") == below
+        assert math.isnan(value(group, name, "relearning", "returned_steps"))
+        assert value(group, name, "relearning", "returned_reached") is None
+    keys = {(row.split, row.metric) for row in long_form([group])}
+    assert ("relearning", "returned_valid") in keys
+    assert ("relearning", "returned_steps") not in keys
+    comparison = compare(group)
+    assert {dict(zip(comparison.header, line.cells, strict=True))["Relearning steps"] for line in comparison.lines} == {
+        INVALID
+    }
+
+
+def test_relearning_of_other_kinds_of_request(record):
+    """Events of users, not of a category: the same figures, and their columns where they were measured only."""
+    curves = {"original": [0.5, 0.5], "retrain": [0.1, 0.1], "sruga": [0.1, 0.3]}
+    rows = [record(name, relearning={"returned": {"steps": [0, 1], "hit_10": curve}}) for name, curve in curves.items()]
+    [group] = group_records(rows)
+    assert value(group, "sruga", "relearning", "returned_steps") == 1
+    assert value(group, "sruga", "relearning", "retain_steps") is None
+    assert "Relearning steps" in compare(group).header
+    [without] = group_records([record("original"), record("retrain")])
+    assert "Relearning steps" not in compare(without).header
 
 
 def test_the_tables_show_it(group):
     keys = {(row.method, row.split, row.metric) for row in long_form([group])}
     assert ("attribution_plus", "in_category", "removal_rate_10") in keys
-    assert ("attribution_plus", "relearning", "reached") in keys
-    assert ("attribution_plus", "relearning", "steps") not in keys, "an infinite value is no figure"
+    assert ("attribution_plus", "relearning", "returned_reached") in keys
+    assert ("attribution_plus", "relearning", "returned_steps") not in keys, "an infinite value is no figure"
     assert ("attribution_plus", "cost", "speedup") in keys
     comparison = compare(group)
     lines = {line.method: dict(zip(comparison.header, line.cells, strict=True)) for line in comparison.lines}

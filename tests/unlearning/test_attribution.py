@@ -8,7 +8,8 @@ import torch
 
 from srun.data.interactions import Role
 from srun.data.partition import TUNE, partition
-from srun.errors import DataError
+from srun.errors import DataError, RunError
+from srun.models.scorer import Scorer
 from srun.training.fit import Cost
 from srun.unlearning.integrated_gradients import attribute
 from srun.unlearning.neurons import Edit, Neuron, Shared, apply, read_edits, select
@@ -164,3 +165,14 @@ def test_a_given_number_of_random_neurons_needs_no_attribution(category_world, t
     assert result.cost.target_gradients == 0
     everything = read_edits(category_world.run("random_neurons", tmp_path, num_neurons=10**6).info)
     assert [Neuron(edit.layer, edit.unit) for edit in everything] == [Neuron(0, unit) for unit in range(8)]
+
+
+@pytest.mark.parametrize("model", ["gru4rec", "caser"])
+def test_recommenders_without_neurons_are_refused_by_name(small, category_world, tmp_path, model):
+    original = small.random_model(category_world.data, model)
+    world = replace(category_world, original=replace(category_world.original, scorer=Scorer([original])))
+    number = {"num_neurons": 3}
+    methods = {"attribution": {}, "attribution_plus": {}, "random_neurons": number, "largest_neurons": number}
+    for method, settings in methods.items():
+        with pytest.raises(RunError, match=f"{type(original).__name__} has no feed-forward neurons"):
+            world.run(method, tmp_path / method, **settings)

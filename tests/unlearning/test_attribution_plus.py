@@ -6,23 +6,34 @@ import numpy as np
 import pytest
 import torch
 
+from srun.config import read_yaml
 from srun.data.interactions import Role
 from srun.data.partition import REPORT, category_items, partition
-from srun.models.scorer import clone_model
+from srun.models.scorer import Scorer, clone_model
 from srun.training.fit import Cost
 from srun.unlearning import erasure
-from srun.unlearning.attribution_plus import contrast, forgotten_items
+from srun.unlearning.attribution_plus import INSIDE, OUTSIDE, contrast, forgotten_items
 from srun.unlearning.integrated_gradients import neuron_values
 from srun.unlearning.largest_neurons import most_active
 from srun.unlearning.neurons import Neuron
 
 NOTHING = {"neurons": "none", "items": "keep", "directions": 0, "finetune_steps": 0}
+FEW = {"neurons": "joint", "max_loss": 0.99, "max_neurons": 8}  # so that their order matters
 
 
 @pytest.fixture(scope="module")
 def bert(small, coloured, tmp_path_factory):
     """A category request to a BERT4Rec, whose states are sums."""
     return small.make_world(coloured, small.category_request(), tmp_path_factory.mktemp("bert"), "bert4rec")
+
+
+@pytest.fixture(scope="module")
+def lively(bert):
+    """The same with neurons that count, so that the path from 0 to their values is far from straight."""
+    model = clone_model(bert.original.model)
+    for block in model.neuron_blocks:
+        block.outer.weight.data *= 20
+    return replace(bert, original=replace(bert.original, scorer=Scorer([model])))
 
 
 def test_contrast_by_hand():
@@ -52,6 +63,12 @@ def test_nothing_changes_nothing(small, bert, tmp_path):
         ({"neurons": "joint", "max_loss": 0.99}, {"max_neurons": 3}),
         ({"neurons": "joint", "max_loss": 0.99}, {"max_neurons_per_layer": 2}),
         ({"neurons": "joint", "max_loss": 0.99}, {"scale": 0.5}),
+        (FEW, {"max_loss": 0.0}),
+        ({"neurons": "shared"}, {"scale": 0.5}),
+        ({"neurons": "shared"}, {"max_sequences": 3}),
+        ({"neurons": "shared", "privacy_mode": "fixed"}, {"attribution_threshold": 0.02}),
+        ({"neurons": "shared", "privacy_mode": "fixed"}, {"privacy_threshold": 5}),
+        ({"neurons": "shared"}, {"privacy_mode": "fixed"}),
     ],
     ids=str,
 )
@@ -63,7 +80,65 @@ def test_every_option_does_something(small, bert, tmp_path, base, change):
     assert small.weight_bytes(one.scorer) != small.weight_bytes(two.scorer)
 
 
-def test_the_bound_holds_on_validation_targets_of_find_users(bert, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        (FEW, {"path": "single"}),
+        ({**FEW, "steps": 1}, {"rule": "left"}),
+        ({**FEW, "rule": "left"}, {"steps": 1}),
+        (FEW, {"max_sequences": 3}),
+    ],
+    ids=str,
+)
+def test_every_option_of_attribution_changes_which_neurons_are_taken(lively, tmp_path, base, change):
+    one, two = (
+        lively.run("attribution_plus", tmp_path / name, **{**NOTHING, **values})
+        for name, values in (("a", base), ("b", {**base, **change}))
+    )
+    assert one.info["edits"] != two.info["edits"]
+
+
+def test_without_directions_only_items_are_reset(small, bert, tmp_path):
+    """``directions: 0``: no state is looked at, none is projected, and the rest is as it would be."""
+    result = bert.run("attribution_plus", tmp_path, **{**NOTHING, "items": "reset"})
+    assert result.info["erasure"]["directions"] == []
+    assert (result.cost.target_gradients, result.cost.steps, result.cost.scored_positions) == (0, 0, 0)
+    expected = clone_model(bert.original.model)
+    erasure.reset_items(expected, forgotten_items(bert.request), 0)
+    assert small.weight_bytes(result.scorer) == small.weight_bytes(Scorer([expected]))
+    assert small.weight_bytes(result.scorer) != small.weight_bytes(bert.original.scorer)
+    model = result.scorer.model
+    erasure.restore(model, clone_model(bert.original.model), erasure.Erasure.read(result.info))
+    assert small.weight_bytes(result.scorer) == small.weight_bytes(bert.original.scorer)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_as_many_directions_as_are_asked_for(bert, tmp_path, number):
+    result = bert.run("attribution_plus", tmp_path, **{**NOTHING, "directions": number})
+    assert len(result.info["erasure"]["directions"]) == number
+    assert result.cost.target_gradients == pytest.approx(number * _forward_cost(bert))
+
+
+def _forward_cost(world) -> float:
+    """A third of the positions of both sides' validation targets of find users, masks among them."""
+    queries = [world.request.queries(split) for split in (INSIDE, OUTSIDE)]
+    return sum(np.minimum(q.stop - q.start, world.data.max_length).sum() for q in queries) / 3
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_as_many_steps_of_repair_as_are_asked_for(bert, tmp_path, steps):
+    assert bert.run("attribution_plus", tmp_path, **{**NOTHING, "finetune_steps": steps}).cost.steps == steps
+
+
+def test_the_ablation_tries_every_option_that_the_block_has(small):
+    entries = read_yaml(small.ROOT / "experiments/search/attribution_plus.yaml")
+    for changes in entries.values():
+        small.method_settings("attribution_plus", **changes)
+    tried = {key for changes in entries.values() for key in changes}
+    assert tried == small.PARAMS["unlearn"]["attribution_plus"].keys()
+
+
+def test_the_bound_holds_on_validation_targets_of_find_users(bert, tmp_path):
     probe = bert.probe()
     before = probe(bert.original.scorer, "out_of_category_tune")
     loose = bert.run("attribution_plus", tmp_path / "a", **{**NOTHING, "neurons": "joint", "max_loss": 0.99})

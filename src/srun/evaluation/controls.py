@@ -14,6 +14,7 @@ from srun.metrics.bootstrap import user_interval
 from srun.metrics.ranking import hit, hits
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer
+from srun.unlearning.attribution_plus import largest_dose
 from srun.unlearning.neurons import Edit, Neuron, as_edits, edited
 
 K = 10
@@ -48,17 +49,13 @@ def measure(model: SequenceModel, edits: Sequence[Edit], tasks: Tasks, before_ou
 
 
 def dose_at_loss(model: SequenceModel, ordered: Sequence[Neuron], scale: float, level: float, task: RankingTask) -> int:
-    """How many of ``ordered``, doubling from 1, bring hit_10 of ``task`` to ``level`` or below; all if none does.
+    """How many of ``ordered`` leave hit_10 of ``task`` at ``level`` or above: see ``largest_dose``."""
 
-    0 when the model is at the level as it is.
-    """
-    dose = 0
-    while dose < len(ordered):
+    def within(dose: int) -> bool:
         with edited(model, as_edits(ordered[:dose], scale)):
-            if hit(task.ranks(Scorer([model]))[0], K) <= level:
-                return dose
-        dose = min(max(1, 2 * dose), len(ordered))
-    return dose
+            return hit(task.ranks(Scorer([model]))[0], K) >= level
+
+    return largest_dose(len(ordered), within)
 
 
 def compare(

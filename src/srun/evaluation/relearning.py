@@ -1,54 +1,52 @@
-"""Relearning: how fast training on a tenth of the forgotten events brings back the others (evaluation.md 1).
+"""Relearning: how fast training brings forgotten events back (evaluation.md 1).
 
-Shapes: E events, Q queries, U users.
+Shapes: E events, Q queries, F returned events, B batch, L length, n maximum length.
 """
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
 
 from srun.config import config
-from srun.data.batches import TrainingData
+from srun.data.batches import Cycle, TrainingData
 from srun.data.partition import Partition
 from srun.data.sequences import Queries
 from srun.evaluation.ranking import RankingTask
 from srun.metrics.ranking import hit
+from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, clone_model
 from srun.rng import Streams, numpy_stream
-from srun.training.fit import TrainConfig, make_optimiser, train_step
+from srun.training.fit import TrainConfig, make_optimiser, target_loss, train_step
+
+WAYS = ("returned", "retain")
+"""What is trained on: forgotten events that come back and nothing else, or the retain set, as Retrain is."""
+GROWTH = 1.25  # of the steps between two looks: few steps are told apart exactly, many to a quarter
 
 
 @config
 class RelearningConfig:
-    """How relearning is measured; it is for category requests."""
+    """How relearning is measured."""
 
+    kinds: tuple[Literal["interactions", "category", "users"], ...]
+    """Of requests that it is measured for; an empty list leaves it out."""
     share: Annotated[float, Field(gt=0, lt=1)]
-    """Of the forgotten events of report users: what is trained on again."""
-    max_steps: Annotated[int, Field(ge=0)]
-    """Gradient steps after which it ends; 0 leaves relearning out."""
-    evaluate_every: Annotated[int, Field(ge=1)]
-    """Steps between two looks."""
+    """Of the forgotten events of report users: those that come back."""
+    max_epochs: Annotated[int, Field(ge=1)]
+    """The cap: gradient steps of so many passes of the recipe over the retain set, whatever is trained on."""
     max_queries: Annotated[int, Field(ge=1)]
     """Of the other forgotten events, drawn, to look at."""
 
 
 @dataclass(frozen=True)
 class Relearning:
-    """Hit@10 of forgotten events that are not trained on, by gradient steps on some that are."""
+    """Hit@10 of forgotten events that are not trained on, by gradient steps on what is."""
 
     steps: tuple[int, ...]
     hit_10: tuple[float, ...]
-
-    def steps_to(self, level: float) -> float:
-        """Gradient steps at which hit_10 first reaches ``level``; infinite when it never does."""
-        return next((float(s) for s, value in zip(self.steps, self.hit_10, strict=True) if value >= level), math.inf)
 
 
 def relearn(
@@ -59,50 +57,97 @@ def relearn(
     seed: int,
     device: torch.device,
     batch_size: int,
-) -> Relearning | None:
-    """Go on training a copy of the only model on users whose forgotten events come back, and look at the others.
+    ways: Sequence[str] = WAYS,
+) -> dict[str, Relearning]:
+    """Way -> what training a copy of the only model in that way does to the forgotten events that do not come back.
 
-    Training takes the windows, loss, batches and learning rate of the recipe, on the retained and the returned events
-    of the users who have a returned one. Masks and catalogue of the scorer are lifted: what is measured is what the
-    weights still know. None for an ensemble, for ``max_steps`` 0 and for a request without events to split.
+    Both ways take the loss, rate and batches of the recipe. ``returned``: batches of returned events after their own
+    contexts, with a loss on these events alone, over all items: any other target would push down what is asked for.
+    ``retain``: the retain set's windows and catalogue. Masks and catalogue of the scorer are lifted: what is measured
+    is what the weights still know. Nothing for an ensemble, for a kind of request that is not among ``kinds`` and for
+    a request without events to split.
     """
+    if len(scorer.models) > 1 or request.kind not in settings.kinds:
+        return {}
     returned, asked = split_events(request, settings, seed)
-    if len(scorer.models) > 1 or not settings.max_steps or not returned.any() or not len(asked):
-        return None
-    model, streams = clone_model(scorer.model), Streams(seed, device)
-    model.use_generator(streams["dropout"])
-    users = np.zeros(request.data.num_users, dtype=bool)
-    users[request.data.user[returned]] = True
-    data = TrainingData(request.data, (request.retain & users[request.data.user]) | returned, None, device)
-    task = RankingTask.make(asked, model.max_length, device, batch_size)
-    optimiser = make_optimiser(model, recipe)
+    if not len(returned) or not len(asked):
+        return {}
+    retain = TrainingData(request.data, request.retain, request.catalogue, device)
+    cap = settings.max_epochs * -(-len(retain) // recipe.batch_size)
+    task = RankingTask.make(asked, scorer.max_length, device, batch_size)
+    found = {}
+    for way in ways:
+        model, streams = clone_model(scorer.model), Streams(seed, device)
+        model.use_generator(streams["dropout"])
+        if way == "returned":
+            steps = _on_returned(model, returned, request, recipe, streams)
+        else:
+            steps = _on_retained(model, retain, recipe, streams)
+        found[way] = _watch(model, steps, cap, task)
+    return found
 
-    def look() -> float:
-        return hit(task.ranks(Scorer([model]))[0], 10)
 
-    steps, values = [0], [look()]
-    batches = _batches(data, recipe, streams)
-    for step in range(1, settings.max_steps + 1):
+def split_events(request: Partition, settings: RelearningConfig, seed: int) -> tuple[Queries, Queries]:
+    """The forgotten events of report users that come back, and some of the others, drawn, that are asked for."""
+    events = request.queries("forget_report")
+    order = numpy_stream(seed, "relearning").permutation(len(events))
+    number = round(settings.share * len(events))
+    asked = order[number:][: settings.max_queries]
+    return events.select(np.sort(order[:number])), events.select(np.sort(asked))
+
+
+def looks(cap: int) -> list[int]:
+    """Steps after which the model is looked at: 0, every step at first, then a quarter more each time, and ``cap``."""
+    steps = [0]
+    while steps[-1] < cap:
+        steps.append(min(cap, max(steps[-1] + 1, int(steps[-1] * GROWTH))))
+    return steps
+
+
+def _watch(model: SequenceModel, training: Iterator[None], cap: int, task: RankingTask) -> Relearning:
+    """Take ``cap`` steps of ``training``, which changes the model, and look at it on the way."""
+    steps, values, taken = looks(cap), [], 0
+    for step in steps:
         model.train()
-        train_step(model, data, recipe, streams, optimiser, next(batches))
-        if step % settings.evaluate_every == 0 or step == settings.max_steps:
-            steps.append(step)
-            values.append(look())
+        for _ in range(step - taken):
+            next(training)
+        taken = step
+        values.append(hit(task.ranks(Scorer([model]))[0], 10))
     return Relearning(tuple(steps), tuple(values))
 
 
-def split_events(request: Partition, settings: RelearningConfig, seed: int) -> tuple[NDArray[np.bool_], Queries]:
-    """(E,) the forgotten events of report users that come back, and questions for some of the others, drawn."""
-    asked = request.queries("forget_report")
-    rng = numpy_stream(seed, "relearning")
-    order = rng.permutation(len(asked))
-    number = round(settings.share * len(asked))
-    returned = np.zeros(request.data.num_events, dtype=bool)
-    returned[asked.event[order[:number]]] = True
-    return returned, asked.select(np.sort(order[number:][: settings.max_queries]))
-
-
-def _batches(data: TrainingData, recipe: TrainConfig, streams: Streams) -> Iterator[Tensor]:
-    """Rows (B,) of one epoch after the other, without end."""
+def _on_returned(
+    model: SequenceModel, returned: Queries, request: Partition, recipe: TrainConfig, streams: Streams
+) -> Iterator[None]:
+    """Steps on batches of returned events, without end."""
+    device, optimiser = streams.device, make_optimiser(model, recipe)
+    back = np.zeros(request.data.num_events, dtype=bool)
+    back[returned.event] = True
+    data = TrainingData(request.data, request.retain | back, None, device)  # for its negatives
+    questions = np.concatenate([returned.histories(model.max_length), returned.target[:, None]], 1)
+    items, users = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (questions, returned.user))
+    rows = Cycle(len(items), recipe.batch_size, streams["batches"])
     while True:
-        yield from data.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length)
+        chosen = rows.next()
+        width = int((items[chosen] != 0).sum(1).max())
+        inputs = model.prediction_inputs(items[chosen, -width:-1])  # (B, L)
+        targets = torch.zeros_like(inputs)
+        targets[:, -1] = items[chosen, -1]
+        with (
+            torch.autocast(device.type, torch.bfloat16, recipe.precision == "bf16"),
+            model.sparse_gradients(recipe.lazy_adam),
+        ):
+            loss = target_loss(model, model.hidden(inputs), targets, users[chosen], data, recipe, streams)
+        optimiser.zero_grad(set_to_none=True)
+        loss.mean().backward()
+        optimiser.step()
+        yield
+
+
+def _on_retained(model: SequenceModel, data: TrainingData, recipe: TrainConfig, streams: Streams) -> Iterator[None]:
+    """Steps of one epoch after the other, as in training, without end."""
+    optimiser = make_optimiser(model, recipe)
+    while True:
+        for rows in data.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
+            train_step(model, data, recipe, streams, optimiser, rows)
+            yield

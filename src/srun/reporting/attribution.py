@@ -11,14 +11,21 @@ from srun.metrics.ranking import mean_and_spread
 from srun.reporting.figures import DOTS_PER_INCH, INK
 from srun.reporting.methods import model_name, style
 from srun.reporting.papers import published
-from srun.reporting.records import Group, Record
+from srun.reporting.records import Group, Record, relearning_figures
 from srun.reporting.results import category, costs
-from srun.reporting.summary import NONE, OVER_CAP, markdown_table
+from srun.reporting.summary import NONE, markdown_table, steps_text
 
 Rows = list[dict[str, str]]
 Studies = Mapping[str, Mapping[str, Any]]
 RANKINGS = {"_sampled": "100 sampled", "": "full"}
+SPLITS = {
+    "in_category": "test targets",
+    "forget_report": "training events",
+    "forget_tune": "find users' training events",
+}
+"""What may count as removed: of report users, and last where neurons were looked for."""
 CUT_OFFS = (1, 5, 10)
+WAYS = {"returned": "returned events", "retain": "retain set"}
 ODDITIES = (
     "The removal rate is not defined. Retrain's 100 % holds by definition when items that were never trained on cannot "
     "be recommended, whatever is measured.",
@@ -39,8 +46,13 @@ def tables(
     groups: Sequence[Group],
     others: Sequence[Record],
     studies: Studies,
+    by_protocol: Mapping[str, Sequence[Record]],
+    changes: Mapping[str, Sequence[str]],
 ) -> dict[str, Rows]:
-    """Rows by title; ``others`` are further recommenders, which no request was carried out on."""
+    """Rows by title; ``others`` are further recommenders, which no request was carried out on.
+
+    ``by_protocol`` are Originals and edits made under each protocol, and ``changes`` what it overrides.
+    """
     return {
         "Table 1: data": _data(dataset, num_users, num_items, num_events),
         "Table 2: running time": [row for group in groups for row in _times(group)],
@@ -49,10 +61,11 @@ def tables(
             row for group in groups for row in _ranking(group, others)
         ],
         "What the removal rate depends on": [row for group in groups for row in _definitions(group)],
+        "Removal rate by protocol": [row for group in groups for row in _protocols(group, by_protocol, changes)],
         "What is kept and what is left": [row for group in groups for row in _judged(group)],
         "The choice of neurons beside controls": [row for name in studies for row in _controls(name, studies[name])],
         "attribution_plus without one of its parts": [
-            row for name in studies for row in _ablation(name, studies[name])
+            row for group in groups for row in _ablation(group, studies[group.request])
         ],
     }
 
@@ -150,10 +163,12 @@ def _removal(group: Group) -> Rows:
 
 def _rate(group: Group, record: Record, split: str, metric: str) -> float | None:
     """1 - a figure / Original's."""
-    before, after = group.values("original", split, metric), record.value(split, metric)
-    if not before or after is None or not mean_and_spread(before)[0]:
-        return None
-    return 1 - after / mean_and_spread(before)[0]
+    before = group.values("original", split, metric)
+    return _removed(mean_and_spread(before)[0], record.value(split, metric)) if before else None
+
+
+def _removed(before: float | None, after: float | None) -> float | None:
+    return 1 - after / before if before and after is not None else None
 
 
 def _ranking(group: Group, others: Sequence[Record]) -> Rows:
@@ -176,7 +191,7 @@ def _definitions(group: Group) -> Rows:
     rows = []
     for method in ("attribution", "attribution_plus", "output_mask"):
         for record in group.of(method):
-            for split, said in (("in_category", "test targets"), ("forget_report", "training events")):
+            for split, said in SPLITS.items():
                 for ending, ranking in RANKINGS.items():
                     rates = {f"1 - Hit@{k} ratio": _rate(group, record, split, f"hit_{k}{ending}") for k in CUT_OFFS}
                     rates["1 - MRR ratio"] = _rate(group, record, split, f"mrr{ending}")
@@ -185,12 +200,37 @@ def _definitions(group: Group) -> Rows:
     return rows
 
 
+def _protocols(group: Group, by_protocol: Mapping[str, Sequence[Record]], changes: Mapping[str, Sequence[str]]) -> Rows:
+    """The paper's edit of one category under the preset, and under each protocol, by every ranking and definition."""
+    found = {"as in the other tables": group.records, **by_protocol}
+    rows = []
+    for name, records in found.items():
+        here = {r.method: r for r in records if r.request == group.request}
+        if not {"original", "attribution"} <= here.keys():
+            continue
+        before, after = here["original"], here["attribution"]
+        row = {
+            "Category": category(after),
+            "Protocol": name,
+            "Changed": ", ".join(changes.get(name, ())) or NONE,
+            "Neurons": str(len(after.info["edits"])),
+            "Targets": _number(before.value("in_category", "num_events"), 0),
+            "Hit@10 before": _number(before.value("in_category", "hit_10"), 4),
+            "of 100 sampled": _number(before.value("in_category", "hit_10_sampled"), 4),
+        }
+        for split, said in SPLITS.items():
+            for ending, ranking in RANKINGS.items():
+                rate = _removed(before.value(split, f"hit_10{ending}"), after.value(split, f"hit_10{ending}"))
+                row[f"Removed: {said}, {ranking}"] = _percent(rate)
+        rows.append({**row, "Removed: of lists": _percent(after.value("in_category", "list_removal_rate_10"))})
+    return rows
+
+
 def _judged(group: Group) -> Rows:
     rows = []
     for record in group.records:
         if style(record.method).role == "raw":
             continue
-        steps = record.value("relearning", "steps")
         low, high = (record.value("all_targets", f"probe_nearer_{end}") for end in ("low", "high"))
         nearer = NONE if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
         rows.append(
@@ -202,11 +242,21 @@ def _judged(group: Group) -> Rows:
                 "NDCG@10 of Retrain's": _percent(record.value("out_of_category", "ndcg_10_of_retrain")),
                 "Probe AUC": _number(record.value("all_targets", "probe_auc"), 3),
                 "nearer than the mask, 95 %": nearer,
-                "Relearning steps": NONE if steps is None else OVER_CAP if math.isinf(steps) else f"{steps:.0f}",
-                "Relearning Hit@10, last": _number(record.value("relearning", "hit_10_last"), 4),
+                **_relearning(record.metrics.get("relearning", {}), ("returned", "retain")),
             }
         )
     return rows
+
+
+def _relearning(figures: Mapping[str, float], ways: Sequence[str]) -> dict[str, str]:
+    """Steps and Hit@10 before and after them, by way of relearning."""
+    row = {}
+    for way in ways:
+        title = f"Relearning, {WAYS[way]}"
+        row[f"{title}: steps"] = steps_text([figures[f"{way}_steps"]] if f"{way}_steps" in figures else [])
+        ends = [_number(figures.get(f"{way}_hit_10_{end}"), 4) for end in ("first", "last")]
+        row[f"{title}: Hit@10"] = " to ".join(ends) if NONE not in ends else NONE
+    return row
 
 
 def _controls(request: str, study: Mapping[str, Any]) -> Rows:
@@ -237,17 +287,18 @@ def _interval(values: Mapping[str, float]) -> str:
     return f"{_percent(values['removal_rate_10_low'])} to {_percent(values['removal_rate_10_high'])}"
 
 
-def _ablation(request: str, study: Mapping[str, Any]) -> Rows:
+def _ablation(group: Group, study: Mapping[str, Any]) -> Rows:
+    originals, retrains = group.of("original"), group.retrains
     return [
         {
-            "Request": request,
+            "Request": group.request,
             "attribution_plus": name,
             "Neurons": _number(values["num_neurons"], 0),
             "Removal rate": _percent(values["removal_rate_10"]),
             "Hit@10 kept": _percent(values["hit_10_kept"]),
             "NDCG@10 kept": _percent(values["ndcg_10_kept"]),
             "Probe AUC": _number(values["probe_auc"], 3),
-            "Relearning Hit@10, best": _number(values["relearning_hit_10"], 4),
+            **_relearning(relearning_figures(values["relearning"], originals, retrains), ("returned",)),
             "Seconds": _number(values["seconds"], 1),
         }
         for name, values in study["ablation"].items()
@@ -267,7 +318,7 @@ def draw(groups: Sequence[Group], others: Sequence[Record], studies: Studies) ->
     found = {}
     for group in groups:
         found[f"figure-3-{group.request}.png"] = _bars(group, others)
-        if group.request in studies:
+        if studies[group.request]["front"]:
             found[f"front-{group.request}.png"] = _front(group, studies[group.request])
     return found
 

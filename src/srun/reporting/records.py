@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from srun.errors import DataError
 from srun.evaluation.linear_probe import nearer
-from srun.evaluation.relearning import Relearning
 from srun.metrics.forgetting import ForgetQuality, judge
 from srun.reporting.methods import method_order
 from srun.rng import numpy_stream
@@ -85,8 +84,8 @@ class Record:
     """Ranks by split; a split without events is not there."""
     probe: "ProbeScores | None" = field(default=None, repr=False)
     """Of a category request."""
-    relearning: Mapping[str, Sequence[float]] | None = None
-    """Of a category request: ``steps`` and ``hit_10`` at each."""
+    relearning: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    """Way of relearning -> ``steps`` and ``hit_10`` at each; empty where it was not measured."""
 
     @property
     def kind(self) -> str:
@@ -163,28 +162,43 @@ def group_records(records: Sequence[Record], originals: Sequence[Trained] = ()) 
         _check_has_retrain(found)
         names = {record.original for record in found}
         found += [row for record in found if (row := _raw_scores(record)) is not None]
-        found = judge_category(found)
+        found = judge_beside_others(found)
         found.sort(key=lambda record: (*method_order(record.method), record.seed, record.original))
         started_from = tuple(trained for trained in originals if trained.name in names)
         groups.append(Group(model, request, tuple(found), started_from))
     return groups
 
 
-def judge_category(records: Sequence[Record]) -> list[Record]:
-    """The records of a category request with what is measured against others of them; those of other kinds as is.
+def judge_beside_others(records: Sequence[Record]) -> list[Record]:
+    """The records of one model and request with what is measured against others of them.
 
-    Against Original (same start): removal rates and what is kept. Against the Retrains' mean: what is kept of it, and
-    the distance of the probe's AUC, beside that of the output mask. Relearning: steps until Hit@10 is at the Retrains'
-    mean before it and half of Original's lead (evaluation.md 1). A figure whose reference has no row is not there.
+    Relearning: see ``relearning_figures``. Of a category, against Original (same start): removal rates and what is
+    kept; against the Retrains' mean: what is kept of it, and the distance of the probe's AUC, beside that of the output
+    mask. A figure whose reference has no row is not there.
     """
-    return [_against_others(record, records) if record.kind == "category" else record for record in records]
+    return [_beside_others(record, records) for record in records]
 
 
-def _against_others(record: Record, records: Sequence[Record]) -> Record:
+def _beside_others(record: Record, records: Sequence[Record]) -> Record:
     originals = [other for other in records if other.method == "original" and other.original == record.original]
     retrains = [other for other in records if other.method == "retrain"]
-    masks = [other for other in records if other.method == "output_mask"]
+    relearned = relearning_figures(record.relearning, originals, retrains)
     metrics = {split: dict(part) for split, part in record.metrics.items()}
+    metrics |= {"relearning": relearned} if relearned else {}
+    if record.kind == "category":
+        _judge_category(record, metrics, originals, retrains, records)
+    return replace(record, metrics=metrics)
+
+
+def _judge_category(
+    record: Record,
+    metrics: dict[str, dict[str, float]],
+    originals: Sequence[Record],
+    retrains: Sequence[Record],
+    records: Sequence[Record],
+) -> None:
+    """Add what is measured of a category request to ``metrics``."""
+    masks = [other for other in records if other.method == "output_mask"]
 
     def share(name: str, split: str, metric: str, of: Sequence[Record], missing: bool = False) -> None:
         own, reference = record.value(split, metric), _mean(of, split, metric)
@@ -196,10 +210,8 @@ def _against_others(record: Record, records: Sequence[Record]) -> Record:
     for metric in ("hit_10", "ndcg_10"):
         share(f"{metric}_kept", "out_of_category", metric, originals)
         share(f"{metric}_of_retrain", "out_of_category", metric, retrains)
-    metrics |= _relearning(record, originals, retrains)
     if "all_targets" in metrics:
         metrics["all_targets"] |= _probe_figures(record, retrains, masks)
-    return replace(record, metrics=metrics)
 
 
 def _mean(records: Sequence[Record], split: str, metric: str) -> float | None:
@@ -207,18 +219,46 @@ def _mean(records: Sequence[Record], split: str, metric: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _relearning(record: Record, originals: Sequence[Record], retrains: Sequence[Record]) -> dict[str, dict[str, float]]:
-    """``steps`` (infinite where the level is not reached) and whether it is ``reached``, under ``relearning``."""
-    curve = record.relearning
-    high, low = (
-        [other.relearning["hit_10"][0] for other in others if other.relearning] for others in (originals, retrains)
-    )
-    if curve is None or not high or not low:
-        return {}
-    level = (float(np.mean(low)) + float(np.mean(high))) / 2
-    steps = Relearning(tuple(map(int, curve["steps"])), tuple(curve["hit_10"])).steps_to(level)
-    figures = {"steps": float(steps), "reached": float(steps < math.inf), "cap": float(curve["steps"][-1])}
-    return {"relearning": {**figures, "hit_10_first": curve["hit_10"][0], "hit_10_last": curve["hit_10"][-1]}}
+def relearning_figures(
+    curves: Mapping[str, Mapping[str, Sequence[float]]], originals: Sequence[Record], retrains: Sequence[Record]
+) -> dict[str, float]:
+    """What ``curves`` by way of relearning come to, as ``returned_steps``, ``retain_steps`` and so on.
+
+    ``steps`` until Hit@10 is at ``level``, the Retrains' mean and half of Original's lead over it (evaluation.md 1), as
+    they are before relearning; infinite where ``cap`` steps do not get there. Training that does not even keep Original
+    at the level says nothing of how fast anything comes back: then, and without a lead, ``valid`` is 0 and ``steps``
+    NaN; ``original_below_at`` is the step at which Original is first seen there, infinite if never. Nothing where
+    Original or Retrain was not measured.
+    """
+    figures: dict[str, float] = {}
+    for way, curve in curves.items():
+        before, aim = (
+            [other.relearning[way] for other in rows if way in other.relearning] for rows in (originals, retrains)
+        )
+        if not before or not aim:
+            continue
+        high, low = (float(np.mean([other["hit_10"][0] for other in found])) for found in (before, aim))
+        level = (low + high) / 2
+        below = min(_first(other["steps"], np.array(other["hit_10"]) < level) for other in before)
+        valid = high > low and below == math.inf
+        steps = _first(curve["steps"], np.array(curve["hit_10"]) >= level)
+        found = {
+            "valid": float(valid),
+            "level": level,
+            "steps": steps if valid else math.nan,
+            "original_below_at": below,
+            "cap": float(curve["steps"][-1]),
+            "hit_10_first": curve["hit_10"][0],
+            "hit_10_last": curve["hit_10"][-1],
+        }
+        found |= {"reached": float(steps < math.inf)} if valid else {}
+        figures |= {f"{way}_{name}": value for name, value in found.items()}
+    return figures
+
+
+def _first(steps: Sequence[float], there: NDArray[np.bool_]) -> float:
+    """The first of ``steps`` that is ``there``; infinite where none is."""
+    return float(steps[int(there.argmax())]) if there.any() else math.inf
 
 
 def _probe_figures(record: Record, retrains: Sequence[Record], masks: Sequence[Record]) -> dict[str, float]:
@@ -260,7 +300,7 @@ def _raw_scores(record: Record) -> Record | None:
         events={},  # those of the record are under its own scores
         history=[],
         probe=None,
-        relearning=None,
+        relearning={},
         counts={},  # the cost is that of the row it belongs to
         measured=None,
     )

@@ -16,6 +16,7 @@ from srun.reporting.verdict import MEANINGS, PLACES, passes, qualities, verdict
 NOT_MEASURED = "not measured here"
 NONE = "–"
 OVER_CAP = "> cap"  # relearning that did not reach its level in the steps it had
+INVALID = "invalid"  # relearning in which Original itself falls below the level, or has no lead
 COMMANDS = ("make reproduce", "dvc repro", "srun run")
 """What makes everything from the raw data; the same stages, whichever is typed."""
 
@@ -50,9 +51,12 @@ CATEGORY = (
     Column("Of Retrain's Hit@10", "out_of_category", "hit_10_of_retrain", 3),
     Column("Of Retrain's NDCG@10", "out_of_category", "ndcg_10_of_retrain", 3),
     Column("Probe AUC", "all_targets", "probe_auc", 3),
-    Column("Relearning steps", "relearning", "steps", 0),
     Column("In category Hit@10", "in_category", "hit_10"),
     Column("Out of category NDCG@10", "out_of_category", "ndcg_10"),
+)
+RELEARNING = (
+    Column("Relearning steps", "relearning", "returned_steps", 0),
+    Column("Relearning steps, retain set only", "relearning", "retain_steps", 0),
 )
 
 
@@ -85,7 +89,8 @@ class Comparison:
 def compare(group: Group) -> Comparison:
     """The comparison of a group, its lines in the order of the methods."""
     gap = (*(("Gap to Retrain",) if has_gaps(group) else ()), *(QUALITY if group.qualities else ()))
-    before, after = [*UTILITY, *FORGETTING], [*(CATEGORY if group.first.kind == "category" else ()), *NEVER_SEEN]
+    before, after = [*UTILITY, *FORGETTING], [*(CATEGORY if group.first.kind == "category" else ())]
+    after += [*(RELEARNING if any(record.relearning for record in group.records) else ()), *NEVER_SEEN]
     header = ("Method", "Verdict", "Seeds", *_titles(before), *gap, *_titles(after), *COSTS)
     lines = tuple(_line(group, method, before, after) for method in group.methods)
     title = f"{model_name(group.model)}, request “{group.request}”"
@@ -137,10 +142,17 @@ def mean_text(values: Sequence[float], digits: int) -> str:
     """``mean ± spread`` (sample standard deviation over seeds), the value alone if there is one, a dash for none."""
     if not values:
         return NONE
-    if any(map(math.isinf, values)):
-        return OVER_CAP
+    if any(map(math.isnan, values)):
+        return NONE
     mean, spread = mean_and_spread(values)
     return f"{mean:.{digits}f}" + ("" if math.isnan(spread) else f" ± {spread:.{digits}f}")
+
+
+def steps_text(values: Sequence[float]) -> str:
+    """Steps of relearning as ``mean_text``, or why there is no such number."""
+    if any(map(math.isnan, values)):
+        return INVALID
+    return OVER_CAP if any(map(math.isinf, values)) else mean_text(values, 0)
 
 
 def plain_words(group: Group) -> list[str]:
@@ -183,8 +195,11 @@ NOTES = (
     "Controls make one figure look perfect: the output mask gets a Hit of 0 and has unlearned nothing.",
     "Of a category: the removal rate is 1 - Hit@10 over Original's, of report users' test targets in it, and of lists "
     "the same of its items in their top 10. The probe's AUC says how well the category of the next target can be read "
-    "from the hidden state; relearning, how many training steps on a tenth of the forgotten events bring back half of "
-    "Original's lead over Retrain on the others. Both lift masks, and are good when near Retrain's.",
+    "from the hidden state. It lifts masks, and is good when near Retrain's.",
+    "Relearning: how many training steps, on some of the forgotten events or on the retain set only, bring back half "
+    "of Original's lead over Retrain on the other forgotten events. It lifts masks, and is good when Retrain needs no "
+    f"more. “{OVER_CAP}”: more than were taken. “{INVALID}”: Original itself falls below that level in the same "
+    "training, or it has no lead, so that the figure would say nothing.",
     "Forget figures are of the report half of the request's users, which no choice has looked at.",
 )
 
@@ -207,7 +222,8 @@ def _titles(columns: Sequence[Column]) -> list[str]:
 
 def _line(group: Group, method: str, before: Sequence[Column], after: Sequence[Column]) -> Line:
     def texts(columns: Sequence[Column]) -> list[str]:
-        return [mean_text(group.values(method, c.split, c.metric), c.digits) for c in columns]
+        found = [(column, group.values(method, column.split, column.metric)) for column in columns]
+        return [steps_text(values) if c in RELEARNING else mean_text(values, c.digits) for c, values in found]
 
     name, words = style(method).name, verdict(group, method)
     gap = [_gap_text(group, method)] if has_gaps(group) else []

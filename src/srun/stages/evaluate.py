@@ -49,13 +49,13 @@ def run(
         untrained = None
         if scorer.catalogue is not None:
             untrained = evaluate(scorer.untrained_raw(), request, settings, device).metrics
-        probe, curve = None, None
+        probe = None
         if request.kind == "category":
             probe = _probe(scorer, request, settings, device)
             report = probe["report"].to_numpy()
             result.metrics["all_targets"]["probe_auc"] = auc(*(probe.loc[report, c].to_numpy() for c in PROBE))
-            recipe = build(TrainConfig, info["train"], "train")
-            curve = relearn(scorer, request, recipe, relearning, settings.seed, device, settings.batch_size)
+        recipe = build(TrainConfig, info["train"], "train")
+        curves = relearn(scorer, request, recipe, relearning, settings.seed, device, settings.batch_size)
     record = {
         "cell": vars(cell),
         "model": model_description(scorer.models[0])["name"],
@@ -65,7 +65,7 @@ def run(
         "cost": info["cost"],
         "metrics": result.metrics,
         "untrained_raw": untrained,
-        "relearning": None if curve is None else vars(curve),
+        "relearning": {way: vars(curve) for way, curve in curves.items()},
         "weights_sha256": weights_sha256(paths.model),
         "key": key(layout, cell, settings, relearning),
     }

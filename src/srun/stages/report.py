@@ -106,7 +106,7 @@ def read_record(layout: Layout, name: str, cell: Cell) -> Record:
         info=info,
         history=_history(paths),
         probe=_read_probe(paths.evaluation / "probe.parquet"),
-        relearning=found.get("relearning"),
+        relearning=found.get("relearning", {}),
         events=_read_events(paths.evaluation / "events.parquet", f"cell {name}", f"srun evaluate {selectors}"),
     )
 

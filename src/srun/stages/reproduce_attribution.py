@@ -4,15 +4,16 @@ Everything is measured on report users' test targets; doses are chosen on valida
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from srun.config import build
 from srun.data.partition import REPORT, Partition, category_items
 from srun.data.sequences import Queries
 from srun.devices import RuntimeConfig, start
@@ -27,14 +28,14 @@ from srun.files import write_folder, write_text
 from srun.metrics.ranking import Ranks, hit, hits, ndcg
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, load_published
-from srun.reporting.records import Record, group_records
+from srun.reporting.records import Record, group_records, judge_beside_others, relearning_figures
 from srun.reporting.results import Row, long_form, rows_of, to_csv
 from srun.rng import numpy_stream
 from srun.stages.cells import Cell
-from srun.stages.common import load_dataset, load_original, resume_folder, stage_key
+from srun.stages.common import Step, has_key, load_dataset, load_original, resume_folder, stage_key
 from srun.stages.layout import Layout
 from srun.stages.report import read_original, read_record
-from srun.training.fit import Cost, TrainConfig
+from srun.training.fit import Cost
 from srun.unlearning import UNLEARNERS
 from srun.unlearning.attribution_plus import AttributionPlusConfig, contrast
 from srun.unlearning.base import Context, Original
@@ -44,6 +45,7 @@ from srun.unlearning.neurons import Edit, Neuron, as_edits, edited, most_shared,
 from srun.unlearning.privacy import AttributionConfig, attribute_queries, find_neurons
 
 METHODS = ("original", "retrain", "attribution", "attribution_plus", "output_mask", "random_neurons", "largest_neurons")
+OTHERS = ("gru4rec", "caser")
 NUM_DRAWS = 20
 DOSES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 MAX_CHOOSE = 1000  # validation targets that a dose of equal loss is chosen by
@@ -69,74 +71,148 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """attribution_plus with some of its settings changed: the ablation."""
 
 
+def _epochs(number: int) -> list[str]:
+    """So many epochs, the last one's weights: a validation on the way would pick an earlier epoch's."""
+    return [f"train.{key}={number}" for key in ("max_epochs", "evaluate_every", "patience")]
+
+
+REQUESTS = {"Action": "action", "Drama": "drama", "Comedy": "comedy"}
+"""The categories of Table 3, and the requests of params.yaml that forget them."""
+PROTOCOLS: dict[str, list[str]] = {
+    "users_80_20": ["prepare.holdout=users_80_20"],
+    "users_80_20_context_all": [
+        "prepare.holdout=users_80_20",
+        *(f"partition.{request}.context=all" for request in REQUESTS.values()),
+    ],
+    "hidden_256": ["model.bert4rec.hidden=256"],
+    "epochs_5": _epochs(5),
+    "epochs_20": _epochs(20),
+    "epochs_60": _epochs(60),
+}
+"""What [A] leaves open, as overrides of the preset: its edit is made once more under each. By whom targets are ranked
+and what counts as removed needs no other model, so each has all rankings and definitions."""
+
+
 def request_name(category: str) -> str:
     """The request of params.yaml that forgets a category of Table 3."""
-    known = {"Action": "action", "Drama": "drama", "Comedy": "comedy"}
-    if category not in known:
-        raise ConfigError(f'unknown category "{category}": the paper has {", ".join(known)}')
-    return known[category]
+    if category not in REQUESTS:
+        raise ConfigError(f'unknown category "{category}": the paper has {", ".join(REQUESTS)}')
+    return REQUESTS[category]
 
 
-def assignments(categories: Sequence[str], others: bool) -> list[str]:
-    """Requests, Originals and cells as overrides of the preset; ``others``: GRU4Rec and Caser too."""
+def assignments(categories: Sequence[str], others: bool, methods: Sequence[str] = METHODS) -> list[str]:
+    """Requests, Originals and cells as overrides of the preset; ``others``: GRU4Rec and Caser too, as they are."""
     requests = [request_name(category) for category in categories]
-    models = ["bert4rec", *(["gru4rec", "caser"] if others else [])]
-    originals = {f"{model}-0": {"model": model, "seed": 0, "shards": 1} for model in models}
+    further = OTHERS if others else ()
+    originals = {f"{model}-0": {"model": model, "seed": 0, "shards": 1} for model in ("bert4rec", *further)}
     cells: dict[str, Any] = {
         f"{request}-{method}": {"request": request, "original": "bert4rec-0", "method": method, "seed": 0}
         for request in requests
-        for method in METHODS
+        for method in methods
     }
-    for model in models[1:]:
-        cells[model] = {"request": requests[0], "original": f"{model}-0", "method": "original", "seed": 0}
+    cells |= {
+        f"{request}-{model}": {"request": request, "original": f"{model}-0", "method": "original", "seed": 0}
+        for request in requests
+        for model in further
+    }
     return [
         f"{name}={json.dumps(part)}"
         for name, part in zip(("requests", "originals", "cells"), (requests, originals, cells), strict=True)
     ]
 
 
-def study_file(layout: Layout, request: str) -> Path:
-    return layout.root / "studies" / f"{request}.json"
+def protocols(categories: Sequence[str]) -> dict[str, list[str]]:
+    """Protocol -> overrides of the preset, to be laid over all others: Original and the paper's edit, under it."""
+    cells = assignments(categories, False, ("original", "attribution"))
+    return {name: [*cells, "relearning.kinds=[]", *changes] for name, changes in PROTOCOLS.items()}
 
 
-def study_key(layout: Layout, request: str, seed: int, *settings: Any) -> str:
-    """What a study is made of: the partition, Original, the paper's edit, and every setting."""
-    cell = Cell(request=request, original="bert4rec-0", method="attribution", seed=0)
-    folders = layout.original(cell.original).model, layout.cell(cell).model
-    inputs = [layout.partition(request) / "info.json", *(folder / "weights.safetensors" for folder in folders)]
-    return stage_key(
-        "study", inputs, seed=seed, settings=[vars(part) for part in settings], variants=VARIANTS, draws=NUM_DRAWS
-    )
+def under(name: str, steps: Sequence[Step]) -> list[Step]:
+    """The steps of a protocol, under names of their own."""
+    return [replace(s, name=_under(name, s.name), needs=tuple(_under(name, other) for other in s.needs)) for s in steps]
 
 
-def study(
-    layout: Layout,
-    request: str,
-    paper: AttributionConfig,
-    plus: AttributionPlusConfig,
-    seed: int,
-    evaluation: EvaluateConfig,
-    relearning: RelearningConfig,
-    runtime: RuntimeConfig,
-) -> dict[str, Any]:
-    """Controls, the front of removal against loss, and the ablation of a category request; written to studies/."""
-    device = start(runtime)
-    data = load_dataset(layout)
-    split = Partition.load(layout.partition(request), data)
-    original = load_original(layout, "bert4rec-0", data, device)
-    cell = Cell(request=request, original="bert4rec-0", method="attribution", seed=0)
-    edits = read_edits(load_published(layout.cell(cell).model, device)[1])
-    bench = _Bench(split, original, seed, evaluation, relearning, device)
-    orders = _orders(original.scorer.model, split, paper, seed)
-    found = {
-        "neurons": [[edit.layer, edit.unit] for edit in edits],
-        "controls": bench.controls(edits, paper.scale),
-        "front": {name: bench.front(order, paper.scale) for name, order in orders.items()},
-        "ablation": {name: bench.variant(layout, replace(plus, **changes)) for name, changes in VARIANTS.items()},
-        "key": study_key(layout, request, seed, paper, plus, evaluation, relearning),
-    }
-    write_text(study_file(layout, request), json.dumps(found, indent=1) + "\n")
-    return found
+def _under(protocol: str, step: str) -> str:
+    return f"{protocol}: {step}" if protocol else step
+
+
+@dataclass(frozen=True)
+class Study:
+    """What lies behind a request's tables: controls, the front of removal against loss, and the ablation.
+
+    Each part is a file below studies/, so that it can go on where it was stopped.
+    """
+
+    layout: Layout
+    request: str
+    paper: AttributionConfig
+    plus: AttributionPlusConfig
+    seed: int
+    evaluation: EvaluateConfig
+    relearning: RelearningConfig
+    runtime: RuntimeConfig
+
+    def steps(self) -> list[Step]:
+        """One a part."""
+        needs = f"evaluate {self.request}-attribution", f"evaluate {self.request}-retrain"
+        return [
+            Step(self._step(part), needs, partial(self._is_done, part), partial(self._run, part))
+            for part in ("controls", "front", *VARIANTS)
+        ]
+
+    def found(self, left: Sequence[str]) -> dict[str, Any]:
+        """``controls``, ``front`` and ``ablation`` (by variant) of the parts that are not ``left``; else empty."""
+        done = {
+            part: json.loads(self._file(part).read_text(encoding="utf-8"))["found"]
+            for part in ("controls", "front", *VARIANTS)
+            if self._step(part) not in left
+        }
+        ablation = {name: done[name] for name in VARIANTS if name in done}
+        return {"controls": done.get("controls", {}), "front": done.get("front", {}), "ablation": ablation}
+
+    def _step(self, part: str) -> str:
+        return f"study {self.request} {part}"
+
+    def _file(self, part: str) -> Path:
+        return self.layout.root / "studies" / self.request / f"{part}.json"
+
+    @property
+    def _cell(self) -> Cell:
+        return Cell(request=self.request, original="bert4rec-0", method="attribution", seed=0)
+
+    def _settings(self, part: str) -> dict[str, Any]:
+        if part in VARIANTS:
+            return {"plus": vars(replace(self.plus, **VARIANTS[part])), "relearning": vars(self.relearning)}
+        return {"paper": vars(self.paper), "draws": NUM_DRAWS, "doses": DOSES, "choose": MAX_CHOOSE}
+
+    def _key(self, part: str) -> str:
+        """What a part is made of: the partition, Original, the paper's edit, and its settings."""
+        folders = self.layout.original("bert4rec-0").model, self.layout.cell(self._cell).model
+        inputs = [self.layout.partition(self.request) / "info.json", *(f / "weights.safetensors" for f in folders)]
+        return stage_key(
+            "study", inputs, part=part, seed=self.seed, evaluate=vars(self.evaluation), settings=self._settings(part)
+        )
+
+    def _is_done(self, part: str) -> bool:
+        return has_key(self._file(part), self._key(part))
+
+    def _run(self, part: str) -> None:
+        device = start(self.runtime)
+        data = load_dataset(self.layout)
+        split = Partition.load(self.layout.partition(self.request), data)
+        original = load_original(self.layout, "bert4rec-0", data, device)
+        bench = _Bench(split, original, self.seed, self.evaluation, self.relearning, device)
+        found: dict[str, Any]
+        if part == "controls":
+            edits = read_edits(load_published(self.layout.cell(self._cell).model, device)[1])
+            found = bench.controls(edits, self.paper.scale)
+        elif part == "front":
+            orders = _orders(original.model, split, self.paper, self.seed)
+            found = {name: bench.front(order, self.paper.scale) for name, order in orders.items()}
+        else:
+            found = bench.variant(self.layout, replace(self.plus, **VARIANTS[part]))
+        values = {"found": found, "key": self._key(part)}
+        write_text(self._file(part), json.dumps(values, indent=1) + "\n")
 
 
 def _orders(model: SequenceModel, split: Partition, paper: AttributionConfig, seed: int) -> dict[str, list[Neuron]]:
@@ -188,11 +264,14 @@ class _Bench:
         return RankingTask.make(queries, self.original.scorer.max_length, self.device, self.evaluation.batch_size)
 
     def controls(self, edits: Sequence[Edit], scale: float) -> dict[str, dict[str, float]]:
-        """The paper's neurons beside random and most active ones, at equal number and at equal loss elsewhere."""
+        """The paper's neurons beside random and most active ones, at equal number and at equal loss elsewhere.
+
+        Where the paper's lose nothing of find users' validation, controls may lose nothing either; they need not gain.
+        """
         model, number = self.original.model, len(edits)
         chosen = measure(model, edits, self.tasks, self.hit)
         found = {"attribution": self._row(chosen)}
-        level = hit(self._after(edits), 10)
+        level = min(hit(self._after(()), 10), hit(self._after(edits), 10))
         for name in ("random", "largest"):
             at_number, at_loss = [], []
             for draw in range(NUM_DRAWS):
@@ -225,8 +304,8 @@ class _Bench:
         asked = self.tasks.inside, self.tasks.outside, self.items
         return dose_response(self.original.model, ordered, scale, DOSES, *asked)
 
-    def variant(self, layout: Layout, settings: AttributionPlusConfig) -> dict[str, float]:
-        """What ``attribution_plus`` comes to with these settings."""
+    def variant(self, layout: Layout, settings: AttributionPlusConfig) -> dict[str, Any]:
+        """What ``attribution_plus`` comes to with these settings; ``relearning`` has its curves."""
         probe = Probe(self.split.splits, self.split.data.max_length, self.device, self.evaluation.batch_size)
         cell = Cell(request="study", original="bert4rec-0", method="attribution_plus", seed=0)
         resume = resume_folder(layout.cell(cell), vars(settings))
@@ -240,7 +319,7 @@ class _Bench:
             "hit_10_kept": hit(outside, 10) / self.hit,
             "ndcg_10_kept": ndcg(outside, 10) / self.ndcg,
             "probe_auc": self._probe(result.scorer),
-            "relearning_hit_10": self._relearned(result.scorer),
+            "relearning": self._relearned(result.scorer),
             "seconds": result.cost.seconds,
         }
 
@@ -251,33 +330,44 @@ class _Bench:
         scores = probe_scores(states, inside, queries.user, numpy_stream(self.evaluation.seed, "probe"))
         return auc(scores[report], inside[report])
 
-    def _relearned(self, scorer: Scorer) -> float:
-        """The highest Hit@10 of forgotten events in the course of relearning."""
-        recipe = build(TrainConfig, self.original.info["train"], "train")
+    def _relearned(self, scorer: Scorer) -> dict[str, Any]:
+        """The curve on returned events; that on retained ones takes as long and is for the methods."""
         asked = self.relearning, self.evaluation.seed, self.device, self.evaluation.batch_size
-        curve = relearn(scorer, self.split, recipe, *asked)
-        return float("nan") if curve is None else max(curve.hit_10)
+        curves = relearn(scorer, self.split, self.original.recipe, *asked, ways=("returned",))
+        return {way: vars(curve) for way, curve in curves.items()}
+
+
+def records_done(layout: Layout, cells: Mapping[str, Cell], left: Sequence[str], protocol: str = "") -> list[Record]:
+    """What was measured of the cells of which no step is ``left``."""
+    names = {name: {_under(protocol, f"{stage} {name}") for stage in ("unlearn", "evaluate")} for name in cells}
+    return [read_record(layout, name, cell) for name, cell in cells.items() if not names[name] & set(left)]
 
 
 def write(
-    layout: Layout, cells: Mapping[str, Cell], dataset: str, requests: Sequence[str], left: Sequence[str]
+    layout: Layout,
+    cells: Mapping[str, Cell],
+    dataset: str,
+    requests: Sequence[str],
+    left: Sequence[str],
+    studies: Mapping[str, Mapping[str, Any]],
+    by_protocol: Mapping[str, Sequence[Record]],
 ) -> dict[str, Any]:
-    """Write tables, figures and results.csv of the cells that are done; returns the paths and the tables."""
+    """Write tables, figures and results.csv of the cells that are done; returns the paths and the tables.
+
+    ``studies``: request -> what is found of its study; ``by_protocol``: protocol -> what is done under it.
+    """
     from srun.reporting import attribution  # matplotlib, which other commands should not wait for
 
-    done = {name: cell for name, cell in cells.items() if not {f"unlearn {name}", f"evaluate {name}"} & set(left)}
-    records = [read_record(layout, name, cell) for name, cell in done.items()]
-    studies = {
-        request: json.loads(study_file(layout, request).read_text())
-        for request in requests
-        if f"study {request}" not in left and study_file(layout, request).is_file()
-    }
+    records = records_done(layout, cells, left)
     judged = {request for request in requests if any(r.method == "retrain" and r.request == request for r in records)}
     mains = [record for record in records if record.model == "bert4rec" and record.request in judged]
     groups = group_records(mains, [read_original(layout, "bert4rec-0")]) if mains else []
     others = [record for record in records if record.model != "bert4rec"]
     data = load_dataset(layout)
-    found = attribution.tables(dataset, data.num_users, data.num_items, len(data.item), groups, others, studies)
+    asked = {name: judge_beside_others(found) for name, found in by_protocol.items()}
+    found = attribution.tables(
+        dataset, data.num_users, data.num_items, len(data.item), groups, others, studies, asked, PROTOCOLS
+    )
     notes = attribution.notes(records, left)
     out = layout.root
     write_text(out / "tables.md", attribution.write_markdown(dataset, notes, found))
@@ -285,7 +375,8 @@ def write(
         for file, png in attribution.draw(groups, others, studies).items():
             (new / file).write_bytes(png)
     rows = [*long_form(groups), *(row for record in others for row in rows_of(record)), *_study_rows(groups, studies)]
-    write_text(out / "results.csv", to_csv(rows))
+    rows += [row for name, found in asked.items() for r in found for row in rows_of(r, f"{r.method}: {name}")]
+    write_text(out / "results.csv", to_csv([row for row in rows if math.isfinite(row.value)]))
     written = [out / "tables.md", out / "results.csv", out / "figures"]
     return {"written": {path.name: str(path) for path in written}, "tables": found}
 
@@ -295,18 +386,22 @@ def _study_rows(groups: Sequence[Any], studies: Mapping[str, Any]) -> list[Row]:
     rows = []
     for group in groups:
         record: Record = group.first
-        for name, values in studies.get(group.request, {}).get("controls", {}).items():
+        for name, values in studies[group.request]["controls"].items():
             if name == "attribution":
                 continue
             method = name.replace(", ", "_neurons_").replace(" ", "_")
             for metric, value in values.items():
                 split = "out_of_category" if metric == "hit_10_kept" else "in_category"
                 rows.append(rows_of(record, method, {split: {metric: value}})[0])
-        for name, values in studies.get(group.request, {}).get("ablation", {}).items():
+        for name, values in studies[group.request]["ablation"].items():
             method = f"attribution_plus: {name}"
+            relearned = relearning_figures(values["relearning"], group.of("original"), group.retrains)
+            rows += rows_of(record, method, {"relearning": relearned})
             for metric, value in values.items():
+                if metric == "relearning":
+                    continue
                 split = {"removal_rate_10": "in_category", "probe_auc": "all_targets", "seconds": "cost"}.get(
-                    metric, "relearning" if metric.startswith("relearning") else "out_of_category"
+                    metric, "out_of_category"
                 )
-                rows.append(rows_of(record, method, {split: {metric: value}})[0])
+                rows += rows_of(record, method, {split: {metric: value}})
     return rows

@@ -5,7 +5,7 @@ looks at training transitions and validation targets of find users only.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -120,10 +120,26 @@ def _neurons(
     return as_edits(sorted(ordered[: _largest_dose(settings, model, ordered, context, cost)]), settings.scale)
 
 
+def largest_dose(most: int, within: Callable[[int], bool]) -> int:
+    """The largest number of 1..``most`` that is ``within`` a bound; 0 where there is none.
+
+    Numbers are tried from ``most`` downwards, a quarter less each time, and then by bisection below the last that was
+    too many. Hits do not fall evenly as neurons go, so bisection alone would stop at any number whose successor is too
+    many; a larger one that is within can still lie between two that were tried.
+    """
+    low, high = most, most + 1
+    while low and not within(low):
+        low, high = low * 3 // 4, low
+    while high - low > 1:  # low is within, high is not
+        middle = (low + high) // 2
+        low, high = (middle, high) if within(middle) else (low, middle)
+    return low
+
+
 def _largest_dose(
     settings: AttributionPlusConfig, model: SequenceModel, ordered: list[Neuron], context: Context, cost: Cost
 ) -> int:
-    """How many of ``ordered`` keep the loss within the bound: all of them, or a half, a quarter, ... of them, or none.
+    """How many of ``ordered`` keep the loss within the bound.
 
     Without validation targets out of the category the bound says nothing, and none are taken.
     """
@@ -132,13 +148,12 @@ def _largest_dose(
         cost.target_gradients += FORWARD_SHARE * context.probe.positions(OUTSIDE)
         return np.array([*context.probe(Scorer([model]), OUTSIDE).values()])
 
-    before, dose = look(), len(ordered)
-    while dose and len(before):
+    def within(dose: int) -> bool:
         with edited(model, as_edits(ordered[:dose], settings.scale)):
-            if (look() >= (1 - settings.max_loss) * before).all():
-                return dose
-        dose //= 2
-    return 0
+            return bool((look() >= (1 - settings.max_loss) * before).all())
+
+    before = look()
+    return largest_dose(len(ordered), within) if len(before) else 0
 
 
 def _directions(
