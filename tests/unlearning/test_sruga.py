@@ -217,6 +217,7 @@ CHOICES = [
     ("ascent", "level", {"ascent": "npo"}),
     ("update", "blocks", {}),
     ("update", "blocks", {"update": "embeddings"}),
+    *(("update", "readout", {"update": other}) for other in ("all", "embeddings", "blocks")),
     *(("kl_items", value, {}) for value in (2, 10)),
     *(("anneal", value, {"anneal": "linear", "anneal_epochs": 3}) for value in ("cosine", "exponential")),
     *(("anneal_what", value, {"anneal": "linear"}) for value in ("unlearning_rate", "ascent_weight")),
@@ -449,12 +450,50 @@ def test_a_level_without_never_seen_events_is_an_error_that_says_what_to_do(smal
 
 def test_what_may_not_move_keeps_its_bytes(world, tmp_path):
     before = world.original.model.state_dict()
-    for update in ("embeddings", "blocks"):
+    for update in ("embeddings", "readout", "blocks"):
         after = run(world, tmp_path / update, update=update).scorer.model.state_dict()
         same = {name for name, value in after.items() if torch.equal(value, before[name])}
         idle = {name for name in before if name.endswith("attention.key.bias")}  # of one head: it has no gradient
-        moved = {"embedding.weight"} if update == "embeddings" else set(before) - {"embedding.weight"} - idle
+        moved = set(before) - {"embedding.weight"} - idle if update == "blocks" else {"embedding.weight"}
         assert same == set(before) - moved
+
+
+@pytest.mark.parametrize("ascent", ["ga", "npo", "level"])
+def test_readout_moves_what_scores_an_item_by_the_states_of_the_original(world, tmp_path, ascent):
+    changes = {"ascent": ascent, "kl_weight": 1.0, "finetune_weight": 0.0, "kl_positions": "targets"}
+    one_step = {"batch_size": 10_000, "retain_batch_size": 10_000, "max_epochs": 1, "learning_rate": 1e-3}
+    after = run(world, tmp_path, update="readout", **changes, **one_step).scorer.model.embedding.weight
+    original = world.original.model
+    table = original.embedding.weight.detach().clone().requires_grad_()
+    queries = world.request.forget_queries()
+    histories = torch.from_numpy(queries.histories(world.data.max_length).astype(np.int64))
+    targets = torch.from_numpy(queries.target.astype(np.int64))
+    with torch.no_grad():
+        states = original.hidden(histories)[:, -1]
+    scores = states @ table[1 : world.data.num_items + 1].T
+    log_p = scores.log_softmax(-1).gather(1, targets[:, None] - 1)[:, 0]
+    loss = {
+        "ga": lambda: log_p,
+        "npo": lambda: npo_loss(log_p, log_p.detach(), 0.5),
+        "level": lambda: level_loss(log_p, ascent_of(world, tmp_path / "level", ascent="level").never_seen),
+    }[ascent]().mean()
+    (gradient,) = torch.autograd.grad(loss, table)  # KL has none at the start
+    moved = (after - original.embedding.weight).abs() > 5e-4  # a first step of Adam is the rate, by the sign
+    assert moved.any()
+    large = gradient.abs() > 1e-6
+    assert (moved == large)[large].all()
+    assert (after < original.embedding.weight)[large].equal((gradient > 0)[large])
+
+
+def test_readout_passes_forward_only_and_once_over_the_forget_set(world, tmp_path):
+    forget, retain = positions(world)
+    whole = {"batch_size": 10_000, "retain_batch_size": 10_000, "update": "readout"}
+    cost = run(world, tmp_path / "a", **whole).cost
+    assert cost.target_gradients == pytest.approx(forget / 3 + 3 * retain / 3)
+    pcgrad = run(world, tmp_path / "b", **whole, weighting="pcgrad").cost
+    assert pcgrad.target_gradients == pytest.approx(cost.target_gradients)
+    npo = run(world, tmp_path / "c", **whole, **ONLY["ascent"], ascent="npo").cost
+    assert npo.target_gradients == pytest.approx(forget / 3)
 
 
 def test_kl_over_a_sample_of_all_items_is_kl_over_the_catalogue(world, tmp_path):
@@ -559,6 +598,8 @@ def test_options_without_an_effect_are_refused_with_their_key(world, tmp_path, c
     [
         ({"weighting": "mgda", **ONLY["ascent"]}, "needs two weights"),
         ({"ascent": "level", "mask_all_forgotten": True}, "one event at a time"),
+        ({"update": "readout", "mask_all_forgotten": True}, "one event at a time"),
+        ({"update": "readout", "unlearn_dropout": True}, "set unlearn_dropout to false"),
         ({"ascent": "level", "ascent_negatives": True}, "level has no negatives"),
         ({"weighting": "uncertainty"}, "no lower bound"),
         ({"ascent": "npo", "ascent_negatives": True}, "has no negatives"),
@@ -589,6 +630,7 @@ def test_what_is_annealed():
         {"weighting": "pcgrad", "kl_items": 7},
         {"weighting": "mgda", "anneal": "cosine", "anneal_what": "unlearning_rate"},
         {"mask_all_forgotten": True, "ascent_negatives": True},
+        {"update": "readout", "unlearn_dropout": False, "ascent": "npo"},
     ],
 )
 def test_a_killed_run_with_other_options_goes_on_to_the_same_bits(small, cloze_world, tmp_path, changes):

@@ -32,8 +32,9 @@ class SRUGAConfig:
     """``last``: where the last item of a window is predicted. ``targets``: wherever fine-tuning predicts, which is
     also where ``kl_items`` targets is always taken."""
     unlearn_dropout: bool
-    update: Literal["all", "embeddings", "blocks"]
-    """What may move: everything, the item embeddings alone, or everything else."""
+    update: Literal["all", "embeddings", "blocks", "readout"]
+    """What may move: everything, the item embeddings alone, or everything else. ``readout``: the item embeddings, as
+    what scores an item: states are those of the original, with no pass backwards through the network."""
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)]
     """Forgotten events of a step."""
@@ -72,6 +73,10 @@ class SRUGAConfig:
             raise ValueError(f"ascent {self.ascent} has no negatives: set ascent_negatives to false, or ascent to ga")
         if self.ascent == "level" and self.mask_all_forgotten:
             raise ValueError("ascent level asks for one event at a time: set mask_all_forgotten to false")
+        if self.update == "readout" and self.unlearn_dropout:
+            raise ValueError("update readout takes the original's states: set unlearn_dropout to false")
+        if self.update == "readout" and self.mask_all_forgotten:
+            raise ValueError("update readout asks for one event at a time: set mask_all_forgotten to false")
         if self.anneal == "exponential" and self.anneal_floor == 0:
             raise ValueError("anneal exponential never reaches an anneal_floor of 0: give one above")
 

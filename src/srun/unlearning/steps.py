@@ -174,7 +174,7 @@ class _Run:
 
 def _moved(model: SequenceModel, update: str) -> list[torch.nn.Parameter]:
     """The parameters that may move, and no gradient for the others."""
-    tables = {id(table) for table in (model.embedding.weight, model.output_table)}
+    tables = {id(model.output_table)} | ({id(model.embedding.weight)} if update != "readout" else set())
     for parameter in model.parameters():
-        parameter.requires_grad_(update == "all" or (id(parameter) in tables) == (update == "embeddings"))
+        parameter.requires_grad_(update == "all" or (id(parameter) in tables) == (update != "blocks"))
     return [parameter for parameter in model.parameters() if parameter.requires_grad]

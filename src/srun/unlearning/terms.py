@@ -92,6 +92,7 @@ class Ascent:
         make = self._windows if settings.mask_all_forgotten else self._queries
         self.items, self.forgotten, self.users = (part.to(streams.device) for part in make(request))
         self.rows = Cycle(len(self.items), settings.batch_size, streams["forget"])
+        self.readout = self._readout() if settings.update == "readout" else None  # (F, D)
         self.never_seen = self._never_seen(request) if settings.ascent == "level" else None
         self.negatives: TrainingData | None = None
         if settings.ascent_negatives:  # those that the original was trained with: no item the user ever had in training
@@ -106,11 +107,17 @@ class Ascent:
         """Mean L_GA of the next batch."""
         rows = self.rows.next()
         inputs, place, targets = self._batch(rows)  # (B, L), (B, L), (T,)
-        self._count(inputs, 1.0, len(targets))
-        state = self.model.hidden(inputs)[place]  # (T, D)
-        log_p = ascent_loss(self.model, state, targets, self.recipe.loss)
+        if self.readout is None:
+            self._count(inputs, 1.0)
+            state = self.model.hidden(inputs)[place]  # (T, D)
+        else:
+            state = self.readout[rows]
+        log_p = self._log_p(self.model, state, targets)
         if self.settings.ascent == "npo":
-            return npo_loss(log_p, self._original_log_p(inputs, place, targets), self.settings.npo_beta).mean()
+            frozen = self._original_states(inputs, place) if self.readout is None else state
+            with torch.no_grad():
+                log_p_original = self._log_p(self.original, frozen, targets)
+            return npo_loss(log_p, log_p_original, self.settings.npo_beta).mean()
         if self.never_seen is not None:
             return level_loss(log_p, self.never_seen).mean()
         if self.negatives is not None:
@@ -123,10 +130,22 @@ class Ascent:
         """Pass over a batch without a look, so that other draws stay as they are."""
         self.rows.next()
 
+    def _log_p(self, model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
+        self.cost.scored_positions += len(targets) if self.recipe.loss == "ce" else 0
+        return ascent_loss(model, state, targets, self.recipe.loss)
+
     @torch.no_grad()
-    def _original_log_p(self, inputs: Tensor, place: Tensor, targets: Tensor) -> Tensor:
-        self._count(inputs, FORWARD_SHARE, len(targets))
-        return ascent_loss(self.original, self.original.hidden(inputs)[place], targets, self.recipe.loss)
+    def _original_states(self, inputs: Tensor, place: Tensor) -> Tensor:
+        self._count(inputs, FORWARD_SHARE)
+        return self.original.hidden(inputs)[place]
+
+    def _readout(self) -> Tensor:
+        """(F, D) states of the original that predict the forgotten events."""
+        began = time.perf_counter()
+        rows = torch.arange(len(self.items), device=self.items.device).split(self.settings.batch_size)
+        states = torch.cat([self._original_states(*self._batch(part)[:2]) for part in rows])
+        self.cost.seconds += time.perf_counter() - began
+        return states
 
     def _never_seen(self, request: Partition) -> Tensor:
         """(N,) log p of events comparable to the forgotten ones, or to a sample of them, under the original."""
@@ -142,10 +161,9 @@ class Ascent:
             )
         parts = []
         for part in items.to(self.streams.device).split(self.settings.batch_size):
-            inputs = self.model.prediction_inputs(part[:, :-1])
-            last = torch.zeros_like(inputs, dtype=torch.bool)
-            last[:, -1] = True
-            parts.append(self._original_log_p(inputs, last, part[:, -1]))
+            states = self._original_states(*self._last(part))
+            with torch.no_grad():
+                parts.append(self._log_p(self.original, states, part[:, -1]))
         self.cost.seconds += time.perf_counter() - began
         return torch.cat(parts)
 
@@ -153,14 +171,17 @@ class Ascent:
         items, forgotten = self.items[rows], self.forgotten[rows]
         if self.settings.mask_all_forgotten:
             return items.masked_fill(forgotten, self.model.num_items + 1), forgotten, items[forgotten]
+        return *self._last(items), items[:, -1]
+
+    def _last(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (B, L) to predict the last of ``items`` (B, n+1), and their last position."""
         inputs = self.model.prediction_inputs(items[:, :-1])
         place = torch.zeros_like(inputs, dtype=torch.bool)
         place[:, -1] = True
-        return inputs, place, items[:, -1]
+        return inputs, place
 
-    def _count(self, inputs: Tensor, share: float, scored: int) -> None:
+    def _count(self, inputs: Tensor, share: float) -> None:
         self.cost.target_gradients += share * int((inputs != 0).sum())
-        self.cost.scored_positions += scored if self.recipe.loss == "ce" else 0
 
     @staticmethod
     def _queries(request: Partition) -> tuple[Tensor, Tensor, Tensor]:
@@ -219,6 +240,7 @@ class Remaining:
     ) -> None:
         self.settings, self.model, self.original, self.recipe = settings, model, original, recipe
         self.data, self.streams, self.cost, self.separate = data, streams, cost, separate
+        self.readout = settings.update == "readout"
         self.rows = Cycle(len(data), settings.retain_batch_size, streams["retain"])
 
     def losses(self, kl: bool, finetune: bool) -> dict[str, Tensor]:
@@ -232,7 +254,7 @@ class Remaining:
         own_pass = kl and not self.model.next_item and not self._kl_at_targets
         if finetune or not own_pass:
             hidden = self._pass(inputs)  # one pass for both terms
-            if kl and finetune and not own_pass and self.separate:
+            if kl and finetune and not own_pass and self.separate and not self.readout:
                 self._count(inputs, 1 - FORWARD_SHARE)  # it is gone through backwards once for each
         if finetune:
             loss = target_loss(self.model, hidden, targets, users, self.data, self.recipe, self.streams)
@@ -251,9 +273,11 @@ class Remaining:
 
     def _kl(self, inputs: Tensor, hidden: Tensor, targets: Tensor) -> Tensor:
         """L_KL (B,) of states ``hidden`` (B, L, D); (T,) with ``kl_positions`` targets."""
-        with torch.no_grad():
-            teacher = self.original.hidden(inputs)
-        self._count(inputs, FORWARD_SHARE)
+        teacher = hidden
+        if not self.readout:
+            self._count(inputs, FORWARD_SHARE)
+            with torch.no_grad():
+                teacher = self.original.hidden(inputs)
         items = self._sample()
         student = self._scores(self.model, hidden, targets, items)
         with torch.no_grad():
@@ -280,8 +304,10 @@ class Remaining:
         return torch.randperm(self.model.num_items, generator=generator, device=generator.device)[:number] + 1
 
     def _pass(self, inputs: Tensor) -> Tensor:
-        self._count(inputs, 1.0)
-        return self.model.hidden(inputs)
+        """(B, L, D) states: under ``readout`` those of the original."""
+        self._count(inputs, FORWARD_SHARE if self.readout else 1.0)
+        with torch.set_grad_enabled(not self.readout):
+            return (self.original if self.readout else self.model).hidden(inputs)
 
     def _count(self, inputs: Tensor, share: float) -> None:
         self.cost.target_gradients += share * int((inputs != 0).sum())
