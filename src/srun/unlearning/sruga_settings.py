@@ -33,8 +33,8 @@ class SRUGAConfig:
     also where ``kl_items`` targets is always taken."""
     unlearn_dropout: bool
     update: Literal["all", "embeddings", "blocks", "readout"]
-    """What may move: everything, the item embeddings alone, or everything else. ``readout``: the item embeddings, as
-    what scores an item: states are those of the original, with no pass backwards through the network."""
+    """What may move: everything, the item embeddings alone, or everything else. ``readout``: a table of its own of what
+    states are compared with; the states stay the original's, so no pass goes backwards through the network."""
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)]
     """Forgotten events of a step."""
