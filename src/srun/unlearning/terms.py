@@ -23,8 +23,10 @@ from srun.training.losses import catalogue_scores
 from srun.unlearning.comparable import comparable
 from srun.unlearning.sruga_settings import SRUGAConfig
 
-NUM_NEVER_SEEN = 1024
-"""Events whose log probabilities are the level of ``level``: more cost more and say little more."""
+NUM_NEVER_SEEN = 2048
+"""Events whose ranks are the level of ``level``: forward passes, which count a third, against noise of the level."""
+TEMPERATURE = 0.3
+"""Of the soft rank: lower is nearer to the rank, and leaves fewer items with a gradient."""
 
 
 def ascent_loss(model: SequenceModel, state: Tensor, targets: Tensor, loss: str) -> Tensor:
@@ -53,14 +55,27 @@ def npo_loss(log_p: Tensor, log_p_original: Tensor, beta: float) -> Tensor:
     return 2.0 / beta * softplus(beta * (log_p - log_p_original))
 
 
-def level_loss(log_p: Tensor, never_seen: Tensor) -> Tensor:
-    """(T,) = |log p - level|, where the level is the quantile of ``never_seen`` (N,) that ``log_p`` (T,) has in itself.
+def rank_logit(model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
+    """(T,) = log((V - r) / r), where r is the soft rank 1/2 + sum over the catalogue of sigmoid((s_v - s_target) / t).
 
-    Its mean is the Wasserstein-1 distance of the two samples: ascent that ends for an event once it stands where
-    comparable events that were never trained on stand, and that pulls back what has fallen too far.
+    Where a target stands among all items, in a scale that is as wide for the best as for the worst. Its gradient
+    reaches the item and those that compete with it; log p also moves with scores that no rank depends on.
     """
-    place = torch.arange(len(log_p), device=log_p.device, dtype=log_p.dtype)
-    return (log_p.sort().values - torch.quantile(never_seen, (place + 0.5) / len(log_p))).abs()
+    scores = catalogue_scores(model, state, None)  # (T, V+1), -inf for padding
+    own = scores.gather(1, targets[:, None])
+    better = ((scores - own) / TEMPERATURE).sigmoid().sum(-1)  # the target itself counts 1/2
+    return (model.num_items - better).log() - better.log()
+
+
+def level_loss(standing: Tensor, never_seen: Tensor) -> Tensor:
+    """(T,) = |standing - level|, where the level is the quantile of ``never_seen`` (N,) that ``standing`` (T,) has in
+    itself.
+
+    Its mean is the Wasserstein-1 distance of the two samples of ``rank_logit``: ascent that ends for an event once it
+    stands where comparable events that were never trained on stand, and that pulls back what has fallen too far.
+    """
+    place = torch.arange(len(standing), device=standing.device, dtype=standing.dtype)
+    return (standing.sort().values - torch.quantile(never_seen, (place + 0.5) / len(standing))).abs()
 
 
 def kl_loss(log_p: Tensor, log_p_original: Tensor) -> Tensor:
@@ -112,14 +127,14 @@ class Ascent:
             state = self.model.hidden(inputs)[place]  # (T, D)
         else:
             state = self.readout[rows]
+        if self.never_seen is not None:
+            return level_loss(self._standing(self.model, state, targets), self.never_seen).mean()
         log_p = self._log_p(self.model, state, targets)
         if self.settings.ascent == "npo":
             frozen = self._original_states(inputs, place) if self.readout is None else state
             with torch.no_grad():
                 log_p_original = self._log_p(self.original, frozen, targets)
             return npo_loss(log_p, log_p_original, self.settings.npo_beta).mean()
-        if self.never_seen is not None:
-            return level_loss(log_p, self.never_seen).mean()
         if self.negatives is not None:
             users = self.users[rows][:, None].expand_as(place)[place]
             drawn = self.negatives.negatives(users, self.recipe.num_negatives, self.streams["ascent_negatives"])
@@ -133,6 +148,10 @@ class Ascent:
     def _log_p(self, model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
         self.cost.scored_positions += len(targets) if self.recipe.loss == "ce" else 0
         return ascent_loss(model, state, targets, self.recipe.loss)
+
+    def _standing(self, model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
+        self.cost.scored_positions += len(targets)
+        return rank_logit(model, state, targets)
 
     @torch.no_grad()
     def _original_states(self, inputs: Tensor, place: Tensor) -> Tensor:
@@ -148,7 +167,7 @@ class Ascent:
         return states
 
     def _never_seen(self, request: Partition) -> Tensor:
-        """(N,) log p of events comparable to the forgotten ones, or to a sample of them, under the original."""
+        """(N,) where events comparable to the forgotten ones, or to a sample of them, stand under the original."""
         began = time.perf_counter()
         rng = numpy_stream(self.streams.seed, "level")
         forgotten = request.forget_queries()
@@ -163,7 +182,7 @@ class Ascent:
         for part in items.to(self.streams.device).split(self.settings.batch_size):
             states = self._original_states(*self._last(part))
             with torch.no_grad():
-                parts.append(self._log_p(self.original, states, part[:, -1]))
+                parts.append(self._standing(self.original, states, part[:, -1]))
         self.cost.seconds += time.perf_counter() - began
         return torch.cat(parts)
 
