@@ -513,7 +513,7 @@ def test_readout_moves_what_scores_an_item_by_the_states_of_the_original(world, 
     large = gradient.abs() > 1e-6
     assert (moved == large)[large].all()
     agree = (after < original.embedding.weight)[large] == (gradient > 0)[large]
-    assert agree.float().mean() > (0.98 if ascent == "level" else 0.999)  # a distance of about 0 may have either sign
+    assert agree.float().mean() > (0.95 if ascent == "level" else 0.999)  # a distance of about 0 may have either sign
 
 
 def test_readout_passes_forward_only_and_once_over_the_forget_set(world, tmp_path):
