@@ -26,6 +26,7 @@ STAGES = ("generate", "prepare", "partition", "train", "sruga", "evaluate")
 MAX_GIB, MAX_PREPARE = 8, 60  # targets: memory of the largest, seconds to prepare ten million interactions
 SETTINGS = (
     *(f"data.name={NAME}", "prepare.filter=once", "prepare.max_length=10", "prepare.calibration_users=0.05"),
+    "prepare.calibration_events=0.0",
     *("train.loss=bce", "train.max_epochs=1", "train.evaluate_every=1", "train.patience=1"),
     *("unlearn.sruga.max_epochs=1", "unlearn.sruga.kl_items=100"),
     *("runtime.device=cpu", "runtime.threads=1", "runtime.tracking=false", "runtime.progress=false"),

@@ -54,6 +54,7 @@ PREPARE = {
     "holdout": "user",
     "drop_short": False,
     "calibration_users": 0.0,
+    "calibration_events": 0.0,
     "seed": 0,
 }
 

@@ -16,11 +16,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from srun.config import read_yaml
 from srun.data.partition import Partition
 from srun.evaluation.evaluate import Probe
+from srun.metrics.forgetting import ks_distance
+from srun.metrics.ranking import hit
 from srun.models.scorer import load_published
 from srun.params import load
 from srun.stages.common import load_dataset
@@ -37,6 +41,8 @@ FIGURES = {
     "tune_hit_10": f"{TUNE}/hit_10",
     "match_ks": f"{TUNE}/match_ks",
     "match_better": f"{TUNE}/match_better",
+    "level_ks": f"{TUNE}/level_ks",
+    "level_hit_gap": f"{TUNE}/level_hit_gap",
     "target_gradients": "unlearn/target_gradients",
     "seconds": "seconds",
 }
@@ -49,6 +55,8 @@ class Looking(Probe):
     seconds = 0.0
     """Between the looks so far."""
     left: float | None = None
+    unseen: NDArray[np.float64] | None = None
+    """Ranks of comparable events under the original: what a Retrain's are likely to be, whatever unlearning costs."""
 
     def __call__(self, scorer: Any, split: str, users: Any = None) -> dict[str, float]:
         if split != TUNE:
@@ -57,7 +65,13 @@ class Looking(Probe):
             return row
         if self.left is not None:
             self.seconds += time.process_time() - self.left
-        return {**self.match.look(scorer, 0), "seconds": self.seconds}
+        forgotten = self.ranks(scorer, TUNE)[self.match.rows]
+        if self.unseen is None:  # the first look is at the original
+            self.unseen = np.concatenate([self.ranks(scorer, queries) for queries in self.match.unseen])
+        level = {"level_ks": ks_distance(forgotten, self.unseen)}
+        level["level_hit_gap"] = hit(forgotten, 10) - hit(self.unseen, 10)
+        level = {f"{TUNE}/{name}": value for name, value in level.items()}
+        return {**self.match.look(scorer, 0), **level, "seconds": self.seconds}
 
 
 def main() -> None:

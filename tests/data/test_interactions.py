@@ -134,6 +134,34 @@ def test_calibration_users_are_drawn_by_the_data_seed(small):
     assert len({drawn(seed) for seed in range(5)}) > 3
 
 
+@given(SEQUENCES, st.integers(0, 3), st.sampled_from(["user", "users_80_20"]))
+def test_events_set_aside_are_drawn_as_a_request_draws(small, sequences, seed, holdout):
+    events = small.log_of(sequences)
+    before = small.make_data(events, calibration_users=0.2, holdout=holdout, seed=seed)
+    data = small.make_data(events, calibration_users=0.2, calibration_events=0.5, holdout=holdout, seed=seed)
+    aside = data.role == Role.SET_ASIDE
+    assert (before.role[aside] == Role.TRAIN).all()  # nothing else changes its role
+    assert (data.role[~aside] == before.role[~aside]).all()
+    eligible, chosen = 0, 0
+    for user in range(data.num_users):
+        of_user = aside[(data.user == user) & (before.role == Role.TRAIN)]
+        eligible += len(of_user) >= 3
+        chosen += of_user.any()
+        assert not of_user[:2].any()
+        assert of_user.sum() <= max(len(of_user) // 2, 0)
+    assert chosen == round(0.5 * eligible)
+    assert data.info["roles"]["set_aside"] == aside.sum()
+
+
+def test_events_set_aside_are_drawn_by_the_data_seed(small):
+    def drawn(seed):
+        data = small.make_data(small.random_events(40, 20), calibration_events=0.5, seed=seed)
+        return tuple(np.flatnonzero(data.role == Role.SET_ASIDE))
+
+    assert drawn(0) == drawn(0)
+    assert len({drawn(seed) for seed in range(5)}) == 5
+
+
 @given(SEQUENCES, st.integers(0, 3))
 def test_users_80_20(small, sequences, seed):
     data = small.make_data(small.log_of(sequences), holdout="users_80_20", seed=seed)

@@ -54,7 +54,7 @@ def naive(data, request, kind):
         return user in gone_users if kind == "users" else is_category and named[user] and red[data.item[event]]
 
     asked = {s: [] for s in ("validation", "test", "test_affected", "test_unaffected", "test_raw", "forget", "never")}
-    asked |= {"in": [], "out": [], "in_tune": [], "out_tune": []}
+    asked |= {"in": [], "out": [], "in_tune": [], "out_tune": [], "aside": []}
     raw_context = kind in ("users", "category all")
     for user in range(data.num_users):
         raw, retained, never = [], [], []
@@ -89,6 +89,8 @@ def naive(data, request, kind):
                 elif role == Role.TRAIN or not in_request(event):
                     retained.append(item)
                 raw.append(item)
+            elif role == Role.SET_ASIDE:
+                ask("aside", retained)
             else:  # calibration
                 chosen = request.never_seen[event]
                 if chosen:
@@ -106,10 +108,13 @@ def listed(queries):
 @pytest.mark.parametrize("kind", KINDS)
 @given(sequences=logs(), seed=st.integers(0, 3), holdout=st.sampled_from(["user", "users_80_20"]))
 def test_every_split_agrees_with_a_plain_loop(small, kind, sequences, seed, holdout):
-    data, request = carry_out(small, sequences, kind, seed, calibration_users=0.2, holdout=holdout)
+    apart = {"calibration_users": 0.2, "calibration_events": 0.3}
+    data, request = carry_out(small, sequences, kind, seed, holdout=holdout, **apart)
     if request is None:
         return
     expected = naive(data, request, kind)
+    if kind == "interactions":
+        assert listed(request.queries("set_aside")) == expected["aside"]
     for split in ("validation", "test", "test_affected", "test_unaffected", "test_raw"):
         assert listed(request.queries(split)) == expected[split], split
     assert listed(request.forget_queries()) == expected["forget"]
@@ -127,7 +132,7 @@ def test_every_split_agrees_with_a_plain_loop(small, kind, sequences, seed, hold
 @pytest.mark.parametrize("kind", KINDS)
 @given(sequences=logs(), seed=st.integers(0, 3))
 def test_forget_and_retain_part_the_training_events(small, kind, sequences, seed):
-    data, request = carry_out(small, sequences, kind, seed, calibration_users=0.2)
+    data, request = carry_out(small, sequences, kind, seed, calibration_users=0.2, calibration_events=0.3)
     if request is None:
         return
     assert not (request.forget & request.retain).any()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from srun.data.interactions import Role
 from srun.errors import DataError
 from srun.metrics.forgetting import ks_distance, superiority
 from srun.training.fit import FORWARD_SHARE
@@ -181,6 +182,16 @@ def test_without_calibration_users_validation_is_compared_with(small, tmp_path):
     rule = make_stop("match", 1, world.request, world.context(tmp_path))
     assert isinstance(rule, Match)
     assert len(rule.unseen[1]) > 0 == len(rule.unseen[0])
+
+
+def test_events_set_aside_are_compared_with_where_there_are_any(small, tmp_path):
+    data = small.make_data(small.random_events(60, 30), calibration_users=0.2, calibration_events=0.5)
+    world = small.make_world(data, small.interactions_request(), tmp_path)
+    rule = make_stop("match", 1, world.request, world.context(tmp_path))
+    (partners,) = rule.unseen
+    assert len(partners) == 2 * len(rule.rows) > 0
+    assert set(partners.event) <= set(world.request.queries("set_aside").event)
+    assert (data.role[partners.event] == Role.SET_ASIDE).all()
 
 
 def test_a_category_has_nothing_comparable(world_for, tmp_path):

@@ -27,6 +27,7 @@ from srun.rng import numpy_stream
 
 PADDING = 0
 SPLIT_SHARE = 0.8  # of the users, for the category splits and holdout users_80_20 ([A] 5.1)
+MAX_SHARE_SET_ASIDE = 0.5  # of a user's training events: floor(len / 2), as [T] draws
 
 
 @config
@@ -43,6 +44,9 @@ class PrepareConfig:
     """Drop left-over windows of two items or fewer from longer sequences ([T] 3.2.1)."""
     calibration_users: Annotated[float, Field(ge=0, lt=1)]
     """Share of users kept out of all training: the events never seen."""
+    calibration_events: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the other users of whom single training events are set aside, drawn as a request draws its own: those
+    that forgotten events would stand like, had they never been trained on."""
     seed: int
 
 
@@ -54,6 +58,7 @@ class Role(IntEnum):
     TEST = 2
     CALIBRATION = 3  # of a user kept out of all training
     CONTEXT = 4  # history of a report user under holdout users_80_20: never trained on
+    SET_ASIDE = 5  # a single event of a user who trains: never trained on, in no context, as if forgotten long ago
 
 
 @dataclass(frozen=True)
@@ -234,8 +239,49 @@ def _roles(
         held = (length >= 3) & ~calibration  # shorter ones train and are not evaluated
         role[offsets[1:][held] - 1] = Role.TEST
         role[offsets[1:][held] - 2] = Role.VALIDATION
+    role[_set_aside(user, role == Role.TRAIN, num_users, settings)] = Role.SET_ASIDE
     not_evaluated = int((~held & ~calibration & (length > 0)).sum()) if settings.holdout != "users_80_20" else 0
     return role, {"num_calibration_users": int(calibration.sum()), "num_users_too_short": not_evaluated}
+
+
+def _set_aside(
+    user: NDArray[np.int32], train: NDArray[np.bool_], num_users: int, settings: PrepareConfig
+) -> NDArray[np.bool_]:
+    """(E,) events for ``calibration_events``, drawn as [T] draws those to forget."""
+    rng = numpy_stream(settings.seed, "set-aside")
+    eligible = np.bincount(user[train], minlength=num_users) >= 3
+    users = draw_users(eligible, round(settings.calibration_events * int(eligible.sum())), rng)
+    return draw_events(user, train & users[user], MAX_SHARE_SET_ASIDE, rng)
+
+
+def draw_users(eligible: NDArray[np.bool_], number: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """(U,) ``number`` of the ``eligible`` users (U,), drawn; all if there are fewer."""
+    chosen = np.zeros(len(eligible), dtype=bool)
+    chosen[rng.permutation(np.flatnonzero(eligible))[:number]] = True
+    return chosen
+
+
+def draw_events(
+    user: NDArray[np.int32], events: NDArray[np.bool_], max_share: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """[T] 3.2.2: of each user's ``events`` (E,) draw k ~ Uniform{1 .. floor(len * share)}, never one of the first two.
+
+    ``user`` (E,) is sorted; returned is (E,) what was drawn.
+    """
+    event = np.flatnonzero(events)
+    owner = user[event]
+    place = np.arange(len(event)) - np.searchsorted(owner, owner)  # among the user's events
+    length = np.bincount(owner, minlength=int(user[-1]) + 1)
+    # at least one and at most all but the first two, for shares other than the thesis' half
+    limit = np.clip(np.floor(length * max_share), 1, np.maximum(length - 2, 1)).astype(np.int64)
+    wanted = rng.integers(1, limit + 1)
+    key = rng.random(len(event))
+    key[place < 2] = 2.0
+    order = np.lexsort((key, owner))  # users stay in place
+    take = (place < wanted[owner]) & (key[order] < 1.0)
+    drawn = np.zeros(len(user), dtype=bool)
+    drawn[event[order[take]]] = True
+    return drawn
 
 
 def _windows_as_users(

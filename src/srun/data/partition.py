@@ -20,7 +20,7 @@ from pydantic import Field
 from safetensors.numpy import load_file, save_file
 
 from srun.config import config
-from srun.data.interactions import Dataset, Role, report_users
+from srun.data.interactions import Dataset, Role, draw_events, draw_users, report_users
 from srun.data.sequences import Queries, Windows, cut, make_queries, pad
 from srun.errors import DataError
 from srun.files import write_folder
@@ -147,6 +147,8 @@ class Partition:
         for name, code in (("tune", TUNE), ("report", REPORT)):
             splits[f"forget_{name}"] = forget.select(self.group[forget.user] == code)
             splits[f"never_seen_{name}"] = never.select(self.group[never.user] == code)
+        if self.kind == "interactions":  # retrained, forgotten events stand as these do: drawn alike, of users who train
+            splits["set_aside"] = self._ask(self.retain, (role == Role.SET_ASIDE) & ~self.removed)
         if self.kind == "category":
             report = self.group[test.user] == REPORT
             splits["all_targets"] = test.select(report)
@@ -252,6 +254,7 @@ def partition(data: Dataset, name: str, request: Request) -> Partition:
     Raises DataError when it names unknown users, items or categories, or when nothing in training answers to it.
     """
     train, calibration = data.role == Role.TRAIN, data.role == Role.CALIBRATION
+    never_trained = calibration | (data.role == Role.SET_ASIDE)
     notes: dict[str, Any] = {}
     if isinstance(request, CategoryRequest):
         items = category_items(data, request.categories)
@@ -282,7 +285,7 @@ def partition(data: Dataset, name: str, request: Request) -> Partition:
         "num_forget": int(forget.sum()),
         "num_retain": int((train & ~removed).sum()),
         "num_held_out_removed": int((removed & np.isin(data.role, (Role.VALIDATION, Role.TEST))).sum()),
-        "num_never_trained_on": 0 if _is_for_everybody(request) else int((removed & calibration).sum()),
+        "num_never_trained_on": 0 if _is_for_everybody(request) else int((removed & never_trained).sum()),
         "num_items_only_forgotten": int((item_mask(data, forget) & ~item_mask(data, train & ~removed)).sum()),
         **notes,
     }
@@ -310,37 +313,13 @@ def _drawn_events(data: Dataset, request: InteractionsRequest | UsersRequest) ->
     rng = numpy_stream(request.seed, "request")
     train = data.role == Role.TRAIN
     length = np.bincount(data.user[train], minlength=data.num_users)
+
+    def some_users(eligible: Mask) -> Mask:
+        return draw_users(eligible, max(1, round(request.share_of_users * int(eligible.sum()))), rng)
+
     if isinstance(request, UsersRequest):
-        users = _some_users(length >= 1, request.share_of_users, rng)
-        return users[data.user] & (data.role != Role.CALIBRATION)
-    users = _some_users(length >= 3, request.share_of_users, rng)
-    return _draw(data, train & users[data.user], request.max_share_of_items, rng)
-
-
-def _some_users(eligible: Mask, share: float, rng: np.random.Generator) -> Mask:
-    candidates = np.flatnonzero(eligible)
-    chosen = np.zeros(len(eligible), dtype=bool)
-    chosen[rng.permutation(candidates)[: max(1, round(share * len(candidates)))]] = True
-    return chosen
-
-
-def _draw(data: Dataset, events: Mask, max_share: float, rng: np.random.Generator) -> Mask:
-    """[T] 3.2.2: of each user's events draw k ~ Uniform{1 .. floor(len * share)}, never one of the first two."""
-    event = np.flatnonzero(events)
-    user = data.user[event]
-    first = np.searchsorted(user, user)  # position of the user's first event
-    length = np.bincount(user, minlength=data.num_users)
-    # at least one and at most all but the first two, for shares other than the thesis' half
-    limit = np.clip(np.floor(length * max_share), 1, np.maximum(length - 2, 1)).astype(np.int64)
-    wanted = rng.integers(1, limit + 1)
-    key = rng.random(len(event))
-    key[np.arange(len(event)) - first < 2] = 2.0
-    order = np.lexsort((key, user))
-    rank = np.arange(len(event)) - first  # users stay in place under the sort
-    take = (rank < wanted[user]) & (key[order] < 1.0)
-    drawn = np.zeros(data.num_events, dtype=bool)
-    drawn[event[order[take]]] = True
-    return drawn
+        return some_users(length >= 1)[data.user] & (data.role != Role.CALIBRATION)
+    return draw_events(data.user, train & some_users(length >= 3)[data.user], request.max_share_of_items, rng)
 
 
 def _never_seen(data: Dataset, request: InteractionsRequest | UsersRequest) -> Mask:
@@ -350,7 +329,7 @@ def _never_seen(data: Dataset, request: InteractionsRequest | UsersRequest) -> M
         return left
     length = np.bincount(data.user[left], minlength=data.num_users)
     rng = numpy_stream(request.seed, "never-seen")
-    return _draw(data, left & (length >= 3)[data.user], request.max_share_of_items, rng)
+    return draw_events(data.user, left & (length >= 3)[data.user], request.max_share_of_items, rng)
 
 
 def _calibration_training(data: Dataset) -> Mask:

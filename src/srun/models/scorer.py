@@ -172,6 +172,15 @@ def clone_model(model: SequenceModel) -> SequenceModel:
     return copy.to(model.embedding.weight.device)
 
 
+def untied_copy(model: SequenceModel) -> SequenceModel:
+    """A copy that gives the same scores by an output embedding of its own, equal to the input embedding so far."""
+    description = model_description(model)
+    description["settings"]["tie_embeddings"] = False
+    copy = new_model(description)
+    copy.load_state_dict({**model.state_dict(), "output.weight": model.output_weight.detach()})
+    return copy.to(model.embedding.weight.device)
+
+
 def model_description(model: SequenceModel) -> dict[str, Any]:
     """Name, settings and sizes: what ``new_model`` needs."""
     name = next(name for name in MODELS if MODELS[name] is type(model))

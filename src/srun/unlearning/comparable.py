@@ -12,7 +12,7 @@ from srun.data.partition import Partition
 from srun.data.sequences import Queries
 from srun.metrics.matching import match
 
-NEVER_SEEN, VALIDATION = "never_seen_tune", "validation"
+SET_ASIDE, NEVER_SEEN, VALIDATION = "set_aside", "never_seen_tune", "validation"
 
 
 def comparable(
@@ -20,11 +20,16 @@ def comparable(
 ) -> tuple[NDArray[np.int64], list[Queries]]:
     """Draw K = ``number`` comparable events for each of ``forgotten`` (F,): rows that have any (M,), and M * K queries.
 
-    Comparable: of ``never_seen_tune`` or validation, with the same context length (as much of it as a model sees) and
-    popularity of the item in the retain set, in groups (see ``metrics.matching``). Before a forgotten event others may
-    be gone too; a validation event is asked with as many of its last context items left out, since what is asked
-    across a gap ranks lower (on ML-100K this halves the distance of Retrain's forgotten events from theirs).
+    Comparable: with the same context length (as much of it as a model sees) and popularity of the item in the retain
+    set, in groups (see ``metrics.matching``). Of ``set_aside`` where there are any: drawn as forgotten events are, of
+    users who train, with what followed them trained on. Else of ``never_seen_tune`` or validation, which Retrain ranks
+    a little lower than forgotten events, for nothing trained follows them. Before a forgotten event others may be gone
+    too; a validation event is asked with as many of its last context items left out, since what is asked across a gap
+    ranks lower (on ML-100K this halves the distance of Retrain's forgotten events from theirs).
     """
+    if request.kind == "interactions" and len(aside := request.queries(SET_ASIDE)):
+        rows, partners = match(_features(request, forgotten), _features(request, aside), number, rng)
+        return rows, [aside.select(partners.ravel())]
     never, validation = (request.queries(split) for split in (NEVER_SEEN, VALIDATION))
     pool = np.concatenate([_features(request, queries) for queries in (never, validation)])
     rows, partners = match(_features(request, forgotten), pool, number, rng)  # (M,), (M, K)

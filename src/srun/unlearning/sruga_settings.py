@@ -19,7 +19,7 @@ class SRUGAConfig:
     finetune_weight: Annotated[float, Field(ge=0)]
     ascent: Literal["ga", "npo", "level"]
     """``ga``: log p ([T] eq. 4). ``npo``: negative preference optimisation, which fades as p falls. ``level``:
-    distance of log p from where comparable never-seen events stand, so that it ends there."""
+    distance of their ranks from where comparable never-seen events rank, so that it ends there."""
     npo_beta: Annotated[float, Field(gt=0)]
     ascent_negatives: bool
     """The whole BCE reversed, negatives included; [T] tried and rejected it."""
@@ -32,8 +32,9 @@ class SRUGAConfig:
     """``last``: where the last item of a window is predicted. ``targets``: wherever fine-tuning predicts, which is
     also where ``kl_items`` targets is always taken."""
     unlearn_dropout: bool
-    update: Literal["all", "embeddings", "blocks"]
-    """What may move: everything, the item embeddings alone, or everything else."""
+    update: Literal["all", "embeddings", "blocks", "readout"]
+    """What may move: everything, the item embeddings alone, or everything else. ``readout``: a table of its own of what
+    states are compared with; the states stay the original's, so no pass goes backwards through the network."""
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)]
     """Forgotten events of a step."""
@@ -72,6 +73,10 @@ class SRUGAConfig:
             raise ValueError(f"ascent {self.ascent} has no negatives: set ascent_negatives to false, or ascent to ga")
         if self.ascent == "level" and self.mask_all_forgotten:
             raise ValueError("ascent level asks for one event at a time: set mask_all_forgotten to false")
+        if self.update == "readout" and self.unlearn_dropout:
+            raise ValueError("update readout takes the original's states: set unlearn_dropout to false")
+        if self.update == "readout" and self.mask_all_forgotten:
+            raise ValueError("update readout asks for one event at a time: set mask_all_forgotten to false")
         if self.anneal == "exponential" and self.anneal_floor == 0:
             raise ValueError("anneal exponential never reaches an anneal_floor of 0: give one above")
 

@@ -15,7 +15,7 @@ from srun.data.batches import TrainingData
 from srun.data.partition import Partition
 from srun.errors import RunError
 from srun.models.base import SequenceModel
-from srun.models.scorer import Scorer, clone_model
+from srun.models.scorer import Scorer, clone_model, untied_copy
 from srun.rng import Streams
 from srun.training.checkpoint import copy_weights, load_optimiser, optimiser_tensors, pack, unpack
 from srun.training.fit import FORWARD_SHARE, Cost
@@ -44,7 +44,7 @@ class _Run:
     def __init__(self, settings: SRUGAConfig, original: Original, request: Partition, context: Context) -> None:
         self.settings, self.resume = settings, context.resume
         self.streams = Streams(context.seed, context.device)
-        self.model = clone_model(original.model)
+        self.model = (untied_copy if settings.update == "readout" else clone_model)(original.model)
         self.model.use_generator(self.streams["dropout"])
         self.parameters = _moved(self.model, settings.update)
         self.scorer = Scorer([self.model])
@@ -174,7 +174,7 @@ class _Run:
 
 def _moved(model: SequenceModel, update: str) -> list[torch.nn.Parameter]:
     """The parameters that may move, and no gradient for the others."""
-    tables = {id(table) for table in (model.embedding.weight, model.output_table)}
+    tables = {id(model.output_table)} | ({id(model.embedding.weight)} if update != "readout" else set())
     for parameter in model.parameters():
-        parameter.requires_grad_(update == "all" or (id(parameter) in tables) == (update == "embeddings"))
+        parameter.requires_grad_(update == "all" or (id(parameter) in tables) == (update != "blocks"))
     return [parameter for parameter in model.parameters() if parameter.requires_grad]

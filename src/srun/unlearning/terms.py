@@ -23,8 +23,10 @@ from srun.training.losses import catalogue_scores
 from srun.unlearning.comparable import comparable
 from srun.unlearning.sruga_settings import SRUGAConfig
 
-NUM_NEVER_SEEN = 1024
-"""Events whose log probabilities are the level of ``level``: more cost more and say little more."""
+NUM_NEVER_SEEN = 2048
+"""Events whose ranks are the level of ``level``: forward passes, which count a third, against noise of the level."""
+TEMPERATURE = 0.3
+"""Of the soft rank: lower is nearer to the rank, and leaves fewer items with a gradient."""
 
 
 def ascent_loss(model: SequenceModel, state: Tensor, targets: Tensor, loss: str) -> Tensor:
@@ -53,14 +55,27 @@ def npo_loss(log_p: Tensor, log_p_original: Tensor, beta: float) -> Tensor:
     return 2.0 / beta * softplus(beta * (log_p - log_p_original))
 
 
-def level_loss(log_p: Tensor, never_seen: Tensor) -> Tensor:
-    """(T,) = |log p - level|, where the level is the quantile of ``never_seen`` (N,) that ``log_p`` (T,) has in itself.
+def rank_logit(model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
+    """(T,) = log((V - r) / r), where r is the soft rank 1/2 + sum over the catalogue of sigmoid((s_v - s_target) / t).
 
-    Its mean is the Wasserstein-1 distance of the two samples: ascent that ends for an event once it stands where
-    comparable events that were never trained on stand, and that pulls back what has fallen too far.
+    Where a target stands among all items, in a scale that is as wide for the best as for the worst. Its gradient
+    reaches the item and those that compete with it; log p also moves with scores that no rank depends on.
     """
-    place = torch.arange(len(log_p), device=log_p.device, dtype=log_p.dtype)
-    return (log_p.sort().values - torch.quantile(never_seen, (place + 0.5) / len(log_p))).abs()
+    scores = catalogue_scores(model, state, None)  # (T, V+1), -inf for padding
+    own = scores.gather(1, targets[:, None])
+    better = ((scores - own) / TEMPERATURE).sigmoid().sum(-1)  # the target itself counts 1/2
+    return (model.num_items - better).log() - better.log()
+
+
+def level_loss(standing: Tensor, never_seen: Tensor) -> Tensor:
+    """(T,) = |standing - level|, where the level is the quantile of ``never_seen`` (N,) that ``standing`` (T,) has in
+    itself.
+
+    Its mean is the Wasserstein-1 distance of the two samples of ``rank_logit``: ascent that ends for an event once it
+    stands where comparable events that were never trained on stand, and that pulls back what has fallen too far.
+    """
+    place = torch.arange(len(standing), device=standing.device, dtype=standing.dtype)
+    return (standing.sort().values - torch.quantile(never_seen, (place + 0.5) / len(standing))).abs()
 
 
 def kl_loss(log_p: Tensor, log_p_original: Tensor) -> Tensor:
@@ -92,6 +107,7 @@ class Ascent:
         make = self._windows if settings.mask_all_forgotten else self._queries
         self.items, self.forgotten, self.users = (part.to(streams.device) for part in make(request))
         self.rows = Cycle(len(self.items), settings.batch_size, streams["forget"])
+        self.readout = self._readout() if settings.update == "readout" else None  # (F, D)
         self.never_seen = self._never_seen(request) if settings.ascent == "level" else None
         self.negatives: TrainingData | None = None
         if settings.ascent_negatives:  # those that the original was trained with: no item the user ever had in training
@@ -106,13 +122,19 @@ class Ascent:
         """Mean L_GA of the next batch."""
         rows = self.rows.next()
         inputs, place, targets = self._batch(rows)  # (B, L), (B, L), (T,)
-        self._count(inputs, 1.0, len(targets))
-        state = self.model.hidden(inputs)[place]  # (T, D)
-        log_p = ascent_loss(self.model, state, targets, self.recipe.loss)
-        if self.settings.ascent == "npo":
-            return npo_loss(log_p, self._original_log_p(inputs, place, targets), self.settings.npo_beta).mean()
+        if self.readout is None:
+            self._count(inputs, 1.0)
+            state = self.model.hidden(inputs)[place]  # (T, D)
+        else:
+            state = self.readout[rows]
         if self.never_seen is not None:
-            return level_loss(log_p, self.never_seen).mean()
+            return level_loss(self._standing(self.model, state, targets), self.never_seen).mean()
+        log_p = self._log_p(self.model, state, targets)
+        if self.settings.ascent == "npo":
+            frozen = self._original_states(inputs, place) if self.readout is None else state
+            with torch.no_grad():
+                log_p_original = self._log_p(self.original, frozen, targets)
+            return npo_loss(log_p, log_p_original, self.settings.npo_beta).mean()
         if self.negatives is not None:
             users = self.users[rows][:, None].expand_as(place)[place]
             drawn = self.negatives.negatives(users, self.recipe.num_negatives, self.streams["ascent_negatives"])
@@ -123,13 +145,29 @@ class Ascent:
         """Pass over a batch without a look, so that other draws stay as they are."""
         self.rows.next()
 
+    def _log_p(self, model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
+        self.cost.scored_positions += len(targets) if self.recipe.loss == "ce" else 0
+        return ascent_loss(model, state, targets, self.recipe.loss)
+
+    def _standing(self, model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
+        self.cost.scored_positions += len(targets)
+        return rank_logit(model, state, targets)
+
     @torch.no_grad()
-    def _original_log_p(self, inputs: Tensor, place: Tensor, targets: Tensor) -> Tensor:
-        self._count(inputs, FORWARD_SHARE, len(targets))
-        return ascent_loss(self.original, self.original.hidden(inputs)[place], targets, self.recipe.loss)
+    def _original_states(self, inputs: Tensor, place: Tensor) -> Tensor:
+        self._count(inputs, FORWARD_SHARE)
+        return self.original.hidden(inputs)[place]
+
+    def _readout(self) -> Tensor:
+        """(F, D) states of the original that predict the forgotten events."""
+        began = time.perf_counter()
+        rows = torch.arange(len(self.items), device=self.items.device).split(self.settings.batch_size)
+        states = torch.cat([self._original_states(*self._batch(part)[:2]) for part in rows])
+        self.cost.seconds += time.perf_counter() - began
+        return states
 
     def _never_seen(self, request: Partition) -> Tensor:
-        """(N,) log p of events comparable to the forgotten ones, or to a sample of them, under the original."""
+        """(N,) where events comparable to the forgotten ones, or to a sample of them, stand under the original."""
         began = time.perf_counter()
         rng = numpy_stream(self.streams.seed, "level")
         forgotten = request.forget_queries()
@@ -142,10 +180,9 @@ class Ascent:
             )
         parts = []
         for part in items.to(self.streams.device).split(self.settings.batch_size):
-            inputs = self.model.prediction_inputs(part[:, :-1])
-            last = torch.zeros_like(inputs, dtype=torch.bool)
-            last[:, -1] = True
-            parts.append(self._original_log_p(inputs, last, part[:, -1]))
+            states = self._original_states(*self._last(part))
+            with torch.no_grad():
+                parts.append(self._standing(self.original, states, part[:, -1]))
         self.cost.seconds += time.perf_counter() - began
         return torch.cat(parts)
 
@@ -153,14 +190,17 @@ class Ascent:
         items, forgotten = self.items[rows], self.forgotten[rows]
         if self.settings.mask_all_forgotten:
             return items.masked_fill(forgotten, self.model.num_items + 1), forgotten, items[forgotten]
+        return *self._last(items), items[:, -1]
+
+    def _last(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (B, L) to predict the last of ``items`` (B, n+1), and their last position."""
         inputs = self.model.prediction_inputs(items[:, :-1])
         place = torch.zeros_like(inputs, dtype=torch.bool)
         place[:, -1] = True
-        return inputs, place, items[:, -1]
+        return inputs, place
 
-    def _count(self, inputs: Tensor, share: float, scored: int) -> None:
+    def _count(self, inputs: Tensor, share: float) -> None:
         self.cost.target_gradients += share * int((inputs != 0).sum())
-        self.cost.scored_positions += scored if self.recipe.loss == "ce" else 0
 
     @staticmethod
     def _queries(request: Partition) -> tuple[Tensor, Tensor, Tensor]:
@@ -219,6 +259,7 @@ class Remaining:
     ) -> None:
         self.settings, self.model, self.original, self.recipe = settings, model, original, recipe
         self.data, self.streams, self.cost, self.separate = data, streams, cost, separate
+        self.readout = settings.update == "readout"
         self.rows = Cycle(len(data), settings.retain_batch_size, streams["retain"])
 
     def losses(self, kl: bool, finetune: bool) -> dict[str, Tensor]:
@@ -232,7 +273,7 @@ class Remaining:
         own_pass = kl and not self.model.next_item and not self._kl_at_targets
         if finetune or not own_pass:
             hidden = self._pass(inputs)  # one pass for both terms
-            if kl and finetune and not own_pass and self.separate:
+            if kl and finetune and not own_pass and self.separate and not self.readout:
                 self._count(inputs, 1 - FORWARD_SHARE)  # it is gone through backwards once for each
         if finetune:
             loss = target_loss(self.model, hidden, targets, users, self.data, self.recipe, self.streams)
@@ -251,9 +292,11 @@ class Remaining:
 
     def _kl(self, inputs: Tensor, hidden: Tensor, targets: Tensor) -> Tensor:
         """L_KL (B,) of states ``hidden`` (B, L, D); (T,) with ``kl_positions`` targets."""
-        with torch.no_grad():
-            teacher = self.original.hidden(inputs)
-        self._count(inputs, FORWARD_SHARE)
+        teacher = hidden
+        if not self.readout:
+            self._count(inputs, FORWARD_SHARE)
+            with torch.no_grad():
+                teacher = self.original.hidden(inputs)
         items = self._sample()
         student = self._scores(self.model, hidden, targets, items)
         with torch.no_grad():
@@ -280,8 +323,10 @@ class Remaining:
         return torch.randperm(self.model.num_items, generator=generator, device=generator.device)[:number] + 1
 
     def _pass(self, inputs: Tensor) -> Tensor:
-        self._count(inputs, 1.0)
-        return self.model.hidden(inputs)
+        """(B, L, D) states: under ``readout`` those of the original."""
+        self._count(inputs, FORWARD_SHARE if self.readout else 1.0)
+        with torch.set_grad_enabled(not self.readout):
+            return (self.original if self.readout else self.model).hidden(inputs)
 
     def _count(self, inputs: Tensor, share: float) -> None:
         self.cost.target_gradients += share * int((inputs != 0).sum())
