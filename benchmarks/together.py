@@ -61,7 +61,8 @@ def main() -> None:
     start(RuntimeConfig(device="cpu", threads=1, together="off", tracking=False, progress=False))
     settings = {"filter": "none", "min_interactions": 5, "max_length": 10, "holdout": "user", "drop_short": False}
     data = prepare(
-        read_raw(ROOT / "data" / "raw" / arguments.data), PrepareConfig(**settings, calibration_users=0.0, calibration_events=0.0, seed=0)
+        read_raw(ROOT / "data" / "raw" / arguments.data),
+        PrepareConfig(**settings, calibration_users=0.0, calibration_events=0.0, seed=0),
     )
     print("| loss | hidden | batch | K | one after the other, s | as one, s | ratio |\n|" + "---|" * 7)
     for loss in arguments.losses:
