@@ -1,0 +1,104 @@
+"""RecBole's SASRec with full cross-entropy, trained until its validation stops rising: peer_quality.json.
+
+Run it with the Python of an environment that has RecBole 1.2.1 (the benchmark kit's ``rb``):
+
+    $PEER_WORK/rb/bin/python benchmarks/peer_quality.py sequences.txt.gz --length 50 --budget 3600
+
+The last item of a user is for test, the one before for validation; the whole catalogue is ranked without the history,
+by RecBole's own evaluator. Written after every validation, so that a run cut off by its budget leaves its curve.
+"""
+
+import argparse
+import gzip
+import json
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def load(path: Path) -> list[list[str]]:
+    """Sequences of items by user, from lines "user item item ..."."""
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        return [line.split()[1:] for line in file]
+
+
+def build(sequences: list[list[str]], length: int, batch: int, dropout: float, folder: Path):
+    """RecBole's trainer, training, validation and test data."""
+    import torch
+    from recbole.config import Config
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import get_model, get_trainer, init_seed
+
+    (folder / "d").mkdir()
+    with (folder / "d/d.inter").open("w") as file:
+        file.write("user_id:token\titem_id:token\ttimestamp:float\n")
+        for user, items in enumerate(sequences, 1):
+            file.writelines(f"{user}\t{item}\t{place}\n" for place, item in enumerate(items))
+    settings = {
+        **{"data_path": str(folder), "checkpoint_dir": str(folder), "use_gpu": False, "show_progress": False, "seed": 0},
+        **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "MAX_ITEM_LIST_LENGTH": length},
+        **{"train_batch_size": batch, "eval_batch_size": 256, "train_neg_sample_args": None, "loss_type": "CE"},
+        "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+        **{"metrics": ["NDCG", "Hit"], "topk": [10], "valid_metric": "NDCG@10", "learning_rate": 1e-3},
+        **{"hidden_size": 64, "inner_size": 64, "n_layers": 2, "n_heads": 1},
+        **{"hidden_dropout_prob": dropout, "attn_dropout_prob": dropout},
+    }
+    sys.argv = sys.argv[:1]  # RecBole reads it too
+    config = Config(model="SASRec", dataset="d", config_dict=settings)
+    logging.disable(logging.CRITICAL)
+    init_seed(0, True)
+    data = create_dataset(config)
+    train, valid, test = data_preparation(config, data)
+    torch.autograd.set_detect_anomaly(False)  # RecBole turns it on at import, for every sequential model
+    model = get_model("SASRec")(config, train._dataset)
+    return get_trainer(config["MODEL_TYPE"], "SASRec")(config, model), train, valid, test
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--length", type=int, default=50)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--dropout", type=float, default=0.5)
+    parser.add_argument("--patience", type=int, default=5, help="validations, one every two epochs")
+    parser.add_argument("--budget", type=float, default=3600, help="seconds")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("peer_quality.json"))
+    options = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer, train, valid, test = build(
+            load(options.data), options.length, options.batch, options.dropout, Path(folder)
+        )
+        began, curve, best, epoch = time.monotonic(), [], 0.0, 0
+        ended = "budget"
+        while time.monotonic() - began < options.budget:
+            trainer._train_epoch(train, epoch)
+            epoch += 1
+            if epoch % 2:
+                continue
+            found = float(trainer.evaluate(valid, load_best_model=False)["ndcg@10"])
+            curve.append([epoch, round(found, 5)])
+            if found > best:
+                best = found
+                tested = trainer.evaluate(test, load_best_model=False)
+            elif epoch - max(curve, key=lambda point: point[1])[0] >= 2 * options.patience:
+                ended = "patience"
+            record = {
+                **{"peer": "RecBole 1.2.1 SASRec, full cross-entropy, anomaly checks off", "seed": 0},
+                **{"length": options.length, "batch": options.batch, "dropout": options.dropout},
+                **{"best_epoch": max(curve, key=lambda point: point[1])[0], "ended": ended},
+                **{"test/ndcg_10": float(tested["ndcg@10"]), "test/recall_10": float(tested["hit@10"])},
+                **{"minutes": round((time.monotonic() - began) / 60, 1), "curve": curve},
+            }
+            options.out.write_text(json.dumps(record, indent=1) + "\n")
+            print(epoch, found, record["test/ndcg_10"], record["minutes"], flush=True)
+            if ended == "patience":
+                break
+
+
+if __name__ == "__main__":
+    main()
