@@ -21,14 +21,17 @@ PUBLISHED = {  # NDCG@10, full ranking, leave one out; what each is, and its sou
 }
 
 
-def train(name: str, threads: int, originals: list[str] | None) -> None:
-    """Train and rank every Original of a preset that is not done yet, or only those named."""
+def train(name: str, threads: int, originals: list[str] | None, overrides: tuple[str, ...] = ()) -> None:
+    """Train and rank every Original of a preset that is not done yet, or only those named.
+
+    ``overrides`` of params.yaml, such as ``train.loss=bce``, lead to a folder of their own.
+    """
     from srun.params import load
     from srun.pipeline import Pipeline
 
     preset = ROOT / "experiments" / f"base-{name}.yaml"
-    params = load(ROOT / "params.yaml", [preset], [f"runtime.threads={threads}", "runtime.tracking=false"])
-    pipeline = Pipeline(params, ROOT, ROOT / "out" / f"base-{name}")
+    settings = [f"runtime.threads={threads}", "runtime.tracking=false", *overrides]
+    pipeline = Pipeline(params := load(ROOT / "params.yaml", [preset], settings), ROOT, folder(name, overrides))
     pipeline.prepare()
     pipeline.partition("interactions")
     for cell in params.cells.values():
@@ -39,13 +42,18 @@ def train(name: str, threads: int, originals: list[str] | None) -> None:
             pipeline.evaluate(cell)
 
 
-def collect(name: str) -> list[dict[str, Any]]:
+def folder(name: str, overrides: tuple[str, ...] = ()) -> Path:
+    """Where the models of a preset lie."""
+    return ROOT / "out" / "-".join([f"base-{name}", *(text.partition(".")[2] for text in overrides)])
+
+
+def collect(name: str, overrides: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """A row for each Original of a preset: its figures and its curve, as far as it is trained."""
     from srun.params import load
     from srun.stages.layout import Layout
 
     params = load(ROOT / "params.yaml", [ROOT / "experiments" / f"base-{name}.yaml"])
-    layout = Layout(ROOT, ROOT / "out" / f"base-{name}")
+    layout = Layout(ROOT, folder(name, overrides))
     rows = []
     for cell in params.cells.values():
         paths, original = layout.cell(cell), layout.original(cell.original)

@@ -37,9 +37,21 @@ def build(sequences: list[list[str]], length: int, batch: int, dropout: float, f
         for user, items in enumerate(sequences, 1):
             file.writelines(f"{user}\t{item}\t{place}\n" for place, item in enumerate(items))
     settings = {
-        **{"data_path": str(folder), "checkpoint_dir": str(folder), "use_gpu": False, "show_progress": False, "seed": 0},
+        **{
+            "data_path": str(folder),
+            "checkpoint_dir": str(folder),
+            "use_gpu": False,
+            "show_progress": False,
+            "seed": 0,
+        },
         **{"load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "MAX_ITEM_LIST_LENGTH": length},
-        **{"train_batch_size": batch, "eval_batch_size": 256, "train_neg_sample_args": None, "loss_type": "CE"},
+        **{
+            "train_batch_size": batch,
+            "eval_batch_size": 256,
+            "train_neg_sample_args": None,
+            "loss_type": "CE",
+            "show_progress": False,
+        },
         "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
         **{"metrics": ["NDCG", "Hit"], "topk": [10], "valid_metric": "NDCG@10", "learning_rate": 1e-3},
         **{"hidden_size": 64, "inner_size": 64, "n_layers": 2, "n_heads": 1},

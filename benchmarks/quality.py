@@ -1,9 +1,11 @@
-"""What switches of training do to quality: three seeds each, on and off, for one number of epochs: quality.json.
+"""What switches of training do to quality: three seeds each, on and off: quality.json.
 
     python benchmarks/quality.py
 
-Test NDCG@10 of SASRec on Beauty 5-core as in benchmarks/run.py (full ranking, history masked), with seconds of
-processor time (one thread). What quality.json holds already is not computed again, so a run that was stopped goes on.
+Test NDCG@10 of SASRec on Beauty 5-core (full ranking, history masked). Grouping by length: the base model of
+experiments/base-beauty-sasrec.yaml, trained until its validation stops rising. Lazy Adam: as in benchmarks/run.py for
+one number of epochs, with seconds of processor time (one thread). What is done already is not computed again, so a run
+that was stopped goes on.
 """
 
 import argparse
@@ -13,12 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import base_models
 import run  # first, for it sets how threads wait, which torch reads when it is imported
 
-STUDIES: dict[str, dict[str, Any]] = {
-    "group_by_length": {"work": "ce-50", "epochs": 6},
-    "lazy_adam": {"work": "bce-10", "epochs": 40},
-}
+BASE = "beauty-sasrec"
+STUDIES: dict[str, dict[str, Any]] = {"lazy_adam": {"work": "bce-10", "epochs": 40}}
 SEEDS = (0, 1, 2)
 
 
@@ -46,6 +47,17 @@ def train(study: str, value: bool, seed: int, data: Any, device: Any) -> dict[st
     }
 
 
+def group_by_length() -> list[dict[str, Any]]:
+    """Entries of quality.json of the base model with groups and without, of as many seeds as are trained."""
+    rows = []
+    for value, overrides in ((True, ()), (False, ("train.group_by_length=false",))):
+        base_models.train(BASE, 1, None, overrides)
+        for row in base_models.collect(BASE, overrides):
+            found = {"study": "group_by_length", "on": value, "seed": row["seed"], "work": "SASRec full CE"}
+            rows.append({**found, "length": 50, "epochs": row["best_epoch"], "ndcg_10": round(row["test/ndcg_10"], 5)})
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -57,14 +69,19 @@ def main() -> None:
 
     device = start(RuntimeConfig(device="cpu", threads=1, together="off", tracking=False, progress=False))
     rows = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
+    rows = [row for row in rows if row["study"] in STUDIES]
     done = {(row["study"], row["on"], row["seed"]) for row in rows}
     for study, seed, value in ((s, n, v) for s in STUDIES for n in SEEDS for v in (False, True)):
-        if (study, value, seed) in done:
-            continue
-        work = run.WORKS[STUDIES[study]["work"]]
-        rows.append(train(study, value, seed, run.load_data(work.data, work.length, arguments.data), device))
-        arguments.out.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
-        print(json.dumps(rows[-1]), flush=True)
+        if (study, value, seed) not in done:
+            work = run.WORKS[STUDIES[study]["work"]]
+            rows.append(train(study, value, seed, run.load_data(work.data, work.length, arguments.data), device))
+            write(rows, arguments.out)
+    write(rows + group_by_length(), arguments.out)
+
+
+def write(rows: list[dict[str, Any]], path: Path) -> None:
+    """One line of quality.json for each entry."""
+    path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
 
 if __name__ == "__main__":
