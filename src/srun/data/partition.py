@@ -147,7 +147,9 @@ class Partition:
         for name, code in (("tune", TUNE), ("report", REPORT)):
             splits[f"forget_{name}"] = forget.select(self.group[forget.user] == code)
             splits[f"never_seen_{name}"] = never.select(self.group[never.user] == code)
-        if self.kind == "interactions":  # retrained, forgotten events stand as these do: drawn alike, of users who train
+        if (
+            self.kind == "interactions"
+        ):  # retrained, forgotten events stand as these do: drawn alike, of users who train
             splits["set_aside"] = self._ask(self.retain, (role == Role.SET_ASIDE) & ~self.removed)
         if self.kind == "category":
             report = self.group[test.user] == REPORT
