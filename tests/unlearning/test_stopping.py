@@ -1,18 +1,22 @@
 """The stop rule ``match``: what it compares, when it stops, what it returns, what it costs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from srun.data.interactions import Role
+from srun.data.partition import partition
+from srun.data.sequences import Queries
 from srun.errors import DataError
 from srun.metrics.forgetting import ks_distance, superiority
 from srun.training.fit import FORWARD_SHARE
 from srun.unlearning import UNLEARNERS
-from srun.unlearning.comparable import _gaps
+from srun.unlearning.comparable import _Affinity, _gaps
 from srun.unlearning.stopping import Match, StopRule, make_stop
 
-SETTINGS = {"stop": "match", "learning_rate": 0.03, "batch_size": 64, "unlearn_dropout": False}
+SETTINGS = {"update": "all", "stop": "match", "learning_rate": 0.03, "batch_size": 64, "unlearn_dropout": False}
 SETTINGS |= {"kl_weight": 1.0, "finetune_weight": 0.5, "anneal": "none"}
 TUNE, VALIDATION = "forget_tune", "validation"
 
@@ -192,6 +196,21 @@ def test_events_set_aside_are_compared_with_where_there_are_any(small, tmp_path)
     assert len(partners) == 2 * len(rule.rows) > 0
     assert set(partners.event) <= set(world.request.queries("set_aside").event)
     assert (data.role[partners.event] == Role.SET_ASIDE).all()
+
+
+def test_affinity_is_the_sum_of_cosines_over_the_last_items(small):
+    # users of 2: 0, 1, 2; of 3: 1, 2, 3; of 4: 3; the last two items of each are held out
+    lists = [[2, 9, 9, 7, 8], [2, 3, 9, 7, 8], [3, 2, 2, 7, 8], [3, 4, 9, 7, 8], [9, 9, 9, 7, 8]]
+    data = small.make_data(small.log_of(lists))
+    numbers = {name: number + 1 for number, name in enumerate(data.items["item_id"])}
+    file_request = partition(data, "r", small.interactions_request(share_of_users=1e-9))
+    request = replace(file_request, removed=np.zeros(data.num_events, dtype=bool))
+    item = {n: numbers[f"i{n}"] for n in (2, 3, 4, 9)}
+    items = np.array([item[9], item[2], item[4], item[2], item[4]], dtype=np.int32)
+    two = np.array([item[3], item[3]], dtype=np.int32)
+    queries = Queries(items, np.array([0, 4]), np.array([4, 5]), two, np.array([0, 0]), np.array([0, 0]))
+    both, one = 2 / 3, 1 / np.sqrt(3)  # cosines of 3 with 2 (two of three users) and with 4
+    np.testing.assert_allclose(_Affinity(request)(queries), [both + one + both, one], rtol=1e-6)
 
 
 def test_a_category_has_nothing_comparable(world_for, tmp_path):
