@@ -166,7 +166,8 @@ def main() -> None:
     rows = {(row["preset"], row["original"]): row for row in json.loads(file.read_text() if file.is_file() else "[]")}
     for name in PUBLISHED:  # what is not trained in this checkout stays as it was written
         rows |= {(row["preset"], row["original"]): row for row in collect(name)}
-    write(list(rows.values()))
+    order = [f"base-{name}" for name in PUBLISHED]
+    write(sorted(rows.values(), key=lambda row: (order.index(row["preset"]), row["original"])))
 
 
 if __name__ == "__main__":
