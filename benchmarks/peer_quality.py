@@ -12,6 +12,7 @@ import argparse
 import gzip
 import json
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -81,10 +82,10 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
+    sequences, out = load(options.data), options.out.resolve()
     with tempfile.TemporaryDirectory() as folder:
-        trainer, train, valid, test = build(
-            load(options.data), options.length, options.batch, options.dropout, Path(folder)
-        )
+        os.chdir(folder)  # RecBole writes logs where it is
+        trainer, train, valid, test = build(sequences, options.length, options.batch, options.dropout, Path(folder))
         began, curve, best, epoch = time.monotonic(), [], 0.0, 0
         ended = "budget"
         while time.monotonic() - began < options.budget:
@@ -106,7 +107,7 @@ def main() -> None:
                 **{"test/ndcg_10": float(tested["ndcg@10"]), "test/recall_10": float(tested["hit@10"])},
                 **{"minutes": round((time.monotonic() - began) / 60, 1), "curve": curve},
             }
-            options.out.write_text(json.dumps(record, indent=1) + "\n")
+            out.write_text(json.dumps(record, indent=1) + "\n")
             print(epoch, found, record["test/ndcg_10"], record["minutes"], flush=True)
             if ended == "patience":
                 break
