@@ -17,8 +17,17 @@ PUBLISHED = {  # NDCG@10, full ranking, leave one out; what each is, and its sou
     "ml-1m-sasrec": (0.182, "SASRec, full CE: Klenitskiy and Vasilev, 2023"),
     "ml-1m-gru4rec": (0.141, "GRU4Rec: public replications"),
     "ml-1m-bert4rec": (0.152, "BERT4Rec: Petrov and Macdonald, 2022"),
-    "beauty-sasrec": (None, "best peer of results.md"),
+    "beauty-sasrec": None,  # peer_quality.json, a peer trained beside it
 }
+
+
+def published(preset: str) -> tuple[float, str]:
+    """What stands beside a preset: NDCG@10, and of whom."""
+    found = PUBLISHED[preset.removeprefix("base-")]
+    if found is None:
+        peer = json.loads((HERE / "peer_quality.json").read_text())
+        found = peer["test/ndcg_10"], f"{peer['peer']}, L={peer['length']}, {len(peer['curve']) * 2} epochs"
+    return found
 
 
 def train(name: str, threads: int, originals: list[str] | None, overrides: tuple[str, ...] = ()) -> None:
@@ -119,15 +128,15 @@ def write(rows: list[dict[str, Any]]) -> None:
         "Made by `python benchmarks/base_models.py` from experiments/base-*.yaml: leave one out, the whole catalogue",
         "ranked without the history, figures of the last item of every user. Validation stops the training.",
         "",
-        "| preset | seed | NDCG@10 | Recall@10 | best epoch | minutes, 1 thread | published NDCG@10 |",
+        "| preset | seed | NDCG@10 | Recall@10 | best epoch | minutes, 1 thread | published, or a peer's NDCG@10 |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        published, what = PUBLISHED[row["preset"].removeprefix("base-")]
+        value, what = published(row["preset"])
         figures = [f"{row['test/ndcg_10']:.4f}", f"{row['test/recall_10']:.4f}"]
         figures[0] += "" if row["finished"] else f" (cut off after {row['curve'][-1][0]} epochs)"
         shown = [row["preset"], str(row["seed"]), *figures, str(row["best_epoch"]), f"{row['minutes']:.0f}"]
-        lines.append(f"| {' | '.join(shown)} | {'' if published is None else published} ({what}) |")
+        lines.append(f"| {' | '.join(shown)} | {value:.4g} ({what}) |")
     (HERE / "base_models.md").write_text("\n".join([*lines, "", "![validation curves](base_models.png)", ""]))
     _draw(rows)
 
@@ -144,9 +153,7 @@ def _draw(rows: list[dict[str, Any]]) -> None:
         for row in rows:
             if row["preset"] == preset:
                 axis.plot(*zip(*row["curve"], strict=True), label=f"seed {row['seed']}")
-        published = PUBLISHED[preset.removeprefix("base-")][0]
-        if published:
-            axis.axhline(published, color="0.5", linestyle="--", linewidth=1, label="published, test")
+        axis.axhline(published(preset)[0], color="0.5", linestyle="--", linewidth=1, label="published, or peer, test")
         axis.set(title=preset.removeprefix("base-"), xlabel="epoch", ylabel="validation NDCG@10")
         axis.legend(frameon=False, fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
