@@ -82,7 +82,7 @@ def test_sasrec(heads: int) -> None:
         position = w["position.weight"][N - length :]  # its arrays are padded at the front
         x = (w["embedding.weight"][row] * D**0.5 + position)[:, None]  # (L, 1, D): its attention has the batch second
         future = ~torch.tril(torch.ones(length, length, dtype=torch.bool))
-        for index, block in enumerate(model.blocks):  # type: ignore[arg-type]
+        for index, block in enumerate(model.blocks):  # type: ignore[arg-type]  # a Module by its type
             prefix = f"blocks.{index}."
             attention = nn.MultiheadAttention(D, heads, 0.3).eval()
             copy_to(attention, **attention_weights(block.attention))
@@ -121,7 +121,7 @@ def test_bert4rec(heads: int, norm_first: bool, gelu: str) -> None:
         return nn.functional.gelu(x, approximate="tanh" if gelu == "tanh" else "none")
 
     layers = []
-    for index, block in enumerate(model.blocks):  # type: ignore[arg-type]
+    for index, block in enumerate(model.blocks):  # type: ignore[arg-type]  # a Module by its type
         layer = nn.TransformerEncoderLayer(
             D, heads, 4 * D, dropout=0.3, activation=activation, layer_norm_eps=1e-12, norm_first=norm_first
         ).eval()
@@ -173,9 +173,9 @@ def test_gru4rec_gradients_are_those_of_packed_sequences() -> None:
     model = make("gru4rec")
     rows = histories()[::-1]  # longest first
     packed = nn.utils.rnn.pack_sequence([model.embedding(row) for row in rows])
-    states, _ = nn.utils.rnn.pad_packed_sequence(model.gru(packed)[0], batch_first=True)  # type: ignore[operator]
+    states, _ = nn.utils.rnn.pad_packed_sequence(model.gru(packed)[0], batch_first=True)  # type: ignore[operator]  # a Tensor by its type
     states.square().sum().backward()
-    expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}  # type: ignore[union-attr]
+    expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}  # type: ignore[union-attr]  # not None after backward
     model.zero_grad()
     model.hidden(padded(rows)).square().sum().backward()
     for name, parameter in model.named_parameters():

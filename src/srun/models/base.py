@@ -199,15 +199,15 @@ class FeedForwardBlock(nn.Module):
 
     def attend(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
         """Attention with its residual: ``query`` (B, Q, D) over ``memory`` (B, L, D) -> (B, Q, D)."""
-        raise NotImplementedError(type(self).__name__)
+        raise NotImplementedError(type(self).__name__)  # abstract: every block overrides it
 
     def neurons(self, attended: Tensor) -> Tensor:
         """Activations (B, Q, U) of the feed-forward's middle."""
-        raise NotImplementedError(type(self).__name__)
+        raise NotImplementedError(type(self).__name__)  # abstract: every block overrides it
 
     def output(self, attended: Tensor, neurons: Tensor) -> Tensor:
         """What the block gives for the neurons, (B, Q, D)."""
-        raise NotImplementedError(type(self).__name__)
+        raise NotImplementedError(type(self).__name__)  # abstract: every block overrides it
 
     def forward(self, x: Tensor, blocked: Tensor, last: bool = False) -> Tensor:
         """Map states (B, L, D) to states (B, L, D), or (B, 1, D) of the ``last`` position."""

@@ -92,7 +92,7 @@ class BERT4Rec(SequenceModel):
 
     @property
     def neuron_blocks(self) -> Sequence[FeedForwardBlock]:
-        return list(self.blocks)  # type: ignore[arg-type]
+        return list(self.blocks)  # type: ignore[arg-type]  # a ModuleList is typed as of any modules
 
     @property
     def state_writers(self) -> Sequence[nn.Linear | nn.Embedding]:

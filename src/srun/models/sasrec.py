@@ -64,7 +64,7 @@ class SASRec(SequenceModel):
 
     @property
     def neuron_blocks(self) -> Sequence[FeedForwardBlock]:
-        return list(self.blocks)  # type: ignore[arg-type]
+        return list(self.blocks)  # type: ignore[arg-type]  # a ModuleList is typed as of any modules
 
     def final(self, x: Tensor) -> Tensor:
         return self.norm(x)

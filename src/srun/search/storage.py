@@ -130,7 +130,7 @@ def _journal(path: Path) -> "BaseStorage":
             super().acquire()
             try:
                 _cut_torn_end(path)
-            except BaseException:
+            except BaseException:  # whatever it was, a lock that is not kept would stop all others
                 self.release()
                 raise
             return True
