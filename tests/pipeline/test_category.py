@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -125,6 +126,16 @@ def need_the_request() -> None:
     assert pipeline._is_partitioned("category-green")
 
 
+def do_at_once(work: Callable[[], None]) -> None:
+    """The same work in three processes that start together; all must succeed."""
+    workers = [get_context("fork").Process(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * 3
+
+
 def test_processes_that_need_one_new_request_make_it_once(project: Path) -> None:
     """Workers of a search on a category, started at the same moment; the first run also makes MLflow's store."""
     import mlflow
@@ -132,12 +143,7 @@ def test_processes_that_need_one_new_request_make_it_once(project: Path) -> None
     write_items(project)
     ok("data", "import", "log.csv", "--name", "tiny", "--items", "items.csv")
     ok("prepare", *PRESET)
-    workers = [get_context("fork").Process(target=need_the_request) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0] * 3
+    do_at_once(need_the_request)
     mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
     runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert [run.data.tags["stage"] for run in runs] == ["partition"]
@@ -167,11 +173,6 @@ def track() -> None:
 def test_processes_that_track_at_once_make_one_store(project: Path) -> None:
     import mlflow
 
-    workers = [get_context("fork").Process(target=track) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0] * 3
+    do_at_once(track)
     mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
     assert len(mlflow.search_runs(search_all_experiments=True, output_format="list")) == 3
