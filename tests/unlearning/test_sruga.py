@@ -15,16 +15,17 @@ from srun.rng import Streams, numpy_stream
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Cost
 from srun.unlearning import UNLEARNERS
+from srun.unlearning.catalogue import kl, rank_logit
 from srun.unlearning.comparable import comparable
 from srun.unlearning.sruga_settings import SRUGAConfig
-from srun.unlearning.terms import Ascent, ascent_loss, kl_loss, level_loss, npo_loss, rank_logit, reversed_negatives
+from srun.unlearning.terms import Ascent, ascent_loss, kl_loss, level_loss, npo_loss, reversed_negatives
 
 BASE = {
     **{"ascent_weight": 0.5, "kl_weight": 1.0, "finetune_weight": 0.5, "kl_items": "all", "unlearn_dropout": False},
     **{"learning_rate": 0.003, "batch_size": 16, "clip_norm": 1.0, "max_epochs": 3, "evaluate_every": 1},
     **{"stop": "fixed", "patience": 2, "anneal": "none", "anneal_what": "learning_rate"},
     **{"anneal_epochs": 2, "anneal_floor": 0.1, "weighting": "fixed", "weighting_rate": 0.1},
-    **{"update": "all", "retain_batch_size": 16, "kl_positions": "last"},
+    **{"update": "all", "retain_batch_size": 16, "retain_sample": None, "kl_positions": "last"},
     **{"ascent": "ga", "npo_beta": 0.5, "ascent_negatives": False, "mask_all_forgotten": False},
 }
 ONLY = {
@@ -55,6 +56,14 @@ def mean_log_p(scorer, request, loss):
     scores[:, 0] = -math.inf
     log_p = scores.sigmoid().log() if loss == "bce" else scores.log_softmax(-1)
     return float(log_p.gather(1, torch.from_numpy(queries.target.astype(np.int64))[:, None]).mean())
+
+
+class Table:
+    """A model that is nothing but its items, whose rows start at 1."""
+
+    def __init__(self, rows):
+        self.num_items = len(rows)
+        self.output_weight = torch.cat([torch.zeros_like(rows[:1]), rows])
 
 
 def standings(scorer, queries):
@@ -186,6 +195,7 @@ FIELDS = {
     "update": ("embeddings", {}),
     "kl_positions": ("targets", {}),
     "retain_batch_size": (7, {}),
+    "retain_sample": (20, {}),
     "learning_rate": (0.001, {}),
     "batch_size": (7, {}),
     "clip_norm": (0.01, {"learning_rate": 0.01}),
@@ -451,16 +461,49 @@ def test_the_level_is_that_of_events_never_trained_on(world, tmp_path):
 
 
 def test_where_scores_lie_far_apart_the_soft_rank_is_the_rank():
-    class Model:
-        num_items = 4
-
-        def scores(self, state):
-            return state
-
-    scores = torch.tensor([[0.0, 100.0, 400.0, 300.0, 200.0]]).repeat(4, 1)  # column 0 means nothing
-    found = rank_logit(Model(), scores, torch.arange(1, 5))
+    scores = torch.tensor([[100.0, 400.0, 300.0, 200.0]]).repeat(4, 1)
+    found = rank_logit(Table(torch.eye(4)), scores, torch.arange(1, 5))
     ranks = torch.tensor([4.0, 1.0, 2.0, 3.0]) - 0.5
     torch.testing.assert_close(found, ((4 - ranks) / ranks).log())
+
+
+@pytest.mark.parametrize("items", [7, 5000])  # one part of rows and several
+def test_what_is_asked_of_the_catalogue_is_what_plain_operations_say(items):
+    generator = torch.Generator().manual_seed(0)
+    state, table, other_state, other_table = (
+        torch.randn(size, 3, generator=generator, dtype=torch.float64) for size in (400, items, 400, items)
+    )
+    targets = torch.randint(items, (400,), generator=generator) + 1
+    weight = torch.rand(400, generator=generator, dtype=torch.float64)
+
+    def standing(state, table):
+        scores = state @ table.T
+        own = scores.gather(1, targets[:, None] - 1)
+        better = ((scores - own) / 0.3).sigmoid().sum(1)
+        return ((items - better) / better).log()
+
+    def divergence(state, table):
+        return kl_loss((state @ table.T).log_softmax(-1), (other_state @ other_table.T).log_softmax(-1))
+
+    found = {
+        lambda s, t: (weight * rank_logit(Table(t), s, targets)).sum(): lambda s, t: (weight * standing(s, t)).sum(),
+        lambda s, t: 3 * kl(Table(t), s, Table(other_table), other_state): lambda s, t: 3 * divergence(s, t).mean(),
+    }
+    for one, other in found.items():
+        values, gradients = [], []
+        for loss in (one, other):
+            leaves = [part.clone().requires_grad_() for part in (state, table)]
+            values.append(loss(*leaves))
+            gradients.append(torch.autograd.grad(values[-1], leaves))
+        torch.testing.assert_close(*values)
+        torch.testing.assert_close(*gradients)
+
+
+def test_no_target_has_no_divergence():
+    table = torch.ones(3, 2, requires_grad=True)
+    loss = kl(Table(table), torch.zeros(0, 2), Table(table), torch.zeros(0, 2))
+    loss.backward()
+    assert loss == 0 and (table.grad == 0).all()
 
 
 def test_a_level_without_never_seen_events_is_an_error_that_says_what_to_do(small, tmp_path):
@@ -525,6 +568,21 @@ def test_readout_passes_forward_only_and_once_over_the_forget_set(world, tmp_pat
     assert pcgrad.target_gradients == pytest.approx(cost.target_gradients)
     npo = run(world, tmp_path / "c", **whole, **ONLY["ascent"], ascent="npo").cost
     assert npo.target_gradients == pytest.approx(forget / 3)
+
+
+def test_a_sample_of_the_retain_set_is_passed_once_under_readout(world, tmp_path):
+    forget, retain = positions(world)
+    settings = {"batch_size": 10_000, "retain_batch_size": 10_000, "update": "readout", **ONLY["kl"]}
+    settings |= {"ascent_weight": 0.5}
+    for folder, where in (("last", "last"), ("targets", "targets")):
+        kept = run(world, tmp_path / folder, **settings, kl_positions=where, retain_sample=10_000)
+        assert kept.cost.target_gradients == pytest.approx((forget + retain) / 3)
+    few = run(world, tmp_path / "few", **settings, retain_sample=5)
+    assert few.cost.target_gradients < (forget + retain) / 3
+    again = run(world, tmp_path / "again", **settings, kl_positions="targets")  # every time anew, by the same batches
+    assert [row["unlearn/kl_loss"] for row in kept.history[1:]] == pytest.approx(
+        [row["unlearn/kl_loss"] for row in again.history[1:]], rel=1e-3
+    )
 
 
 def test_kl_over_a_sample_of_all_items_is_kl_over_the_catalogue(world, tmp_path):

@@ -41,6 +41,7 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
             kl_positions="last",
             update="all",
             retain_batch_size=self.settings.batch_size,
+            retain_sample=None,
             stop="fixed",
             patience=1,
             anneal="none",

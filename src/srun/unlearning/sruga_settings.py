@@ -40,6 +40,9 @@ class SRUGAConfig:
     """Forgotten events of a step."""
     retain_batch_size: Annotated[int, Field(ge=1)]
     """Retain windows of a step."""
+    retain_sample: Annotated[int, Field(ge=1)] | None
+    """Retain windows, drawn once, that the steps go through; null: all. Under ``readout`` a sample's states are
+    computed once."""
     clip_norm: Annotated[float, Field(gt=0)]
     max_epochs: Annotated[int, Field(ge=1)]
     """An epoch is one pass over the forget set; the retain loader cycles."""

@@ -5,6 +5,7 @@ frozen original.
 """
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,14 +21,12 @@ from srun.models.base import SequenceModel
 from srun.rng import Streams, numpy_stream
 from srun.training.fit import FORWARD_SHARE, Cost, TrainConfig, target_loss
 from srun.training.losses import catalogue_scores
+from srun.unlearning.catalogue import kl, rank_logit
 from srun.unlearning.comparable import comparable
 from srun.unlearning.sruga_settings import SRUGAConfig
 
 NUM_NEVER_SEEN = 2048
 """Events whose ranks are the level of ``level``: forward passes, which count a third, against noise of the level."""
-TEMPERATURE = 0.3
-"""Of the soft rank: lower is nearer to the rank, and leaves fewer items with a gradient."""
-
 
 def ascent_loss(model: SequenceModel, state: Tensor, targets: Tensor, loss: str) -> Tensor:
     """L_GA (T,) = log p(forgotten item), positives only ([T] eq. 3 and 4); descending it lowers p.
@@ -53,18 +52,6 @@ def npo_loss(log_p: Tensor, log_p_original: Tensor, beta: float) -> Tensor:
     Ascent that fades as p falls below p_A; as beta goes to 0 its gradient becomes that of L_GA.
     """
     return 2.0 / beta * softplus(beta * (log_p - log_p_original))
-
-
-def rank_logit(model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
-    """(T,) = log((V - r) / r), where r is the soft rank 1/2 + sum over the catalogue of sigmoid((s_v - s_target) / t).
-
-    Where a target stands among all items, in a scale that is as wide for the best as for the worst. Its gradient
-    reaches the item and those that compete with it; log p also moves with scores that no rank depends on.
-    """
-    scores = catalogue_scores(model, state, None)  # (T, V+1), -inf for padding
-    own = scores.gather(1, targets[:, None])
-    better = ((scores - own) / TEMPERATURE).sigmoid().sum(-1)  # the target itself counts 1/2
-    return (model.num_items - better).log() - better.log()
 
 
 def level_loss(standing: Tensor, never_seen: Tensor) -> Tensor:
@@ -243,8 +230,30 @@ def _check(settings: SRUGAConfig, model: SequenceModel, recipe: TrainConfig) -> 
         raise ConfigError("unlearn.sruga.mask_all_forgotten: only a cloze model such as bert4rec has masks")
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """A batch of retain windows and what a model makes of it."""
+
+    users: Tensor
+    """(B,)"""
+    targets: Tensor
+    """(B, L) of fine-tuning, 0 where there is none."""
+    hidden: Tensor | None
+    """(B, L, D) states that predict ``targets``; None if nothing asks for them."""
+    asked: Tensor | None
+    """(B, L) inputs of the pass that KL is taken of; None without KL."""
+    states: Tensor | None
+    """(B, L, D) states of ``asked``: ``hidden`` itself where one pass serves both."""
+
+    def rows(self, rows: Tensor) -> "_Pass":
+        return _Pass(*(None if part is None else part[rows] for part in vars(self).values()))
+
+
 class Remaining:
-    """L_KL and L_FT over batches of the retain set, in one pass where the model allows it."""
+    """L_KL and L_FT over batches of the retain set, in one pass where the model allows it.
+
+    With ``retain_sample`` the windows are a sample, drawn once; under ``readout`` their states are computed once, too.
+    """
 
     def __init__(
         self,
@@ -260,69 +269,101 @@ class Remaining:
         self.settings, self.model, self.original, self.recipe = settings, model, original, recipe
         self.data, self.streams, self.cost, self.separate = data, streams, cost, separate
         self.readout = settings.update == "readout"
-        self.rows = Cycle(len(data), settings.retain_batch_size, streams["retain"])
+        drawn = numpy_stream(streams.seed, "retain_sample").permutation(len(data))[: settings.retain_sample]
+        self.sample = torch.from_numpy(drawn)  # (S,) windows
+        self.rows = Cycle(len(self.sample), settings.retain_batch_size, streams["retain"])
+        self.kept = self._keep() if self.readout and settings.retain_sample is not None else None
 
     def losses(self, kl: bool, finetune: bool) -> dict[str, Tensor]:
         """Mean losses of the next batch, by name; nothing is drawn where neither is wanted."""
         if not (kl or finetune):
             return {}
+        rows = self.rows.next()
+        batch = self._pass(self.sample[rows], kl, finetune) if self.kept is None else self.kept.rows(rows)
         terms: dict[str, Tensor] = {}
-        windows, users = self.data.batch(self.rows.next().to(self.data.device))
+        if finetune:
+            assert batch.hidden is not None
+            users, targets = batch.users, batch.targets
+            loss = target_loss(self.model, batch.hidden, targets, users, self.data, self.recipe, self.streams)
+            terms["finetune"] = loss.mean()
+            self.cost.scored_positions += len(loss) if self.recipe.loss == "ce" else 0
+        if kl:
+            assert batch.asked is not None and batch.states is not None
+            terms["kl"] = self._kl(batch.asked, batch.states, batch.targets)
+        return terms
+
+    def _keep(self) -> _Pass | None:
+        """The states of the whole sample; None where no term asks for any."""
+        began = time.perf_counter()
+        kl, finetune = self.settings.kl_weight > 0, self.settings.finetune_weight > 0
+        if not (kl or finetune):
+            return None
+        kept = self._pass(self.sample, kl, finetune)
+        self.cost.seconds += time.perf_counter() - began
+        return kept
+
+    def _pass(self, rows: Tensor, kl: bool, finetune: bool) -> _Pass:
+        """What the terms wanted need of the windows ``rows`` (B,): one pass for both where the model allows it."""
+        windows, users = self.data.batch(rows.to(self.data.device))
         inputs, targets = self.model.training_pairs(windows, self.streams["cloze"])
         # a cloze pass may show the last item and hides others: KL at the last position then has a pass of its own
         own_pass = kl and not self.model.next_item and not self._kl_at_targets
+        hidden = asked = states = None
         if finetune or not own_pass:
-            hidden = self._pass(inputs)  # one pass for both terms
+            hidden = self._states(inputs)
             if kl and finetune and not own_pass and self.separate and not self.readout:
                 self._count(inputs, 1 - FORWARD_SHARE)  # it is gone through backwards once for each
-        if finetune:
-            loss = target_loss(self.model, hidden, targets, users, self.data, self.recipe, self.streams)
-            terms["finetune"] = loss.mean()
-            self.cost.scored_positions += len(loss) if self.recipe.loss == "ce" else 0
         if own_pass:
-            inputs = self.model.last_item_inputs(windows)
-            hidden = self._pass(inputs)
-        if kl:
-            terms["kl"] = self._kl(inputs, hidden, targets).mean()
-        return terms
+            asked = self.model.last_item_inputs(windows)
+            states = self._states(asked)
+        elif kl:
+            asked, states = inputs, hidden
+        return _Pass(users, targets, hidden, asked, states)
 
     @property
     def _kl_at_targets(self) -> bool:
         return self.settings.kl_items == "targets" or self.settings.kl_positions == "targets"
 
     def _kl(self, inputs: Tensor, hidden: Tensor, targets: Tensor) -> Tensor:
-        """L_KL (B,) of states ``hidden`` (B, L, D); (T,) with ``kl_positions`` targets."""
+        """Mean L_KL () of states ``hidden`` (B, L, D): over rows, or over targets with ``kl_positions`` targets."""
         teacher = hidden
         if not self.readout:
             self._count(inputs, FORWARD_SHARE)
             with torch.no_grad():
                 teacher = self.original.hidden(inputs)
-        items = self._sample()
-        student = self._scores(self.model, hidden, targets, items)
-        with torch.no_grad():
-            frozen = self._scores(self.original, teacher, targets, items)
-        return kl_loss(student.log_softmax(-1), frozen.log_softmax(-1))
-
-    def _scores(self, model: SequenceModel, hidden: Tensor, targets: Tensor, items: Tensor | None) -> Tensor:
-        """Scores over what the softmax is: the catalogue or a sample at the last position, or the window's targets."""
         if self.settings.kl_items == "targets":  # [T] to the letter: each target scored at its own position
             # (for a cloze model these are the masked items of the fine-tuning pass)
-            scores = model.item_scores(hidden.flatten(0, 1), targets.flatten()).view(targets.shape)
-            return scores.masked_fill(targets == 0, float("-inf"))
-        state = hidden[targets != 0] if self._kl_at_targets else hidden[:, -1]  # (T, D) or (B, D)
-        if items is not None:
-            return state @ model.output_weight[items].T  # (T, N) or (B, N)
-        self.cost.scored_positions += len(state)
-        return catalogue_scores(model, state, None)
+            student = self._target_scores(self.model, hidden, targets)
+            with torch.no_grad():
+                frozen = self._target_scores(self.original, teacher, targets)
+            return kl_loss(student.log_softmax(-1), frozen.log_softmax(-1)).mean()
+        place = targets != 0
+        state, teacher = (  # (T, D) or (B, D)
+            part[place] if self._kl_at_targets else part[:, -1] for part in (hidden, teacher)
+        )
+        items = self._sampled_items()
+        if items is None:
+            self.cost.scored_positions += 2 * len(state)
+            return kl(self.model, state, self.original, teacher)
+        student = state @ self.model.output_weight[items].T  # (T, N) or (B, N)
+        with torch.no_grad():
+            frozen = teacher @ self.original.output_weight[items].T
+        return kl_loss(student.log_softmax(-1), frozen.log_softmax(-1)).mean()
 
-    def _sample(self) -> Tensor | None:
+    @staticmethod
+    def _target_scores(model: SequenceModel, hidden: Tensor, targets: Tensor) -> Tensor:
+        """(B, L) scores of the targets of a window, over which its softmax is; -inf where there is none."""
+        scores = model.item_scores(hidden.flatten(0, 1), targets.flatten()).view(targets.shape)
+        return scores.masked_fill(targets == 0, float("-inf"))
+
+    def _sampled_items(self) -> Tensor | None:
         """(N,) items drawn anew for each step, the same for every row and for both models; None without a sample."""
         if isinstance(self.settings.kl_items, str):
             return None
         generator, number = self.streams["kl_items"], self.settings.kl_items
         return torch.randperm(self.model.num_items, generator=generator, device=generator.device)[:number] + 1
 
-    def _pass(self, inputs: Tensor) -> Tensor:
+    def _states(self, inputs: Tensor) -> Tensor:
         """(B, L, D) states: under ``readout`` those of the original."""
         self._count(inputs, FORWARD_SHARE if self.readout else 1.0)
         with torch.set_grad_enabled(not self.readout):
