@@ -10,6 +10,7 @@ again.
 
 import argparse
 import csv
+import json
 import sys
 import tempfile
 import time
@@ -100,7 +101,7 @@ def main() -> None:
 
 def _try(original: Original, request: Partition, changes: dict[str, Any], seed: int) -> list[dict[str, Any]]:
     """One row an epoch; the original itself is epoch 0."""
-    assignments = [f"unlearn.sruga.{key}={value}" for key, value in changes.items()]
+    assignments = [f"unlearn.sruga.{key}={json.dumps(value)}" for key, value in changes.items()]
     settings = load(Path("params.yaml"), [], ["unlearn.sruga.stop=fixed", *assignments]).method_settings("sruga")
     probe = Looking(request.splits, request.data.max_length, torch.device("cpu"), 512)
     with tempfile.TemporaryDirectory() as folder:
