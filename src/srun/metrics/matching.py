@@ -24,7 +24,8 @@ def match(
     """
     if not len(wanted):
         return np.zeros(0, dtype=np.int64), np.zeros((0, number), dtype=np.int64)
-    cell, other = cells(wanted, pool, groups)
+    edges = [np.quantile(wanted[:, c], np.arange(1, n) / n) for c, n in enumerate(groups)]
+    cell, other = (_cells(values, edges) for values in (wanted, pool))
     partners = np.full((len(wanted), number), -1, dtype=np.int64)
     for group in np.unique(cell):
         rows, found = np.flatnonzero(cell == group), np.flatnonzero(other == group)
@@ -34,19 +35,6 @@ def match(
             partners[rows] = order[: len(rows) * number].reshape(len(rows), number)
     kept = np.flatnonzero(partners[:, 0] >= 0)
     return kept, partners[kept]
-
-
-def cells(
-    wanted: NDArray[Any], pool: NDArray[Any], groups: Sequence[int] = GROUPS
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The groups in which ``match`` finds partners, as numbers: of ``wanted`` (F,) and of ``pool`` (P,).
-
-    Divided by the last of ``groups``, a number is that of the coarser group that does without the last column.
-    """
-    if not len(wanted):
-        return np.zeros(0, dtype=np.int64), np.zeros(len(pool), dtype=np.int64)
-    edges = [np.quantile(wanted[:, c], np.arange(1, n) / n) for c, n in enumerate(groups)]
-    return _cells(wanted, edges), _cells(pool, edges)
 
 
 def _cells(values: NDArray[Any], edges: list[NDArray[np.float64]]) -> NDArray[np.int64]:

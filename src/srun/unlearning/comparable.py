@@ -3,8 +3,7 @@
 Shapes: Q queries, F forgotten events, M matched ones, K partners of each, U users, V items.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,35 +11,19 @@ from scipy import sparse
 
 from srun.data.partition import Partition
 from srun.data.sequences import Queries
-from srun.metrics import matching
+from srun.metrics.matching import match
 
 GROUPS = (2, 4, 8)
 """Of context lengths, popularities and affinities; an event whose group has none set aside has no partner."""
-ENOUGH = 8  # events of a group whose distribution is believed
-NUM_QUANTILES = 33
 NEAR = 3  # last items of a context that affinity looks at
 MAX_USERS = 20_000  # on whom affinity is measured: time and memory end with it
 SET_ASIDE, NEVER_SEEN, VALIDATION = "set_aside", "never_seen_tune", "validation"
 
 
-@dataclass(frozen=True)
-class Comparable:
-    """Events to lay beside forgotten ones."""
-
-    rows: NDArray[np.int64]
-    """(M,) the forgotten events that have any."""
-    queries: list[Queries]
-    """M * K together."""
-    kind: NDArray[np.int64]
-    """(M * K,) groups of these."""
-    wanted: NDArray[np.int64]
-    """(F,) groups of all forgotten events."""
-    groups: Sequence[int]
-    """What the numbers of groups are made of (see ``metrics.matching.cells``)."""
-
-
-def comparable(request: Partition, forgotten: Queries, number: int, rng: np.random.Generator) -> Comparable:
-    """Draw K = ``number`` comparable events for each of ``forgotten`` (F,).
+def comparable(
+    request: Partition, forgotten: Queries, number: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], list[Queries]]:
+    """Draw K = ``number`` comparable events for each of ``forgotten`` (F,): rows that have any (M,), and M * K queries.
 
     Comparable: with the same context length (as much of it as a model sees) and popularity of the item in the retain
     set, in groups (see ``metrics.matching``). Of ``set_aside`` where there are any: drawn as forgotten events are, of
@@ -53,43 +36,16 @@ def comparable(request: Partition, forgotten: Queries, number: int, rng: np.rand
     if request.kind == "interactions" and len(aside := request.queries(SET_ASIDE)):
         affinity = _Affinity(request)
         wanted, pool = (np.column_stack([_features(request, q), affinity(q)]) for q in (forgotten, aside))
-        rows, partners = matching.match(wanted, pool, number, rng, GROUPS)
-        kind = matching.cells(wanted, pool, GROUPS)[0]
-        return Comparable(rows, [aside.select(partners.ravel())], kind[rows].repeat(number), kind, GROUPS)
+        rows, partners = match(wanted, pool, number, rng, GROUPS)
+        return rows, [aside.select(partners.ravel())]
     never, validation = (request.queries(split) for split in (NEVER_SEEN, VALIDATION))
     pool = np.concatenate([_features(request, queries) for queries in (never, validation)])
-    wanted = _features(request, forgotten)
-    rows, partners = matching.match(wanted, pool, number, rng)  # (M,), (M, K)
-    kind = matching.cells(wanted, pool)[0]
+    rows, partners = match(_features(request, forgotten), pool, number, rng)  # (M,), (M, K)
     chosen, gap = partners.ravel(), np.repeat(_gaps(request, forgotten)[rows], number)
     held_out = chosen >= len(never)
     asked = validation.select(chosen[held_out] - len(never))
     asked = replace(asked, stop=np.maximum(asked.stop - gap[held_out], asked.start + 1))
-    queries = [never.select(chosen[~held_out]), asked]  # some events more than once
-    kinds = kind[rows].repeat(number)
-    return Comparable(rows, queries, np.concatenate([kinds[~held_out], kinds[held_out]]), kind, matching.GROUPS)
-
-
-def quantiles(
-    unseen: NDArray[np.float64], kind: NDArray[np.int64], found: Comparable
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """How what was never seen stands, by groups: the group of each forgotten event (F,) among (G, Q) quantiles.
-
-    ``unseen`` (S,) is where comparable events of groups ``kind`` (S,) stand; the quantiles are equally far apart, from
-    the least to the largest. A group with fewer than ``ENOUGH`` of them is looked at with those that differ in the last
-    column only, and so on.
-    """
-    kinds, place = np.unique(found.wanted, return_inverse=True)
-    table = np.full((len(kinds), NUM_QUANTILES), np.nan)
-    for group, groups in enumerate(kinds):
-        there, coarser = unseen[kind == groups], 1
-        for last in reversed(found.groups):
-            if len(there) >= ENOUGH:
-                break
-            coarser *= last
-            there = unseen[kind // coarser == groups // coarser]
-        table[group] = np.quantile(there, np.linspace(0, 1, NUM_QUANTILES))
-    return place, table
+    return rows, [never.select(chosen[~held_out]), asked]  # some events more than once
 
 
 def _features(request: Partition, queries: Queries) -> NDArray[np.int64]:

@@ -93,8 +93,7 @@ class Match(StopRule):
     def __init__(self, request: Partition, context: Context) -> None:
         self.probe = context.probe
         rng = numpy_stream(context.seed, "match")
-        found = comparable(request, request.queries(TUNE), PARTNERS, rng)
-        self.rows, self.unseen = found.rows, found.queries
+        self.rows, self.unseen = comparable(request, request.queries(TUNE), PARTNERS, rng)
         self.positions = context.probe.positions(TUNE) + sum(map(context.probe.positions, self.unseen))
         self.lowest, self.reached = math.inf, False
 

@@ -5,7 +5,6 @@ frozen original.
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +22,7 @@ from srun.rng import Streams, numpy_stream
 from srun.training.fit import FORWARD_SHARE, Cost, TrainConfig, target_loss
 from srun.training.losses import catalogue_scores
 from srun.unlearning.catalogue import kl, rank_logit
-from srun.unlearning.comparable import comparable, quantiles
+from srun.unlearning.comparable import comparable
 from srun.unlearning.sruga_settings import SRUGAConfig
 
 NUM_NEVER_SEEN = 4096
@@ -55,23 +54,15 @@ def npo_loss(log_p: Tensor, log_p_original: Tensor, beta: float) -> Tensor:
     return 2.0 / beta * softplus(beta * (log_p - log_p_original))
 
 
-def level_loss(standing: Tensor, quantiles: Tensor) -> Tensor:
-    """(T,) = |standing - level|: ascent that ends for an event once it stands where never-seen events of its kind do.
+def level_loss(standing: Tensor, never_seen: Tensor) -> Tensor:
+    """(T,) = |standing - level|, where the level is the quantile of ``never_seen`` (N,) that ``standing`` (T,) has in
+    itself.
 
-    ``quantiles`` (T, Q) are of where these stand, equally far apart. Among them a ``standing`` (T,) has a place in
-    [0, 1]; had the events never been seen, their places would be spread evenly. So the level is the quantile at the place
-    that an event would have if they were, their order kept. What has fallen too far is pulled back.
+    Its mean is the Wasserstein-1 distance of the two samples of ``rank_logit``: ascent that ends for an event once it
+    stands where comparable events that were never trained on stand, and that pulls back what has fallen too far.
     """
-    steps = quantiles.shape[1] - 1
-    with torch.no_grad():
-        upper = torch.searchsorted(quantiles.contiguous(), standing[:, None]).clamp_(1, steps)  # (T, 1)
-        low, high = quantiles.gather(1, upper - 1), quantiles.gather(1, upper)
-        # beyond the ends the place goes on, so that there is an order there too
-        place = (upper - 1 + (standing[:, None] - low) / (high - low).clamp_min(1e-6))[:, 0]
-        even = (place.argsort().argsort() + 0.5) / len(place) * steps
-        lower = even.long()
-        level = torch.lerp(*(quantiles.gather(1, lower[:, None] + k)[:, 0] for k in (0, 1)), even - lower)
-    return (standing - level).abs()
+    place = torch.arange(len(standing), device=standing.device, dtype=standing.dtype)
+    return (standing.sort().values - torch.quantile(never_seen, (place + 0.5) / len(standing))).abs()
 
 
 def kl_loss(log_p: Tensor, log_p_original: Tensor) -> Tensor:
@@ -104,7 +95,7 @@ class Ascent:
         self.items, self.forgotten, self.users = (part.to(streams.device) for part in make(request))
         self.rows = Cycle(len(self.items), settings.batch_size, streams["forget"])
         self.readout = self._readout() if settings.update == "readout" else None  # (F, D)
-        self.levels = self._levels(request) if settings.ascent == "level" else None
+        self.never_seen = self._never_seen(request) if settings.ascent == "level" else None
         self.negatives: TrainingData | None = None
         if settings.ascent_negatives:  # those that the original was trained with: no item the user ever had in training
             self.negatives = TrainingData(request.data, request.data.role == Role.TRAIN, None, streams.device)
@@ -123,9 +114,8 @@ class Ascent:
             state = self.model.hidden(inputs)[place]  # (T, D)
         else:
             state = self.readout[rows]
-        if self.levels is not None:
-            kind, quantiles = self.levels
-            return level_loss(self._standing(self.model, state, targets), quantiles[kind[rows]]).mean()
+        if self.never_seen is not None:
+            return level_loss(self._standing(self.model, state, targets), self.never_seen).mean()
         log_p = self._log_p(self.model, state, targets)
         if self.settings.ascent == "npo":
             frozen = self._original_states(inputs, place) if self.readout is None else state
@@ -147,7 +137,6 @@ class Ascent:
         return ascent_loss(model, state, targets, self.recipe.loss)
 
     def _standing(self, model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
-        """(T,) of ``rank_logit``."""
         self.cost.scored_positions += len(targets)
         return rank_logit(model, state, targets)
 
@@ -159,34 +148,30 @@ class Ascent:
     def _readout(self) -> Tensor:
         """(F, D) states of the original that predict the forgotten events."""
         began = time.perf_counter()
-        states = torch.cat([state for state, _ in self._looks(self.items)])
+        rows = torch.arange(len(self.items), device=self.items.device).split(self.settings.batch_size)
+        states = torch.cat([self._original_states(*self._batch(part)[:2]) for part in rows])
         self.cost.seconds += time.perf_counter() - began
         return states
 
-    @torch.no_grad()
-    def _levels(self, request: Partition) -> tuple[Tensor, Tensor]:
-        """The kinds of forgotten events (F,), and quantiles (G, Q) of where never-seen ones stand under the original."""
+    def _never_seen(self, request: Partition) -> Tensor:
+        """(N,) where events comparable to the forgotten ones, or to a sample of them, stand under the original."""
         began = time.perf_counter()
         rng = numpy_stream(self.streams.seed, "level")
         forgotten = request.forget_queries()
-        found = comparable(request, forgotten, max(NUM_NEVER_SEEN // len(forgotten), 1), rng)
-        unseen = torch.cat([_questions(queries, request) for queries in found.queries])
-        if not len(unseen):
+        forgotten = forgotten.select(rng.permutation(len(forgotten))[:NUM_NEVER_SEEN])
+        items = torch.cat([_questions(queries, request) for queries in comparable(request, forgotten, 1, rng)[1]])
+        if not len(items):
             raise DataError(
                 "unlearn.sruga.ascent: level needs never-seen events comparable to the forgotten ones, and there is "
                 "none; use ga"
             )
-        sample = rng.permutation(len(unseen))[:NUM_NEVER_SEEN]
-        looks = self._looks(unseen[sample].to(self.streams.device))
-        there = torch.cat([self._standing(self.original, *look) for look in looks])
-        kind, table = quantiles(there.cpu().numpy(), found.kind[sample], found)
+        parts = []
+        for part in items.to(self.streams.device).split(self.settings.batch_size):
+            states = self._original_states(*self._last(part))
+            with torch.no_grad():
+                parts.append(self._standing(self.original, states, part[:, -1]))
         self.cost.seconds += time.perf_counter() - began
-        return torch.from_numpy(kind).to(there.device), torch.from_numpy(table).to(there)
-
-    def _looks(self, items: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """States (B, D) of the original before the last of ``items`` (N, n+1), and these last ones (B,)."""
-        for part in items.split(self.settings.batch_size):
-            yield self._original_states(*self._last(part)), part[:, -1]
+        return torch.cat(parts)
 
     def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         items, forgotten = self.items[rows], self.forgotten[rows]
