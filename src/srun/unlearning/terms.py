@@ -25,8 +25,11 @@ from srun.unlearning.catalogue import kl, rank_logit
 from srun.unlearning.comparable import comparable
 from srun.unlearning.sruga_settings import SRUGAConfig
 
-NUM_NEVER_SEEN = 4096
-"""Events whose ranks are the level of ``level``: forward passes, which count a third, against noise of the level."""
+PARTNERS = 2
+"""Never-seen events for each forgotten one whose ranks are the level of ``level``: forward passes, which count a third,
+against noise of what is aimed at."""
+MAX_NEVER_SEEN = 8192
+"""So many of them at most."""
 
 def ascent_loss(model: SequenceModel, state: Tensor, targets: Tensor, loss: str) -> Tensor:
     """L_GA (T,) = log p(forgotten item), positives only ([T] eq. 3 and 4); descending it lowers p.
@@ -157,14 +160,14 @@ class Ascent:
         """(N,) where events comparable to the forgotten ones, or to a sample of them, stand under the original."""
         began = time.perf_counter()
         rng = numpy_stream(self.streams.seed, "level")
-        forgotten = request.forget_queries()
-        forgotten = forgotten.select(rng.permutation(len(forgotten))[:NUM_NEVER_SEEN])
-        items = torch.cat([_questions(queries, request) for queries in comparable(request, forgotten, 1, rng)[1]])
+        unseen = comparable(request, request.forget_queries(), PARTNERS, rng)[1]
+        items = torch.cat([_questions(queries, request) for queries in unseen])
         if not len(items):
             raise DataError(
                 "unlearn.sruga.ascent: level needs never-seen events comparable to the forgotten ones, and there is "
                 "none; use ga"
             )
+        items = items[rng.permutation(len(items))[:MAX_NEVER_SEEN]]
         parts = []
         for part in items.to(self.streams.device).split(self.settings.batch_size):
             states = self._original_states(*self._last(part))
