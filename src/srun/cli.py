@@ -308,6 +308,8 @@ def run(
 ) -> None:
     """Run every stage after fetch in one process, where its output is not there yet or is of something else.
 
+    One at a time in a folder: a second one, or a second training of one model, ends and says what goes on there.
+
     \b
     Example:
       srun run --params experiments/quick.yaml --out out/quick
