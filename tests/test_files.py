@@ -217,7 +217,7 @@ def test_a_lock_ends_with_its_holder_and_is_for_its_purpose_alone(tmp_path):
 
 
 def hold_alone(index, path):
-    with held(path, "training X"):
+    with held(path, "training X for a long time"):
         (path.parent / "held").touch()
         time.sleep(60)
 
@@ -226,7 +226,7 @@ def test_who_comes_second_is_told_who_is_at_it_until_that_one_ends(tmp_path):
     [holder] = started(1, hold_alone, tmp_path / "x")
     while not (tmp_path / "held").exists():
         time.sleep(0.01)
-    said = rf"^training X \(process {holder.pid} on .*since .*\) goes on already; wait .* same command again$"
+    said = rf"^training X for a long time \(process {holder.pid} on .*since .*\) goes on already; wait .* same command again$"
     with pytest.raises(RunError, match=said), held(tmp_path / "x", "training Y"):
         pytest.fail("both are at it")
     with held(tmp_path / "y", "training Y"):
@@ -234,7 +234,9 @@ def test_who_comes_second_is_told_who_is_at_it_until_that_one_ends(tmp_path):
     os.kill(holder.pid, signal.SIGKILL)
     assert codes([holder]) == [-signal.SIGKILL]
     with held(tmp_path / "x", "training Y"):
-        assert (tmp_path / ".x.held").read_text().startswith(f"training Y (process {os.getpid()} on "), "not X's words"
+        words = (tmp_path / ".x.held").read_text()
+        assert words.startswith(f"training Y (process {os.getpid()} on ")
+        assert words.count(")") == 1, "nothing is left of X's words"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["held", "x"]
 
 
