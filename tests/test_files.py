@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from srun.errors import RunError
-from srun.files import locked, write_folder, write_text
+from srun.files import held, locked, write_folder, write_text
 
 
 def content(folder):
@@ -216,6 +216,30 @@ def test_a_lock_ends_with_its_holder_and_is_for_its_purpose_alone(tmp_path):
     assert codes([holder]) == [-signal.SIGKILL]
 
 
+def hold_alone(index, path):
+    with held(path, "training X for a long time"):
+        (path.parent / "held").touch()
+        time.sleep(60)
+
+
+def test_who_comes_second_is_told_who_is_at_it_until_that_one_ends(tmp_path):
+    [holder] = started(1, hold_alone, tmp_path / "x")
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    said = rf"^training X for a long time \(process {holder.pid} on .*\) goes on already; wait .* command again$"
+    with pytest.raises(RunError, match=said), held(tmp_path / "x", "training Y"):
+        pytest.fail("both are at it")
+    with held(tmp_path / "y", "training Y"):
+        fill(tmp_path / "x", "not kept out")
+    os.kill(holder.pid, signal.SIGKILL)
+    assert codes([holder]) == [-signal.SIGKILL]
+    with held(tmp_path / "x", "training Y"):
+        words = (tmp_path / ".x.held").read_text()
+        assert words.startswith(f"training Y (process {os.getpid()} on ")
+        assert words.count(")") == 1, "nothing is left of X's words"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["held", "x"]
+
+
 def test_a_file_system_without_locks_is_an_error_that_names_the_place(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError(errno.ENOLCK, "No locks available")
@@ -223,4 +247,6 @@ def test_a_file_system_without_locks_is_an_error_that_names_the_place(tmp_path, 
     monkeypatch.setattr("fcntl.flock", refuse)
     with pytest.raises(RunError, match=f"{tmp_path / 'x'}.*No locks available"):
         fill(tmp_path / "x", "new")
+    with pytest.raises(RunError, match=f"{tmp_path / 'x'}.*No locks available"), held(tmp_path / "x", "training"):
+        pytest.fail("not held")
     assert not (tmp_path / "x").exists()

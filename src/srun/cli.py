@@ -308,6 +308,8 @@ def run(
 ) -> None:
     """Run every stage after fetch in one process, where its output is not there yet or is of something else.
 
+    One at a time in a folder: a second one, or a second training of one model, ends and says what goes on there.
+
     \b
     Example:
       srun run --params experiments/quick.yaml --out out/quick
@@ -503,7 +505,9 @@ def neurons(
 @click.option("--category", default=None, help="Forget this category: its request is found or made.")
 @click.option("--request", default=None, help="Block of `partition`; interactions if not given.")
 @click.option("--trials", type=click.IntRange(1), default=None, help="Finished trials, over all workers and runs.")
-@click.option("--timeout", type=float, default=None, help="Seconds after which no new trial begins.")
+@click.option(
+    "--timeout", type=float, default=None, help="Seconds after which no new trial begins; the exit code is 0 then too."
+)
 @click.option("--sampler", default=None, help="tpe, nsga2, nsga3, gp or random.")
 @click.option("--study", default=None, callback=_a_name, help="Name; made of what is searched if not given.")
 @click.option("--storage", default=None, metavar="URL|PATH", help="PostgreSQL, or a journal file on a shared folder.")
@@ -536,9 +540,12 @@ def optimize(
         return
     import signal
 
+    from srun.search.storage import open_storage
     from srun.search.workers import run_workers
 
     pipeline = _pipeline(presets, assignments)
+    if storage is not None:
+        open_storage(storage)  # before a category's partition is made: a wrong one is known at once
     cell = _searched(pipeline, **selectors)
     name = study or pipeline.study_name(cell)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # scancel is Ctrl-C
@@ -724,7 +731,9 @@ def _print_search(result: "StudyResult", num_trials: int | None, as_json: bool) 
     rows = {row["trial"]: row for row in trial_rows(result)}
     front = [rows[trial.number] for trial in result.front]
     if as_json:
-        click.echo(json.dumps({"study": result.name, "finished": result.num_finished, "front": front}, indent=1))
+        left = {} if num_trials is None else {"trials": num_trials, "left": max(0, num_trials - result.num_finished)}
+        found = {"study": result.name, "finished": result.num_finished, **left, "front": front}
+        click.echo(json.dumps(found, indent=1))
         return
     shown = ["trial", *(objective.key for objective in result.goal.objectives)]
     prefix = f"unlearn.{result.about['cell']['method']}."

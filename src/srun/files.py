@@ -7,7 +7,9 @@ import glob
 import logging
 import os
 import shutil
+import socket
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,19 +80,65 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # somebody has removed it: what was done while it was there stands
-            file.unlink()
-        os.close(handle)
+        _unlock(file, handle)
 
 
-def _lock(file: Path) -> int:
-    """The open and locked file of a name: the one that is there, and not one that its last holder has removed."""
+@contextlib.contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Do something that two processes must not do at once; the second does not wait, and readers are not kept out.
+
+    ``what``: a noun phrase that names it, for the message. The lock is as that of ``locked``; of several processes that
+    do one computation the first holds it for all. Raises RunError, which says who is at it, where another process is.
+    """
+    if distributed.rank():
+        yield
+        return
+    file = path.parent / f".{path.name}.held"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _lock(file, wait=False)
+        os.ftruncate(handle, 0)
+        started = time.strftime("%Y-%m-%d %H:%M")
+        os.write(handle, f"{what} (process {os.getpid()} on {socket.gethostname()}, since {started})".encode())
+    except BlockingIOError as error:
+        raise RunError(
+            f"{_holder(file) or what} goes on already; wait until it ends, or end it, then give the same command again"
+        ) from error
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed there") from error
+    try:
+        yield
+    finally:
+        _unlock(file, handle)
+
+
+def _holder(file: Path) -> str:
+    """What the holder of a lock says of itself; empty where it has not said it yet, or has just gone."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _unlock(file: Path, handle: int) -> None:
+    with contextlib.suppress(OSError):  # somebody has removed it: what was done while it was there stands
+        file.unlink()
+    os.close(handle)
+
+
+def _lock(file: Path, wait: bool = True) -> int:
+    """The open and locked file of a name: the one that is there, and not one that its last holder has removed.
+
+    Raises BlockingIOError where another process has it and this one is not to ``wait``.
+    """
     while True:
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    raise
                 log.info("%s: waiting for another process", file)
                 fcntl.flock(handle, fcntl.LOCK_EX)
             if os.path.samestat(os.fstat(handle), file.stat()):

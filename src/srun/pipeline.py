@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from srun import distributed
 from srun.errors import RunError
-from srun.files import locked
+from srun.files import held, locked
 from srun.params import Params
 from srun.progress import Budget
 from srun.reporting.papers import published
 from srun.search.results import StudyResult, read_study
-from srun.search.storage import open_storage
+from srun.search.storage import open_storage, reaching
 from srun.search.study import load_study
 from srun.slurm import worker
 from srun.stages import (
@@ -74,15 +74,18 @@ class Pipeline:
         params, original = self.params, self.params.original(name)
         settings = params.model_settings(original.model)
         logged = {"original": vars(original), "model": {original.model: vars(settings)}, "train": vars(params.train)}
-        with self._tracked("train", name, logged, model=original.model, method="original") as tracker:
+        paths = self.layout.original(name)
+        tracked = self._tracked("train", name, logged, model=original.model, method="original")
+        with held(paths.resume, f"training {paths.model}"), tracked as tracker:
             batch = params.evaluate.batch_size
             return train.run(self.layout, name, original, settings, params.train, batch, params.runtime, tracker)
 
     def unlearn(self, cell: Cell) -> dict[str, float]:
         params, settings = self.params, self.params.method_settings(cell.method)
         logged = {"cell": vars(cell), "unlearn": {cell.method: vars(settings), "seed": params.unlearn.seed}}
-        with self._tracked("unlearn", _title(cell), logged, **self._tags(cell)) as tracker:
-            seed = params.unlearn.seed
+        paths, seed = self.layout.cell(cell), params.unlearn.seed
+        tracked = self._tracked("unlearn", _title(cell), logged, **self._tags(cell))
+        with held(paths.resume, f"unlearning into {paths.model}"), tracked as tracker:
             cost = unlearn.run(self.layout, cell, settings, seed, params.evaluate, params.runtime, tracker)
         return cost.exact() | cost.measured()
 
@@ -113,12 +116,12 @@ class Pipeline:
         Returns what ``report`` does, and in ``left`` the names of the steps that are still to be done: none, unless
         ``budget`` was spent first. The same call then goes on with them.
         """
-        result = take_steps(self._steps(), budget)
+        result = self._take(self._steps(), budget)
         return result | (report.made(self.layout, self.params.cells) or self.report() if not result["left"] else {})
 
     def reproduce_thesis(self, dataset: str, budget: Budget | None = None) -> dict[str, Any]:
         """Run what is not done of the thesis' preset; write its tables and figures of what is done by then."""
-        result = take_steps(self._steps(), budget)
+        result = self._take(self._steps(), budget)
         if not self._is_prepared():
             return result | {"written": {}, "tables": {}}
         keys = [row["key"] for row in published("thesis-table-3")]
@@ -137,7 +140,7 @@ class Pipeline:
         asked = paper, plus, self.params.unlearn.seed, self.params.evaluate, self.params.relearning, self.params.runtime
         studies = {name: reproduce_attribution.Study(self.layout, name, *asked) for name in requests}
         further = [s for name, p in protocols.items() for s in reproduce_attribution.under(name, p._steps())]
-        result = take_steps([*self._steps(), *(s for one in studies.values() for s in one.steps()), *further], budget)
+        result = self._take([*self._steps(), *(s for one in studies.values() for s in one.steps()), *further], budget)
         if not self._is_prepared():
             return result | {"written": {}, "tables": {}}
         cells, left = self.params.cells, result["left"]
@@ -155,8 +158,13 @@ class Pipeline:
         ablation = Ablation(self.layout, *asked)
         names = ("prepare", f"partition {cell.request}", f"train {cell.original}")
         first = [step for step in self._steps() if step.name in names]
-        result = take_steps([*first, *(replace(s, needs=names) for s in ablation.steps(parts, epochs))], budget)
+        result = self._take([*first, *(replace(s, needs=names) for s in ablation.steps(parts, epochs))], budget)
         return result | ablation.write(parts)
+
+    def _take(self, steps: Sequence[Step], budget: Budget | None) -> dict[str, list[str]]:
+        """Take steps, alone in this folder: of two processes that take the same ones each would do them all."""
+        with held(self.layout.root / "runs" / "flow", f"the flow in {self.layout.root}"):
+            return take_steps(steps, budget)
 
     def _steps(self) -> list[Step]:
         params = self.params
@@ -213,47 +221,58 @@ class Pipeline:
         is given the name of their logs and returns a text for each that died. Raises RunError when some did and trials
         are missing.
         """
-        params, address = self.params, place or str(self.layout.journal(name))
-        settings = params.method_settings(cell.method)
-        bench = optimize.Bench(self.layout, cell, settings, params.unlearn.seed, params.evaluate, params.runtime)
+        params, address = self.params, self._place(name, place)
+        settings, every = params.method_settings(cell.method), params.optimize.evaluate_every
         leads, died = worker(os.environ) == 0, []
-        if work is not None:
-            study, _, _ = optimize.join(bench, params.optimize, name, address)
-            died = work(self.layout.journal(f"{name}-{os.getpid()}").with_suffix(""))
-        else:
-            after = self._track_study if leads else lambda study: None
-            study = optimize.search(bench, params.optimize, name, address, after)
-        result = self._finish_study(study, place) if leads else read_study(study)
+        with reaching(address):
+            storage = open_storage(address)  # before anything is loaded: a wrong one is known at once
+            asked = params.unlearn.seed, params.evaluate, params.runtime
+            bench = optimize.Bench(self.layout, cell, settings, *asked, every)
+            if work is not None:
+                study, _, _ = optimize.join(bench, params.optimize, name, storage)
+                died = work(self.layout.journal(f"{name}-{os.getpid()}").with_suffix(""))
+            else:
+                after = self._track_study if leads else lambda study: None
+                study = optimize.search(bench, params.optimize, name, storage, after)
+            result = self._finish_study(study, place) if leads else read_study(study)
         if died:
             _tell_of_the_dead(result, params.optimize.trials, died)
         return result
 
     def show_study(self, name: str, place: str | None) -> StudyResult:
         """The front of a study; its report is written anew."""
-        return self._finish_study(self._open_study(name, place), place)
+        with reaching(self._place(name, place)):
+            return self._finish_study(self._open_study(name, place), place)
 
     def apply_trial(self, name: str, number: int, place: str | None) -> tuple[list[Path], dict[str, dict[str, float]]]:
         """Carry out a trial as a row of its own; returns what was written, and ``metrics[split][metric]``."""
-        params, study = self.params, self._open_study(name, place)
-        result = read_study(study)
-        cell, settings = optimize.settings_of(self.layout, result, number)
-        layout = TrialLayout(self.layout.project, self.layout.root, name, number)
-        logged = {"cell": vars(cell), "unlearn": {cell.method: vars(settings)}, "study": name, "trial": number}
-        tags = {**self._tags(cell), "srun.trial": str(number)}
-        seed = int(result.about["unlearning_seed"])
-        with self._tracked("unlearn", f"trial {number} of {name}", logged, **tags) as tracker:
-            unlearn.run(layout, cell, settings, seed, params.evaluate, params.runtime, tracker)
-        with self._tracked("evaluate", f"trial {number} of {name}", logged, **tags) as tracker:
-            metrics = evaluate.run(layout, cell, params.evaluate, params.relearning, params.runtime, tracker)
-        optimize.report(self.layout, study, params.cells, place, self.options)
-        file = self.layout.trial_settings(name, number)
-        return [file, layout.cell(cell).model, layout.cell(cell).evaluation], metrics
+        params = self.params
+        with reaching(self._place(name, place)):
+            study = self._open_study(name, place)
+            result = read_study(study)
+            cell, settings = optimize.settings_of(self.layout, result, number)
+            layout = TrialLayout(self.layout.project, self.layout.root, name, number)
+            logged = {"cell": vars(cell), "unlearn": {cell.method: vars(settings)}, "study": name, "trial": number}
+            tags = {**self._tags(cell), "srun.trial": str(number)}
+            seed = int(result.about["unlearning_seed"])
+            paths, tracked = layout.cell(cell), self._tracked("unlearn", f"trial {number} of {name}", logged, **tags)
+            with held(paths.resume, f"unlearning into {paths.model}"), tracked as tracker:
+                unlearn.run(layout, cell, settings, seed, params.evaluate, params.runtime, tracker)
+            with self._tracked("evaluate", f"trial {number} of {name}", logged, **tags) as tracker:
+                metrics = evaluate.run(layout, cell, params.evaluate, params.relearning, params.runtime, tracker)
+            optimize.report(self.layout, study, params.cells, place, self.options)
+            file = self.layout.trial_settings(name, number)
+            return [file, layout.cell(cell).model, layout.cell(cell).evaluation], metrics
 
     def _open_study(self, name: str, place: str | None) -> "Study":
         journal = self.layout.journal(name)
         if place is None and not journal.is_file():
             raise RunError(f'no study "{name}" in {journal.parent}; name it with --study and --storage')
-        return load_study(open_storage(place or str(journal)), name)
+        return load_study(open_storage(self._place(name, place)), name)
+
+    def _place(self, name: str, place: str | None) -> str:
+        """Where a study is: the storage that was named, or a journal of its own."""
+        return place or str(self.layout.journal(name))
 
     def _finish_study(self, study: "Study", place: str | None) -> StudyResult:
         result = optimize.report(self.layout, study, self.params.cells, place, self.options)

@@ -7,13 +7,19 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from srun.cli import cli
+from srun.pipeline import Pipeline
 from srun.search import workers
+from srun.search.goals import Figures
+from srun.search.study import Tell
+from srun.stages.optimize import Bench
 
 PRESET = ["--params", "tiny.yaml"]
 NAME = "sasrec-0-interactions-sruga-pareto"
@@ -153,6 +159,66 @@ def test_workers_that_died_are_told_of_and_an_error_only_if_trials_are_missing(
     assert log.read_text() == "no memory is left\n"
     assert "no memory is left" in result.stderr
     assert f"a worker died, and the others made up for it (killed by SIGKILL, see {log})" in caplog.messages
+
+
+def test_a_database_lost_in_the_middle_is_one_line_and_the_same_command_goes_on(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, words = trained / "s.db", ["optimize", "--trials", "3", "--storage", "sqlite:///s.db", "--json", *PRESET]
+    carry_out, calls = Bench.__call__, []
+
+    def loses(bench: Bench, overrides: Mapping[str, Any], tell: Tell) -> Figures:
+        calls.append(overrides)
+        if len(calls) == 2:
+            file.rename("kept.db")
+            file.mkdir()
+        return carry_out(bench, overrides, tell)
+
+    monkeypatch.setattr(Bench, "__call__", loses)
+    result = srun("-q", *words, "--set", "optimize.limits.beat=0.1")
+    assert result.exit_code == 1
+    [line] = result.output.strip().splitlines()
+    assert line.startswith('Error: storage "sqlite:///s.db": lost (')
+    assert line.endswith("go on with the same command")
+    file.rmdir()
+    Path("kept.db").rename(file)
+    quick = ["--set", "optimize.limits={trial: 60, beat: 0.1, silence: 0.5, poll: 0.1}"]
+    assert json.loads(ok(*words, *quick).stdout)["finished"] == 3
+
+
+WRONG = ["foo://x", "postgresql+psycopg://u@127.0.0.1:1/d", "tiny.yaml", "data", "/dev/null/x.journal"]
+
+
+@pytest.mark.parametrize("place", WRONG)
+def test_a_wrong_storage_is_told_before_anything_is_made_or_loaded(
+    project: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def work(*args: object) -> None:
+        pytest.fail("begun before the storage was looked at")
+
+    (project / "data").mkdir()
+    monkeypatch.setattr(Pipeline, "category", work)
+    monkeypatch.setattr(Bench, "__init__", work)
+    for words in (["--category", "Drama"], []):
+        result = srun("optimize", "--storage", place, *words, *PRESET)
+        assert result.exit_code == 1
+        assert result.output.startswith("Error: storage ")
+    Path("runs").touch()  # where the study's own journal would be
+    result = srun("optimize", *PRESET)
+    assert result.exit_code == 1
+    assert "cannot be used as a journal" in result.output
+
+
+def test_a_timeout_that_leaves_trials_says_how_many(trained: Path) -> None:
+    words = ["optimize", "--trials", "4", "--timeout", "0.001", *PRESET]
+    answer = json.loads(ok(*words, "--json").stdout)
+    assert (answer["finished"], answer["trials"], answer["left"]) == (1, 4, 3)
+    said = ok(*words).output
+    assert f'study "{NAME}": 2 of 4 trials' in said
+    assert "the time is over; go on with the same command" in said
+    answer = json.loads(ok("optimize", "--trials", "4", *PRESET, "--json").stdout)
+    assert (answer["finished"], answer["trials"], answer["left"]) == (4, 4, 0)
+    assert "left" not in json.loads(ok("optimize", "show", *PRESET, "--json").stdout)
 
 
 BAD = [

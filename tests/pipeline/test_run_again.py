@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +12,7 @@ from srun.errors import CheckpointError
 from srun.params import load
 from srun.pipeline import Pipeline
 from srun.progress import Budget
+from srun.stages import train, unlearn
 
 CELLS = (
     "cells={a: {request: interactions, original: sasrec-0, method: original, seed: 0}, "
@@ -122,7 +124,7 @@ def test_the_command_ends_well_and_says_how_to_go_on(imported: Path, caplog: pyt
     assert "left, for the same command to go on with: prepare, partition interactions" in result.output
     assert "the budget of 0 minutes is spent; 13 steps are left, from prepare on" in caplog.text
     assert json.loads(CliRunner().invoke(cli, [*words, "--json"]).stdout)["left"][0] == "prepare"
-    assert not (imported / "out").exists()
+    assert not [path for path in (imported / "out").rglob("*") if path.is_file()]
 
 
 def test_similar_shards_with_slices_go_through_the_whole_flow(imported: Path) -> None:
@@ -146,3 +148,39 @@ def test_a_model_is_not_ranked_on_another_request_than_its_own(imported: Path) -
     pipeline.partition("interactions")
     with pytest.raises(CheckpointError, match="made for other data or another request"):
         pipeline.evaluate(params.cells["r"])
+
+
+def test_a_second_flow_or_training_in_one_folder_is_told_what_goes_on(
+    imported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locks are of open files, so that a second one in this process is refused as one of another process is."""
+    tiny = ["--params", "tiny.yaml", "--set", "cells={r: {request: interactions, original: sasrec-0, method: retrain, "]
+    tiny[-1] += "seed: 0}}"
+    said = []
+
+    def beside(stage: ModuleType, *commands: list[str]) -> None:
+        work = stage.run
+
+        def begun(*args: object) -> object:
+            monkeypatch.setattr(stage, "run", work)
+            said.extend(CliRunner().invoke(cli, [*words, *tiny]) for words in commands)
+            return work(*args)
+
+        monkeypatch.setattr(stage, "run", begun)
+
+    beside(train, ["run"], ["train"])
+    beside(unlearn, ["run"], ["unlearn", "--method", "retrain"], ["unlearn", "--method", "original"])
+    first = CliRunner().invoke(cli, ["run", *tiny])
+    assert first.exit_code == 0, first.output
+    assert [result.exit_code for result in said] == [1, 1, 1, 1, 0], "another row is not kept out"
+    flow, models = f"Error: the flow in {imported} (process ", imported / "models/sasrec-0"
+    training, unlearning = (
+        f"Error: training {models}/original (",
+        f"Error: unlearning into {models}/interactions/retrain-0 (",
+    )
+    for result, begin in zip(said, [flow, training, flow, unlearning], strict=False):
+        assert result.output.startswith(begin)
+        assert result.output.endswith(
+            "goes on already; wait until it ends, or end it, then give the same command again\n"
+        )
+    assert not list(imported.rglob(".*.held"))

@@ -1,9 +1,11 @@
 """Storages: journals that are torn at their end, in the middle and while others work on; places that are none."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import sqlite3
 import time
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,8 +14,8 @@ import pytest
 
 from srun.errors import ConfigError, RunError, SrunError
 from srun.search import storage
-from srun.search.storage import open_storage, repair_journal
-from srun.search.study import load_study, num_finished, open_study
+from srun.search.storage import open_storage, reaching, repair_journal
+from srun.search.study import Search, load_study, num_finished, open_study
 
 HALF = b'{"op_code":4,"worker_id":"dead","st'
 
@@ -128,6 +130,51 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path, content):
         open_storage(str(tmp_path / "mine"))
     assert (tmp_path / "mine").read_text() == content
     assert [path.name for path in tmp_path.iterdir()] == ["mine"], "no lock is left"
+
+
+def test_the_database_of_something_else_is_left_alone(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as other:
+        other.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        other.execute("INSERT INTO alembic_version VALUES ('1')")
+        other.commit()
+        with pytest.raises(ConfigError, match="no storage of a search"):
+            open_storage(f"sqlite:///{tmp_path}/mlflow.db")
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("alembic_version",)]
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("kind", ["database", "journal"])
+def test_a_storage_that_is_lost_in_the_middle_is_one_line_and_the_study_goes_on(toy, tmp_path, kind):
+    file = tmp_path / "folder" / "s"
+    file.parent.mkdir()
+    place = f"sqlite:///{file}" if kind == "database" else str(file)
+    goal = toy.toy_goal()
+
+    def search(evaluate):
+        with reaching(place):
+            study = open_study(open_storage(place), "s", goal, {})
+            return Search(study, toy.toy_space(), goal, toy.LIMITS, "random", 0).run(evaluate, 4, None)
+
+    def loses(overrides, tell):
+        if len(load_study(open_storage(place), "s").trials) == 3:
+            file.rename(tmp_path / "kept")
+            file.mkdir()
+            time.sleep(3 * toy.LIMITS.beat)  # signs of life are lost too
+        return toy.toy(overrides)
+
+    with pytest.raises(RunError) as caught:
+        search(loses)
+    message = str(caught.value)
+    assert f'storage "{place}": lost' in message
+    assert "go on with the same command" in message
+    assert "\n" not in message
+
+    file.rmdir()
+    (tmp_path / "kept").rename(file)
+    assert search(lambda overrides, tell: toy.toy(overrides))
+    states = [trial.state.name for trial in load_study(open_storage(place), "s").trials]
+    assert states.count("COMPLETE") == 4
+    assert len(states) == 5, "what was lost is one attempt"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def bench_of(worlds, small, tmp_path_factory):
 
     runtime = RuntimeConfig(device="cpu", threads=1, together="off", tracking=False, progress=False)
 
-    def bench_of(kind, method, **changes):
+    def bench_of(kind, method, evaluate_every=1, **changes):
         world = worlds[kind, False]
         layout = Layout(*[tmp_path_factory.mktemp("project")] * 2)
         world.data.save(layout.prepared)
@@ -35,7 +35,7 @@ def bench_of(worlds, small, tmp_path_factory):
         info = {**world.original.info, "fingerprint": world.data.fingerprint, "prepare": world.data.info["config"]}
         publish(layout.original("o").model, world.original.scorer, info, [])
         cell = Cell(request="r", original="o", method=method, seed=0)
-        return Bench(layout, cell, small.method_settings(method, **changes), 0, EVALUATION, runtime)
+        return Bench(layout, cell, small.method_settings(method, **changes), 0, EVALUATION, runtime, evaluate_every)
 
     return bench_of
 
@@ -57,6 +57,37 @@ def test_a_trial_is_the_method_as_the_flow_runs_it(bench_of, world, tmp_path):
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[-1]["validation/ndcg_10"] == figures["validation/ndcg_10"]
     assert rows[-1]["match/distance"] == figures["match/distance"]
+
+
+@pytest.mark.parametrize("stop", ["fixed", "match", "plateau"])
+def test_fewer_looks_change_no_figure_and_no_look_of_a_stop_rule(bench_of, world, tmp_path, stop):
+    rows = {}
+    overrides = {"unlearn.sruga.learning_rate": 0.003, "unlearn.sruga.max_epochs": 7, "unlearn.sruga.stop": stop}
+    figures = {
+        every: bench_of("interactions", "sruga", every)(overrides, rows.setdefault(every, []).append)
+        for every in (1, 3)
+    }
+    assert figures[3] == figures[1]
+    result = world.run("sruga", tmp_path, learning_rate=0.003, max_epochs=7, stop=stop)  # evaluate_every as it stands
+    assert figures[3]["cost/training_epochs"] == result.cost.target_gradients / world.request.retain.sum()
+    assert figures[3]["forget_tune/hit_10"] == world.probe()(result.scorer, "forget_tune")["forget_tune/hit_10"]
+    looked = [row["epoch"] for row in rows[3] if "validation/ndcg_10" in row]
+    assert looked == ([3, 6, 7] if stop == "fixed" else [row["epoch"] for row in rows[1]])
+    assert all(row == rows[1][int(row["epoch"]) - 1] for row in rows[3] if row["epoch"] in looked)
+
+
+def test_fewer_looks_are_enough_to_end_a_trial_early(bench_of):
+    bench, rows = bench_of("interactions", "finetune_only", 2), []
+    goal = read_goal(["maximize validation/ndcg_10 from 2", "minimize forget_tune/hit_10 from 1"], bench.references)
+
+    def tell(row):
+        rows.append(row)
+        if goal.hopeless(row):
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        bench({"unlearn.finetune_only.max_epochs": 5}, tell)
+    assert [row["epoch"] for row in rows] == [1, 2]
 
 
 def test_nothing_that_is_published_is_looked_at(bench_of):

@@ -43,6 +43,21 @@ def open_storage(place: str) -> "BaseStorage":
     return _database(place) if "://" in place else _journal(Path(place))
 
 
+@contextlib.contextmanager
+def reaching(place: str) -> Iterator[None]:
+    """Work with the storage at a place; raises RunError when it is lost meanwhile, be it a database or a journal."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise RunError(
+            f'storage "{shown_place(place)}": lost ({_reason(error.__cause__ or error)}); it keeps the trials that are '
+            "finished: see that it can be reached and written, then go on with the same command"
+        ) from error
+
+
 def shown_place(place: str) -> str:
     """A storage's address as it may be printed: no password."""
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", place)
@@ -121,7 +136,11 @@ def _cut_torn_end(path: Path) -> None:
 
 
 def _journal(path: Path) -> "BaseStorage":
-    """Optuna's journal, mended when it is opened, before a line would follow half a line, and when reading fails."""
+    """Optuna's journal, mended when it is opened, before a line would follow half a line, and when reading fails.
+
+    Once it is open, what the file system refuses is the error that Optuna has for a database.
+    """
+    from optuna.exceptions import StorageInternalError
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
@@ -138,14 +157,26 @@ def _journal(path: Path) -> "BaseStorage":
     class Backend(JournalFileBackend):
         def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
             number = log_number_from
-            try:
-                for entry in super().read_logs(number):
-                    number += 1
-                    yield entry
-            except ValueError:  # a line in the middle: nobody has read any further
-                mend()
-                self._log_number_offset = {0: 0}
-                yield from super().read_logs(number)
+            with refused():
+                try:
+                    for entry in super().read_logs(number):
+                        number += 1
+                        yield entry
+                except ValueError:  # a line in the middle: nobody has read any further
+                    mend()
+                    self._log_number_offset = {0: 0}
+                    yield from super().read_logs(number)
+
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            with refused():
+                super().append_logs(logs)
+
+    @contextlib.contextmanager
+    def refused() -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageInternalError from error
 
     def mend() -> None:
         lock.acquire()  # a line that another worker is writing is not broken
@@ -176,8 +207,10 @@ def _database(place: str) -> "BaseStorage":
 
     shown = f'storage "{shown_place(place)}"'
     with _connection(place, shown) as connection:
-        url = connection.engine.url
-        if url.get_backend_name() == "postgresql" and not inspect(connection).has_table("alembic_version"):  # the last
+        url, tables = connection.engine.url, inspect(connection)
+        if tables.has_table("alembic_version") and not tables.has_table("studies"):
+            raise ConfigError(f"{shown}: is there already and is no storage of a search; name another database")
+        if url.get_backend_name() == "postgresql" and not tables.has_table("alembic_version"):  # the last
             connection.execute(text(f"SELECT pg_advisory_xact_lock({TABLES})"))
         asked = {"pool_pre_ping": True, "connect_args": _limit(url)}
         return retried(lambda: RDBStorage(place, engine_kwargs=asked), shown)

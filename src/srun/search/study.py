@@ -274,6 +274,9 @@ def _live(study: "Study") -> list["FrozenTrial"]:
 @contextlib.contextmanager
 def _beating(trial: "Trial", limits: LimitsConfig) -> Iterator[None]:
     """Give signs of life beside a trial; where even its limit does not end it, end the worker."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
     stop, began = threading.Event(), time.monotonic()
 
     def beat() -> None:
@@ -287,6 +290,8 @@ def _beating(trial: "Trial", limits: LimitsConfig) -> Iterator[None]:
                 trial.set_user_attr(BEAT, number)
             except RuntimeError:  # it was given up
                 return
+            except (SQLAlchemyError, StorageInternalError):  # lost: it may be back when the trial ends
+                log.debug("trial %d: the storage cannot be reached for a sign of life", trial.number)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

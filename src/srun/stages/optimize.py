@@ -34,7 +34,7 @@ from srun.models.scorer import Scorer
 from srun.search.goals import Figures, Goal, read_goal
 from srun.search.results import Mark, StudyResult, describe_goal, importances, read_study
 from srun.search.space import Domain, Space
-from srun.search.storage import open_storage, shown_place
+from srun.search.storage import shown_place
 from srun.search.study import LimitsConfig, Sampler, Search, Tell, open_study
 from srun.stages.cells import Cell
 from srun.stages.common import load_dataset, load_original, weights_sha256
@@ -48,6 +48,7 @@ from srun.unlearning.stopping import Match
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.storages import BaseStorage
 
 TUNE = ("validation", "forget_tune", "never_seen_tune", "in_category_tune", "out_of_category_tune")
 """Splits that a choice may look at."""
@@ -69,6 +70,8 @@ class OptimizeConfig:
     """Finished trials, over all workers and all runs of the command."""
     timeout: Annotated[float, Field(gt=0)] | None
     """Seconds after which a command begins no new trial; null: none."""
+    evaluate_every: Annotated[int, Field(ge=1)]
+    """Epochs between the looks of a trial that only its curve and the rules to end it early need."""
     sampler: Sampler
     seed: int
     limits: LimitsConfig
@@ -95,11 +98,19 @@ class Bench:
     """Carries out trials of one cell: everything they share is loaded once. ``settings``: the block of params.yaml."""
 
     def __init__(
-        self, layout: Layout, cell: Cell, settings: Any, seed: int, evaluation: EvaluateConfig, runtime: RuntimeConfig
+        self,
+        layout: Layout,
+        cell: Cell,
+        settings: Any,
+        seed: int,
+        evaluation: EvaluateConfig,
+        runtime: RuntimeConfig,
+        evaluate_every: int,
     ) -> None:
         self.device = start(runtime)
         data = load_dataset(layout)
         self.cell, self.settings, self.method = cell, settings, UNLEARNERS[cell.method]
+        self.evaluate_every = evaluate_every
         self.request = Partition.load(layout.partition(cell.request), data)
         if self.request.kind not in self.method.kinds:
             raise DataError(f'{cell.method} is not defined for requests of kind "{self.request.kind}"')
@@ -130,7 +141,7 @@ class Bench:
 
     def __call__(self, overrides: Mapping[str, Any], tell: Tell) -> Figures:
         """Unlearn with some settings changed, and measure on tune data; by result key."""
-        settings = with_overrides(self.cell.method, self.settings, overrides)
+        settings = self._with_fewer_looks(with_overrides(self.cell.method, self.settings, overrides))
 
         def on_epoch(row: Mapping[str, float]) -> None:
             tell(self._with_distance(row))
@@ -158,6 +169,12 @@ class Bench:
 
     def _context(self, on_epoch: Callable[[Mapping[str, float]], None]) -> Context:
         return Context(self.device, self.seed, self.probe, lambda row, epoch, cap: on_epoch(row), _NoResume())
+
+    def _with_fewer_looks(self, settings: Any) -> Any:
+        """Settings that do the same: looks of a stop rule are part of a method, and those of ``fixed`` are not."""
+        if not hasattr(settings, "evaluate_every") or getattr(settings, "stop", "fixed") != "fixed":
+            return settings
+        return dataclasses.replace(settings, evaluate_every=self.evaluate_every)
 
     def _with_distance(self, row: Mapping[str, float]) -> dict[str, float]:
         return {**row, **({DISTANCE: abs(row[FORGET] - self.level)} if FORGET in row else {})}
@@ -266,20 +283,20 @@ def make_goal(settings: OptimizeConfig, bench: Bench) -> Goal:
 
 
 def search(
-    bench: Bench, settings: OptimizeConfig, name: str, place: str, after: Callable[["Study"], object]
+    bench: Bench, settings: OptimizeConfig, name: str, storage: "BaseStorage", after: Callable[["Study"], object]
 ) -> "Study":
-    """Work on the study of a name in the storage at ``place`` until it has its trials; ``after`` follows each."""
-    study, space, goal = join(bench, settings, name, place)
+    """Work on the study of a name until it has its trials; ``after`` follows each."""
+    study, space, goal = join(bench, settings, name, storage)
     worker = Search(study, space, goal, settings.limits, settings.sampler, settings.seed)
     worker.run(bench, settings.trials, settings.timeout, lambda: after(study))
     return study
 
 
-def join(bench: Bench, settings: OptimizeConfig, name: str, place: str) -> tuple["Study", Space, Goal]:
+def join(bench: Bench, settings: OptimizeConfig, name: str, storage: "BaseStorage") -> tuple["Study", Space, Goal]:
     """Create the study of a name, or find it; ConfigError where it was begun otherwise."""
     space, goal = make_space(settings, bench), make_goal(settings, bench)
     about = bench.about(goal, settings.space[bench.cell.method])
-    return open_study(open_storage(place), name, goal, about), space, goal
+    return open_study(storage, name, goal, about), space, goal
 
 
 def report(
