@@ -42,6 +42,7 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
             update="all",
             retain_batch_size=self.settings.batch_size,
             retain_sample=None,
+            max_steps=None,
             stop="fixed",
             patience=1,
             anneal="none",

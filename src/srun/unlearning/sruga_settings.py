@@ -1,6 +1,8 @@
 """SRUGA's settings: its block in params.yaml, and what they come to in an epoch."""
 
-from typing import Annotated, Literal
+import math
+from dataclasses import replace
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -46,16 +48,20 @@ class SRUGAConfig:
     clip_norm: Annotated[float, Field(gt=0)]
     max_epochs: Annotated[int, Field(ge=1)]
     """An epoch is one pass over the forget set; the retain loader cycles."""
+    max_steps: Annotated[int, Field(ge=1)] | None
+    """No epoch begins after so many steps; null: no limit. Weights move as far in as many steps, whatever the size of a
+    request."""
     evaluate_every: Annotated[int, Field(ge=1)]
     stop: Stop
-    """``plateau``: forget_tune Hit@10 has not fallen for ``patience`` epochs. ``fixed``: after ``max_epochs``.
+    """``plateau``: forget_tune Hit@10 has not fallen for ``patience`` epochs. ``fixed``: at the end.
     ``match``: forgotten events rank as comparable never-seen ones."""
     patience: Annotated[int, Field(ge=1)]
     anneal: Anneal
     anneal_what: Literal["unlearning_rate", "learning_rate", "ascent_weight"]
     """``learning_rate``: the step of all terms, until nothing moves. ``unlearning_rate``: the two terms that unlearn,
     ascent and KL, until training on the retain set is left. ``ascent_weight``: the ascent alone."""
-    anneal_epochs: Annotated[int, Field(ge=1)]
+    anneal_epochs: Annotated[int, Field(ge=1)] | None
+    """null: all that ``max_epochs`` and ``max_steps`` allow."""
     anneal_floor: Annotated[float, Field(ge=0, le=1)]
     """Share of the value that is left after ``anneal_epochs``."""
     weighting: Kind
@@ -83,6 +89,11 @@ class SRUGAConfig:
         if self.anneal == "exponential" and self.anneal_floor == 0:
             raise ValueError("anneal exponential never reaches an anneal_floor of 0: give one above")
 
+    def in_epochs(self, num_batches: int) -> Self:
+        """The settings with both ends told in epochs of ``num_batches`` steps."""
+        end = min(self.max_epochs, -(-(self.max_steps or math.inf) // num_batches))
+        return replace(self, max_epochs=int(end), anneal_epochs=self.anneal_epochs or int(end))
+
     def weights(self, epoch: int) -> dict[str, float]:
         """The weights of an epoch (from 0), by term."""
         factor = self._factor(epoch)
@@ -99,4 +110,4 @@ class SRUGAConfig:
         return self.learning_rate * (self._factor(epoch) if self.anneal_what == "learning_rate" else 1.0)
 
     def _factor(self, epoch: int) -> float:
-        return annealed(epoch, self.anneal, self.anneal_epochs, self.anneal_floor)
+        return annealed(epoch, self.anneal, self.anneal_epochs or self.max_epochs, self.anneal_floor)

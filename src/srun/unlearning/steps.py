@@ -42,7 +42,7 @@ class _Run:
     """One run of SRUGA with all that must survive a kill."""
 
     def __init__(self, settings: SRUGAConfig, original: Original, request: Partition, context: Context) -> None:
-        self.settings, self.resume = settings, context.resume
+        self.resume = context.resume
         self.streams = Streams(context.seed, context.device)
         self.model = (untied_copy if settings.update == "readout" else clone_model)(original.model)
         self.model.use_generator(self.streams["dropout"])
@@ -55,6 +55,7 @@ class _Run:
         retain = TrainingData(request.data, request.retain, request.catalogue, context.device)
         models = self.model, original.model
         self.ascent = Ascent(settings, *models, request, original.recipe, self.streams, self.cost)
+        self.settings = settings.in_epochs(self.ascent.num_batches)
         self.remaining = Remaining(
             settings, *models, retain, original.recipe, self.streams, self.cost, self.weighting.separate
         )
