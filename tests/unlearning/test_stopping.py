@@ -17,7 +17,7 @@ from srun.unlearning.comparable import _Affinity, _gaps
 from srun.unlearning.stopping import Match, StopRule, make_stop
 
 SETTINGS = {"update": "all", "stop": "match", "learning_rate": 0.03, "batch_size": 64, "unlearn_dropout": False}
-SETTINGS |= {"kl_weight": 1.0, "finetune_weight": 0.5, "anneal": "none"}
+SETTINGS |= {"evaluate_every": 1, "retain_batch_size": 64, "kl_weight": 1.0, "finetune_weight": 0.5, "anneal": "none"}
 TUNE, VALIDATION = "forget_tune", "validation"
 
 

@@ -141,6 +141,7 @@ class _Run:
         tensors = pack("model", copy_weights(self.model)) | pack("streams", self.streams.state())
         tensors |= pack("optimiser", optimiser_tensors(self.optimiser)) | pack("weighting", self.weighting.tensors())
         tensors |= {"forget_order": self.ascent.rows.order, "retain_order": self.remaining.rows.order}
+        tensors |= {} if self.ascent.level is None else {"level": self.ascent.level.value}
         state: dict[str, Any] = {
             "cost": vars(self.cost),
             "history": self.history,
@@ -165,6 +166,8 @@ class _Run:
         self.streams.restore(unpack("streams", tensors))
         self.ascent.rows.order, self.remaining.rows.order = tensors["forget_order"], tensors["retain_order"]
         self.ascent.rows.position, self.remaining.rows.position = state["positions"]
+        if self.ascent.level is not None:
+            self.ascent.level.value, self.ascent.level.steps = tensors["level"], state["cost"]["steps"]
         vars(self.cost).update(state["cost"])  # in place: the terms count in it too
         self.history = state["history"]
         self.stop.restore(state["stop"])

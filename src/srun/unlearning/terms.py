@@ -30,6 +30,9 @@ PARTNERS = 2
 against noise of what is aimed at."""
 MAX_NEVER_SEEN = 8192
 """So many of them at most."""
+REFRESH = 32
+"""Steps after which the level is measured anew."""
+
 
 def ascent_loss(model: SequenceModel, state: Tensor, targets: Tensor, loss: str) -> Tensor:
     """L_GA (T,) = log p(forgotten item), positives only ([T] eq. 3 and 4); descending it lowers p.
@@ -97,8 +100,10 @@ class Ascent:
         make = self._windows if settings.mask_all_forgotten else self._queries
         self.items, self.forgotten, self.users = (part.to(streams.device) for part in make(request))
         self.rows = Cycle(len(self.items), settings.batch_size, streams["forget"])
-        self.readout = self._readout() if settings.update == "readout" else None  # (F, D)
-        self.never_seen = self._never_seen(request) if settings.ascent == "level" else None
+        began = time.perf_counter()
+        self.readout = self.states(original, self.items) if settings.update == "readout" else None  # (F, D)
+        cost.seconds += time.perf_counter() - began
+        self.level = Level(self, request) if settings.ascent == "level" else None
         self.negatives: TrainingData | None = None
         if settings.ascent_negatives:  # those that the original was trained with: no item the user ever had in training
             self.negatives = TrainingData(request.data, request.data.role == Role.TRAIN, None, streams.device)
@@ -117,12 +122,12 @@ class Ascent:
             state = self.model.hidden(inputs)[place]  # (T, D)
         else:
             state = self.readout[rows]
-        if self.never_seen is not None:
-            return level_loss(self._standing(self.model, state, targets), self.never_seen).mean()
+        if self.level is not None:
+            return level_loss(self.standing(self.model, state, targets), self.level.next()).mean()
         log_p = self._log_p(self.model, state, targets)
         if self.settings.ascent == "npo":
-            frozen = self._original_states(inputs, place) if self.readout is None else state
             with torch.no_grad():
+                frozen = self._forward(self.original, inputs, place) if self.readout is None else state
                 log_p_original = self._log_p(self.original, frozen, targets)
             return npo_loss(log_p, log_p_original, self.settings.npo_beta).mean()
         if self.negatives is not None:
@@ -139,42 +144,20 @@ class Ascent:
         self.cost.scored_positions += len(targets) if self.recipe.loss == "ce" else 0
         return ascent_loss(model, state, targets, self.recipe.loss)
 
-    def _standing(self, model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
+    def standing(self, model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
+        """(T,) of ``rank_logit``."""
         self.cost.scored_positions += len(targets)
         return rank_logit(model, state, targets)
 
     @torch.no_grad()
-    def _original_states(self, inputs: Tensor, place: Tensor) -> Tensor:
+    def states(self, model: SequenceModel, items: Tensor) -> Tensor:
+        """(N, D) that predict the last of ``items`` (N, n+1)."""
+        parts = [self._last(part) for part in items.split(self.settings.batch_size)]
+        return torch.cat([self._forward(model, *part) for part in parts])
+
+    def _forward(self, model: SequenceModel, inputs: Tensor, place: Tensor) -> Tensor:
         self._count(inputs, FORWARD_SHARE)
-        return self.original.hidden(inputs)[place]
-
-    def _readout(self) -> Tensor:
-        """(F, D) states of the original that predict the forgotten events."""
-        began = time.perf_counter()
-        rows = torch.arange(len(self.items), device=self.items.device).split(self.settings.batch_size)
-        states = torch.cat([self._original_states(*self._batch(part)[:2]) for part in rows])
-        self.cost.seconds += time.perf_counter() - began
-        return states
-
-    def _never_seen(self, request: Partition) -> Tensor:
-        """(N,) where events comparable to the forgotten ones, or to a sample of them, stand under the original."""
-        began = time.perf_counter()
-        rng = numpy_stream(self.streams.seed, "level")
-        unseen = comparable(request, request.forget_queries(), PARTNERS, rng)[1]
-        items = torch.cat([_questions(queries, request) for queries in unseen])
-        if not len(items):
-            raise DataError(
-                "unlearn.sruga.ascent: level needs never-seen events comparable to the forgotten ones, and there is "
-                "none; use ga"
-            )
-        items = items[rng.permutation(len(items))[:MAX_NEVER_SEEN]]
-        parts = []
-        for part in items.to(self.streams.device).split(self.settings.batch_size):
-            states = self._original_states(*self._last(part))
-            with torch.no_grad():
-                parts.append(self._standing(self.original, states, part[:, -1]))
-        self.cost.seconds += time.perf_counter() - began
-        return torch.cat(parts)
+        return model.hidden(inputs)[place]
 
     def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         items, forgotten = self.items[rows], self.forgotten[rows]
@@ -219,6 +202,47 @@ class Ascent:
         return items[some], forgotten[some], torch.from_numpy(user[start].astype("int64"))[some]
 
 
+class Level:
+    """Where never-seen events that are comparable to the forgotten ones stand: (N,) of ``rank_logit``.
+
+    Under the model as it is at about that step, so that what unlearning costs it as a whole is in both: a Retrain, too,
+    ranks both alike, and both a little lower than the original does.
+    """
+
+    def __init__(self, ascent: Ascent, request: Partition) -> None:
+        self.ascent = ascent
+        rng = numpy_stream(ascent.streams.seed, "level")
+        unseen = comparable(request, request.forget_queries(), PARTNERS, rng)[1]
+        items = torch.cat([_questions(queries, request) for queries in unseen])
+        if not len(items):
+            raise DataError(
+                "unlearn.sruga.ascent: level needs never-seen events comparable to the forgotten ones, and there is "
+                "none; use ga"
+            )
+        self.items = items[rng.permutation(len(items))[:MAX_NEVER_SEEN]].to(ascent.streams.device)  # (N, n+1)
+        self.value, self.steps = torch.zeros(len(self.items)), 0
+        began = time.perf_counter()
+        self.readout = None if ascent.readout is None else ascent.states(ascent.original, self.items)  # (N, D)
+        ascent.cost.seconds += time.perf_counter() - began
+
+    def next(self) -> Tensor:
+        """Of the next step."""
+        if self.steps % REFRESH == 0:
+            self._measure()
+        self.steps += 1
+        return self.value
+
+    @torch.no_grad()
+    def _measure(self) -> None:
+        ascent, model = self.ascent, self.ascent.model
+        training = model.training
+        model.eval()
+        states = ascent.states(model, self.items) if self.readout is None else self.readout
+        parts = zip(*(part.split(ascent.settings.batch_size) for part in (states, self.items[:, -1])), strict=True)
+        self.value = torch.cat([ascent.standing(model, *part) for part in parts])
+        model.train(training)
+
+
 def _questions(queries: Queries, request: Partition) -> Tensor:
     """(Q, n+1) histories, and last the item that is asked for."""
     histories = torch.from_numpy(queries.histories(request.data.max_length).astype("int64"))
@@ -241,15 +265,15 @@ class _Pass:
     """(B,)"""
     targets: Tensor
     """(B, L) of fine-tuning, 0 where there is none."""
-    hidden: Tensor | None
-    """(B, L, D) states that predict ``targets``; None if nothing asks for them."""
-    asked: Tensor | None
-    """(B, L) inputs of the pass that KL is taken of; None without KL."""
-    states: Tensor | None
+    hidden: Tensor
+    """(B, L, D) states that predict ``targets``, if fine-tuning asks for them."""
+    asked: Tensor
+    """(B, L) inputs that KL asks for."""
+    states: Tensor
     """(B, L, D) states of ``asked``: ``hidden`` itself where one pass serves both."""
 
     def rows(self, rows: Tensor) -> "_Pass":
-        return _Pass(*(None if part is None else part[rows] for part in vars(self).values()))
+        return _Pass(*(part[rows] for part in vars(self).values()))
 
 
 class Remaining:
@@ -285,13 +309,11 @@ class Remaining:
         batch = self._pass(self.sample[rows], kl, finetune) if self.kept is None else self.kept.rows(rows)
         terms: dict[str, Tensor] = {}
         if finetune:
-            assert batch.hidden is not None
             users, targets = batch.users, batch.targets
             loss = target_loss(self.model, batch.hidden, targets, users, self.data, self.recipe, self.streams)
             terms["finetune"] = loss.mean()
             self.cost.scored_positions += len(loss) if self.recipe.loss == "ce" else 0
         if kl:
-            assert batch.asked is not None and batch.states is not None
             terms["kl"] = self._kl(batch.asked, batch.states, batch.targets)
         return terms
 
@@ -311,16 +333,11 @@ class Remaining:
         inputs, targets = self.model.training_pairs(windows, self.streams["cloze"])
         # a cloze pass may show the last item and hides others: KL at the last position then has a pass of its own
         own_pass = kl and not self.model.next_item and not self._kl_at_targets
-        hidden = asked = states = None
-        if finetune or not own_pass:
-            hidden = self._states(inputs)
-            if kl and finetune and not own_pass and self.separate and not self.readout:
-                self._count(inputs, 1 - FORWARD_SHARE)  # it is gone through backwards once for each
-        if own_pass:
-            asked = self.model.last_item_inputs(windows)
-            states = self._states(asked)
-        elif kl:
-            asked, states = inputs, hidden
+        asked = self.model.last_item_inputs(windows) if own_pass else inputs
+        states = self._states(asked)
+        hidden = self._states(inputs) if finetune and own_pass else states
+        if kl and finetune and not own_pass and self.separate and not self.readout:
+            self._count(inputs, 1 - FORWARD_SHARE)  # it is gone through backwards once for each
         return _Pass(users, targets, hidden, asked, states)
 
     @property
