@@ -17,7 +17,8 @@ PUBLISHED = {  # NDCG@10, full ranking, leave one out; what each is, and its sou
     "ml-1m-sasrec": (0.182, "SASRec, full CE: Klenitskiy and Vasilev, 2023"),
     "ml-1m-gru4rec": (0.141, "GRU4Rec: public replications"),
     "ml-1m-bert4rec": (0.152, "BERT4Rec: Petrov and Macdonald, 2022"),
-    "beauty-sasrec": None,  # peer_quality.json, a peer trained beside it
+    "beauty-sasrec-10": None,  # peer_quality.json, a peer trained beside them
+    "beauty-sasrec": None,
 }
 
 
