@@ -21,7 +21,7 @@ class SRUGAConfig:
     finetune_weight: Annotated[float, Field(ge=0)]
     ascent: Literal["ga", "npo", "level"]
     """``ga``: log p ([T] eq. 4). ``npo``: negative preference optimisation, which fades as p falls. ``level``:
-    distance of their ranks from where comparable never-seen events rank, so that it ends there."""
+    distance of their ranks from those of comparable never-seen events, so that it ends there."""
     npo_beta: Annotated[float, Field(gt=0)]
     ascent_negatives: bool
     """The whole BCE reversed, negatives included; [T] tried and rejected it."""
