@@ -20,7 +20,7 @@ from srun.errors import ConfigError, DataError
 from srun.models.base import SequenceModel
 from srun.rng import Streams, numpy_stream
 from srun.training.fit import FORWARD_SHARE, Cost, TrainConfig, target_loss
-from srun.training.losses import catalogue_scores
+from srun.training.losses import ce
 from srun.unlearning.catalogue import kl, rank_logit
 from srun.unlearning.comparable import comparable
 from srun.unlearning.sruga_settings import SRUGAConfig
@@ -40,7 +40,7 @@ def ascent_loss(model: SequenceModel, state: Tensor, targets: Tensor, loss: str)
     p is the model's own likelihood: sigmoid of the score for bce and gbce, softmax over the catalogue for ce.
     """
     if loss == "ce":
-        return catalogue_scores(model, state, None).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+        return -ce(model, state, targets, None)
     return logsigmoid(model.item_scores(state, targets))
 
 
