@@ -15,7 +15,7 @@ TINY = {
     "partition": {"interactions": {"share_of_users": 0.5}},
     "model": {"sasrec": {"hidden": 8, "blocks": 1}},
     "train": {"max_epochs": 4, "evaluate_every": 2, "patience": 4, "batch_size": 64, "learning_rate": 0.01},
-    "unlearn": {"sruga": {"max_epochs": 2}, "finetune_only": {"max_epochs": 2}},
+    "unlearn": {"sruga": {"max_epochs": 2, "evaluate_every": 1}, "finetune_only": {"max_epochs": 2}},
     "evaluate": {"batch_size": 64},
     "runtime": {"threads": 1, "tracking": False},
     "originals": {"sasrec-0": {"model": "sasrec", "seed": 0, "shards": 1}},

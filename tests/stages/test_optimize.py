@@ -62,13 +62,14 @@ def test_a_trial_is_the_method_as_the_flow_runs_it(bench_of, world, tmp_path):
 @pytest.mark.parametrize("stop", ["fixed", "match", "plateau"])
 def test_fewer_looks_change_no_figure_and_no_look_of_a_stop_rule(bench_of, world, tmp_path, stop):
     rows = {}
-    overrides = {"unlearn.sruga.learning_rate": 0.003, "unlearn.sruga.max_epochs": 7, "unlearn.sruga.stop": stop}
+    changes = {"learning_rate": 0.003, "max_epochs": 7, "stop": stop, "evaluate_every": 1}
+    overrides = {f"unlearn.sruga.{key}": value for key, value in changes.items()}
     figures = {
         every: bench_of("interactions", "sruga", every)(overrides, rows.setdefault(every, []).append)
         for every in (1, 3)
     }
     assert figures[3] == figures[1]
-    result = world.run("sruga", tmp_path, learning_rate=0.003, max_epochs=7, stop=stop)  # evaluate_every as it stands
+    result = world.run("sruga", tmp_path, **changes)
     assert figures[3]["cost/training_epochs"] == result.cost.target_gradients / world.request.retain.sum()
     assert figures[3]["forget_tune/hit_10"] == world.probe()(result.scorer, "forget_tune")["forget_tune/hit_10"]
     looked = [row["epoch"] for row in rows[3] if "validation/ndcg_10" in row]
