@@ -275,6 +275,21 @@ class _Pass:
     def rows(self, rows: Tensor) -> "_Pass":
         return _Pass(*(part[rows] for part in vars(self).values()))
 
+    @staticmethod
+    def join(parts: list["_Pass"]) -> "_Pass":
+        """One of all rows; shorter ones get padding in front."""
+        return _Pass(*(_stacked(list(same)) for same in zip(*(vars(part).values() for part in parts), strict=True)))
+
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    """(sum of B, ...) of tensors (B,), (B, L) or (B, L, D) with an L of their own."""
+    if parts[0].dim() == 1:
+        return torch.cat(parts)
+    width = max(part.shape[1] for part in parts)
+    return torch.cat(
+        [torch.cat([part.new_zeros(len(part), width, *part.shape[2:])[:, part.shape[1] :], part], 1) for part in parts]
+    )
+
 
 class Remaining:
     """L_KL and L_FT over batches of the retain set, in one pass where the model allows it.
@@ -297,7 +312,7 @@ class Remaining:
         self.data, self.streams, self.cost, self.separate = data, streams, cost, separate
         self.readout = settings.update == "readout"
         drawn = numpy_stream(streams.seed, "retain_sample").permutation(len(data))[: settings.retain_sample]
-        self.sample = torch.from_numpy(drawn)  # (S,) windows
+        self.sample = torch.from_numpy(drawn).to(data.device)  # (S,) windows
         self.rows = Cycle(len(self.sample), settings.retain_batch_size, streams["retain"])
         self.kept = self._keep() if self.readout and settings.retain_sample is not None else None
 
@@ -305,7 +320,7 @@ class Remaining:
         """Mean losses of the next batch, by name; nothing is drawn where neither is wanted."""
         if not (kl or finetune):
             return {}
-        rows = self.rows.next()
+        rows = self.rows.next().to(self.data.device)
         batch = self._pass(self.sample[rows], kl, finetune) if self.kept is None else self.kept.rows(rows)
         terms: dict[str, Tensor] = {}
         if finetune:
@@ -323,13 +338,15 @@ class Remaining:
         kl, finetune = self.settings.kl_weight > 0, self.settings.finetune_weight > 0
         if not (kl or finetune):
             return None
-        kept = self._pass(self.sample, kl, finetune)
+        kept = _Pass.join(
+            [self._pass(rows, kl, finetune) for rows in self.sample.split(self.settings.retain_batch_size)]
+        )
         self.cost.seconds += time.perf_counter() - began
         return kept
 
     def _pass(self, rows: Tensor, kl: bool, finetune: bool) -> _Pass:
         """What the terms wanted need of the windows ``rows`` (B,): one pass for both where the model allows it."""
-        windows, users = self.data.batch(rows.to(self.data.device))
+        windows, users = self.data.batch(rows)
         inputs, targets = self.model.training_pairs(windows, self.streams["cloze"])
         # a cloze pass may show the last item and hides others: KL at the last position then has a pass of its own
         own_pass = kl and not self.model.next_item and not self._kl_at_targets
