@@ -19,6 +19,8 @@ from safetensors import SafetensorError
 from srun import distributed
 from srun.errors import RunError
 
+HELD = "held"  # the purpose of locks that nobody waits for
+
 log = logging.getLogger(__name__)
 
 
@@ -71,16 +73,8 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
     Only those wait that name the same purpose. The lock is a file beside ``path``, and ends with the process that holds
     it, however that ends. Raises RunError where nothing can be written, or the file system has no locks.
     """
-    file = path.parent / f".{path.name}.{purpose}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = _lock(file)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed there") from error
-    try:
+    with _locked(path, purpose, wait=True):
         yield
-    finally:
-        _unlock(file, handle)
 
 
 @contextlib.contextmanager
@@ -93,23 +87,40 @@ def held(path: Path, what: str) -> Iterator[None]:
     if distributed.rank():
         yield
         return
-    file = path.parent / f".{path.name}.held"
+    with contextlib.ExitStack() as stack:
+        try:
+            handle = stack.enter_context(_locked(path, HELD, wait=False))
+        except BlockingIOError as error:
+            who = _holder(_lock_file(path, HELD)) or what
+            raise RunError(
+                f"{who} goes on already; wait until it ends, or end it, then give the same command again"
+            ) from error
+        started = time.strftime("%Y-%m-%d %H:%M")
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, and others are told less
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{what} (process {os.getpid()} on {socket.gethostname()}, since {started})".encode())
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path: Path, purpose: str, wait: bool) -> Iterator[int]:
+    """The open file of a lock while it is kept. Raises RunError where it cannot be, BlockingIOError as ``_lock``."""
+    file = _lock_file(path, purpose)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = _lock(file, wait=False)
-        os.ftruncate(handle, 0)
-        started = time.strftime("%Y-%m-%d %H:%M")
-        os.write(handle, f"{what} (process {os.getpid()} on {socket.gethostname()}, since {started})".encode())
-    except BlockingIOError as error:
-        raise RunError(
-            f"{_holder(file) or what} goes on already; wait until it ends, or end it, then give the same command again"
-        ) from error
+        handle = _lock(file, wait)
+    except BlockingIOError:
+        raise
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed there") from error
     try:
-        yield
+        yield handle
     finally:
         _unlock(file, handle)
+
+
+def _lock_file(path: Path, purpose: str) -> Path:
+    return path.parent / f".{path.name}.{purpose}"
 
 
 def _holder(file: Path) -> str:

@@ -149,7 +149,7 @@ def _bars(dataset: str, models: Sequence[str], records: Sequence[Record], split:
     axes.set_xticks(range(len(models)), [model_name(model) for model in models])
     axes.set_title(title, fontsize=10.5, color=INK, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
-    canvas.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=7.5)
+    canvas.legend(loc="outside lower center", ncols=min(4, 2 * len(models)), frameon=False, fontsize=7.5)
     out = io.BytesIO()
     canvas.savefig(out, format="png", dpi=DOTS_PER_INCH, facecolor="white", metadata={"Software": None})
     return out.getvalue()

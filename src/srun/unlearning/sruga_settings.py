@@ -1,6 +1,5 @@
 """SRUGA's settings: its block in params.yaml, and what they come to in an epoch."""
 
-import math
 from dataclasses import replace
 from typing import Annotated, Literal, Self
 
@@ -91,8 +90,8 @@ class SRUGAConfig:
 
     def in_epochs(self, num_batches: int) -> Self:
         """The settings with both ends told in epochs of ``num_batches`` steps."""
-        end = min(self.max_epochs, -(-(self.max_steps or math.inf) // num_batches))
-        return replace(self, max_epochs=int(end), anneal_epochs=self.anneal_epochs or int(end))
+        end = self.max_epochs if self.max_steps is None else min(self.max_epochs, -(-self.max_steps // num_batches))
+        return replace(self, max_epochs=end, anneal_epochs=self.anneal_epochs or end)
 
     def weights(self, epoch: int) -> dict[str, float]:
         """The weights of an epoch (from 0), by term."""

@@ -167,7 +167,7 @@ class _Run:
         self.ascent.rows.order, self.remaining.rows.order = tensors["forget_order"], tensors["retain_order"]
         self.ascent.rows.position, self.remaining.rows.position = state["positions"]
         if self.ascent.level is not None:
-            self.ascent.level.value, self.ascent.level.steps = tensors["level"], state["cost"]["steps"]
+            self.ascent.level.restore(tensors["level"], state["cost"]["steps"])
         vars(self.cost).update(state["cost"])  # in place: the terms count in it too
         self.history = state["history"]
         self.stop.restore(state["stop"])

@@ -220,7 +220,7 @@ class Level:
                 "none; use ga"
             )
         self.items = items[rng.permutation(len(items))[:MAX_NEVER_SEEN]].to(ascent.streams.device)  # (N, n+1)
-        self.value, self.steps = torch.zeros(len(self.items)), 0
+        self.value, self.steps = self.items.new_zeros(0), 0  # measured before the first step
         began = time.perf_counter()
         self.readout = None if ascent.readout is None else ascent.states(ascent.original, self.items)  # (N, D)
         ascent.cost.seconds += time.perf_counter() - began
@@ -231,6 +231,10 @@ class Level:
             self._measure()
         self.steps += 1
         return self.value
+
+    def restore(self, value: Tensor, steps: int) -> None:
+        """Go on after ``steps`` with what was measured last."""
+        self.value, self.steps = value.to(self.items.device), steps
 
     @torch.no_grad()
     def _measure(self) -> None:
