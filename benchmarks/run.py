@@ -53,7 +53,7 @@ class Work:
     unit: str
     peer: tuple[str, str]  # driver, model; run.sh knows it by both
     target: float
-    """Ratio to reach (issue 4)."""
+    """Ratio to reach."""
 
 
 RECTOOLS, RECBOLE = "peer_rectools.py", "peer_recbole.py"
