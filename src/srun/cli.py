@@ -400,6 +400,7 @@ def reproduce_ablation(
 @click.option(
     "--categories", default="Action", show_default=True, metavar="NAME,NAME,...", help="Of the paper's three."
 )
+@click.option("--num-seeds", type=click.IntRange(1), default=1, show_default=True, help="Of the first category.")
 @click.option("--no-others", is_flag=True, help="Without GRU4Rec and Caser, which are for Figures 3 and 4.")
 @click.option("--no-protocols", is_flag=True, help="Without the edit under other holdouts, widths and epochs.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder; default out/attribution-DATASET.")
@@ -408,6 +409,7 @@ def reproduce_ablation(
 def reproduce_attribution(
     dataset: str,
     categories: str,
+    num_seeds: int,
     no_others: bool,
     no_protocols: bool,
     out: Path | None,
@@ -426,7 +428,8 @@ def reproduce_attribution(
     from srun.stages.reproduce_attribution import protocols
 
     laid = [*(f"experiments/{file}.yaml" for file in ("attribution", f"attribution-{dataset}")), *presets]
-    cells, out = chosen(_words(categories), not no_others), out or Path("out") / f"attribution-{dataset}"
+    cells = chosen(_words(categories), not no_others, number=num_seeds)
+    out = out or Path("out") / f"attribution-{dataset}"
     changed = {} if no_protocols else protocols(_words(categories))
     under = {name: _pipeline(laid, [*assignments, *own], out / "protocols" / name) for name, own in changed.items()}
     pipeline = _pipeline(laid, [*cells, *assignments], out)

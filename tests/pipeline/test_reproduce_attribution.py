@@ -5,6 +5,7 @@ import json
 import runpy
 from pathlib import Path
 from shutil import copytree
+from statistics import mean, stdev
 
 import pytest
 from click.testing import CliRunner, Result
@@ -34,6 +35,7 @@ SMALL = {
     "runtime.device": "cpu",
     "runtime.tracking": "false",
 }
+PLUS = ("attribution_plus", "attribution_plus: as it stands")
 WORDS = ["reproduce", "attribution", "--dataset", "ml-100k", "--out", "out"]
 
 
@@ -59,11 +61,12 @@ def srun(*words: str) -> Result:
 
 
 def test_tables_figures_and_results(films: Path) -> None:
-    partly = srun(*WORDS, "--budget", "0", "--json")
+    words = [*WORDS, "--num-seeds", "2", "--json"]
+    partly = srun(*words, "--budget", "0")
     assert partly.exit_code == 0, partly.output
     left = json.loads(partly.stdout)["left"]
     assert {"study action front", "study action without items", "epochs_2: evaluate action-attribution"} <= set(left)
-    first = srun(*WORDS, "--json")
+    first = srun(*words)
     assert first.exit_code == 0, first.output
     result = json.loads(first.stdout)
     assert result["left"] == []
@@ -73,12 +76,21 @@ def test_tables_figures_and_results(films: Path) -> None:
     assert printed["Attribution, printed"]["Removal rate"] == "74.82 %"
     rows = list(csv.DictReader((films / "out/results.csv").read_text().splitlines()))
     ours = [row for row in rows if row["model"] == "bert4rec"]
-    values = {(row["method"], row["split"], row["metric"]): float(row["value"]) for row in ours}
+    by_seed = [
+        {(row["method"], row["split"], row["metric"]): float(row["value"]) for row in ours if row["seed"] == seed}
+        for seed in "01"
+    ]
+    values = by_seed[0]
     assert {row["category"] for row in rows} == {"Action"}
     assert "nan" not in {row["value"] for row in rows}
     before, after = (values[name, "in_category", "hit_10"] for name in ("original", "attribution"))
     assert values["attribution", "in_category", "removal_rate_10"] == pytest.approx(1 - after / before, abs=1e-4)
-    assert printed["Attribution, ours"]["Removal rate"] == f"{100 * (1 - after / before):.1f} %"
+    rates = [100 * found["attribution", "in_category", "removal_rate_10"] for found in by_seed]
+    assert printed["Attribution, ours"]["Removal rate"] == f"{mean(rates):.1f} ± {stdev(rates):.1f} %"
+    kept = {row["Method"]: row for row in tables["What is kept and what is left"]}
+    assert {row["Seeds"] for row in kept.values()} == {"2"}
+    shares = [100 * found["attribution_plus", "out_of_category", "hit_10_of_retrain"] for found in by_seed]
+    assert kept["Attribution plus"]["Hit@10 of Retrain's"] == f"{mean(shares):.1f} ± {stdev(shares):.1f} %"
     assert values["random_neurons_equal_number", "in_category", "num_draws"] == 3
     assert ("attribution", "cost", "speedup") in values
     assert ("attribution_plus: without items", "in_category", "removal_rate_10") in values
@@ -94,7 +106,8 @@ def test_tables_figures_and_results(films: Path) -> None:
         assert values["attribution", "relearning", f"{way}_hit_10_first"] == pytest.approx(
             curve[way]["hit_10"][0], 1e-4
         )
-    assert ("attribution_plus: as it stands", "relearning", "returned_level") in values
+    own, study = (values[name, "relearning", "returned_level"] for name in PLUS)
+    assert own == study, "the study is of one Original, whose level it is"
     assert ("attribution_plus: as it stands", "relearning", "retain_level") not in values, "one way is enough there"
 
     ranked = {
@@ -116,14 +129,11 @@ def test_tables_figures_and_results(films: Path) -> None:
         assert protocols[name]["Removed: test targets, full"] == (
             f"{100 * (1 - after / before):.1f} %" if before else "–"
         )
-    assert (
-        protocols["as in the other tables"]["Removed: test targets, full"]
-        == printed["Attribution, ours"]["Removal rate"]
-    )
+    assert protocols["as in the other tables"]["Removed: test targets, full"] == f"{rates[0]:.1f} %"
     names = {path.name for path in (films / "out/figures").iterdir()}
     assert names == {"figure-3-action.png", "front-action.png"}
     assert "not defined" in (films / "out/tables.md").read_text()
-    again = json.loads(srun(*WORDS, "--json").stdout)
+    again = json.loads(srun(*words).stdout)
     assert again == {**result, "done": []}
     check_search(films / "out")
 
@@ -154,6 +164,9 @@ def test_without_others_and_protocols_and_what_has_no_neurons(films: Path) -> No
     assert {f"evaluate {request}-{model}" for request in ("action", "drama") for model in ("gru4rec", "caser")} <= set(
         every
     )
+    seeds = json.loads(srun(*words, "--num-seeds", "2").stdout)["left"]
+    assert {name for name in seeds if name.endswith("-1")} >= {"train bert4rec-1", "evaluate action-retrain-1"}
+    assert not {name for name in seeds if "drama" in name} - set(every), "further categories have one seed"
     few = json.loads(srun(*words, "--no-others", "--no-protocols").stdout)["left"]
     assert {name for name in every if "gru4rec" in name or "caser" in name or ": " in name} == set(every) - set(few)
     cells = {"x": {"request": "action", "original": "caser-0", "method": "attribution", "seed": 0}}

@@ -7,13 +7,12 @@ from typing import Any
 
 from matplotlib.figure import Figure as Canvas
 
-from srun.metrics.ranking import mean_and_spread
 from srun.reporting.figures import DOTS_PER_INCH, INK
 from srun.reporting.methods import model_name, style
 from srun.reporting.papers import published
 from srun.reporting.records import Group, Record, relearning_figures
 from srun.reporting.results import category, costs
-from srun.reporting.summary import NONE, markdown_table, steps_text
+from srun.reporting.summary import NONE, markdown_table, mean_text, steps_text
 
 Rows = list[dict[str, str]]
 Studies = Mapping[str, Mapping[str, Any]]
@@ -25,6 +24,7 @@ SPLITS = {
 }
 """What may count as removed: of report users, and last where neurons were looked for."""
 CUT_OFFS = (1, 5, 10)
+RATIOS = {"hit": "HR", "ndcg": "NDCG"}
 WAYS = {"returned": "returned events", "retain": "retain set"}
 ODDITIES = (
     "The removal rate is not defined. Retrain's 100 % holds by definition when items that were never trained on cannot "
@@ -119,14 +119,12 @@ def _times(group: Group) -> Rows:
         rows.append(
             _time(row["category"], f"{style(row['method']).name}, printed", row["minutes"], row["speedup"], NONE)
         )
-    for record in group.records:
-        if record.method not in ("retrain", "attribution", "attribution_plus"):
-            continue
-        cost = costs(group, record)
-        minutes = f"{cost['seconds'] / 60:.2f}" if "seconds" in cost else NONE
-        ratio = _number(cost.get("speedup"), 1)
-        gradients = _number(cost.get("speedup_target_gradients"), 1)
-        rows.append(_time(category(record), f"{style(record.method).name}, ours", minutes, ratio, gradients))
+    for method in ("retrain", "attribution", "attribution_plus"):
+        found = [costs(group, record) for record in group.of(method)]
+        if found:
+            minutes = _mean([cost["seconds"] / 60 if "seconds" in cost else None for cost in found], 2)
+            ratios = (_mean([cost.get(name) for cost in found], 1) for name in ("speedup", "speedup_target_gradients"))
+            rows.append(_time(category(group.first), f"{style(method).name}, ours", minutes, *ratios))
     return rows
 
 
@@ -146,25 +144,33 @@ def _removal(group: Group) -> Rows:
         }
         for row in published("attribution-table-3", category=category(group.first))
     ]
-    for record in group.records:
-        if style(record.method).role == "raw" or record.method == "original":
-            continue
-        rows.append(
-            {
-                "Category": category(record),
-                "Method": f"{style(record.method).name}, ours",
-                "Removal rate": _percent(_rate(group, record, "in_category", "hit_10")),
-                "by sampled ranking": _percent(_rate(group, record, "in_category", "hit_10_sampled")),
-                "of lists": _percent(record.value("in_category", "list_removal_rate_10")),
-            }
-        )
+    for method in _methods(group):
+        if method != "original":
+            rows.append(
+                {
+                    "Category": category(group.first),
+                    "Method": f"{style(method).name}, ours",
+                    "Removal rate": _rates(group, method, "in_category", "hit_10"),
+                    "by sampled ranking": _rates(group, method, "in_category", "hit_10_sampled"),
+                    "of lists": _shares(group, method, "in_category", "list_removal_rate_10"),
+                }
+            )
     return rows
 
 
-def _rate(group: Group, record: Record, split: str, metric: str) -> float | None:
-    """1 - a figure / Original's."""
-    before = group.values("original", split, metric)
-    return _removed(mean_and_spread(before)[0], record.value(split, metric)) if before else None
+def _methods(group: Group) -> list[str]:
+    """Without the rows of raw scores."""
+    return [method for method in group.methods if style(method).role != "raw"]
+
+
+def _rates(group: Group, method: str, split: str, metric: str) -> str:
+    """1 - a figure / that of the Original that the row starts from, over seeds."""
+    before = {record.original: record.value(split, metric) for record in group.of("original")}
+    return _percents([_removed(before.get(r.original), r.value(split, metric)) for r in group.of(method)])
+
+
+def _shares(group: Group, method: str, split: str, metric: str) -> str:
+    return _percents([record.value(split, metric) for record in group.of(method)])
 
 
 def _removed(before: float | None, after: float | None) -> float | None:
@@ -173,30 +179,35 @@ def _removed(before: float | None, after: float | None) -> float | None:
 
 def _ranking(group: Group, others: Sequence[Record]) -> Rows:
     rows = []
-    shown = ("original", "retrain", "attribution", "attribution_plus")
-    chosen = [(style(r.method).name, r) for r in group.records if r.method in shown]
-    chosen += [(model_name(record.model), record) for record in others if record.request == group.request]
     for ending, ranking in RANKINGS.items():
-        for name, record in chosen:
-            row = {"Category": category(record), "Ranking": ranking, "Model": name}
-            for metric, title in (("hit", "HR"), ("ndcg", "NDCG")):
+        for name, records in _shown(group, others):
+            row = {"Category": category(group.first), "Ranking": ranking, "Model": name}
+            for metric, title in RATIOS.items():
                 for k in CUT_OFFS:
-                    row[f"{title}@{k}"] = _number(record.value("all_targets", f"{metric}_{k}{ending}"), 4)
+                    row[f"{title}@{k}"] = _mean([r.value("all_targets", f"{metric}_{k}{ending}") for r in records], 4)
             rows.append(row)
     return rows
+
+
+def _shown(group: Group, others: Sequence[Record]) -> list[tuple[str, list[Record]]]:
+    """What Figures 3 and 4 have: the methods, by seed, and the further recommenders."""
+    methods = [m for m in ("original", "retrain", "attribution", "attribution_plus") if group.of(m)]
+    asked = [(style(method).name, group.of(method)) for method in methods]
+    return [*asked, *((model_name(record.model), [record]) for record in others if record.request == group.request)]
 
 
 def _definitions(group: Group) -> Rows:
     """The same edit, by every definition of removal that the paper's text allows."""
     rows = []
     for method in ("attribution", "attribution_plus", "output_mask"):
-        for record in group.of(method):
-            for split, said in SPLITS.items():
-                for ending, ranking in RANKINGS.items():
-                    rates = {f"1 - Hit@{k} ratio": _rate(group, record, split, f"hit_{k}{ending}") for k in CUT_OFFS}
-                    rates["1 - MRR ratio"] = _rate(group, record, split, f"mrr{ending}")
-                    row = {"Category": category(record), "Method": style(method).name, "Of": said, "Ranking": ranking}
-                    rows.append({**row, **{title: _percent(rate) for title, rate in rates.items()}})
+        if not group.of(method):
+            continue
+        for split, said in SPLITS.items():
+            for ending, ranking in RANKINGS.items():
+                rates = {f"1 - Hit@{k} ratio": _rates(group, method, split, f"hit_{k}{ending}") for k in CUT_OFFS}
+                rates["1 - MRR ratio"] = _rates(group, method, split, f"mrr{ending}")
+                row = {"Category": category(group.first), "Method": style(method).name, "Of": said, "Ranking": ranking}
+                rows.append({**row, **rates})
     return rows
 
 
@@ -205,7 +216,7 @@ def _protocols(group: Group, by_protocol: Mapping[str, Sequence[Record]], change
     found = {"as in the other tables": group.records, **by_protocol}
     rows = []
     for name, records in found.items():
-        here = {r.method: r for r in records if r.request == group.request}
+        here = {r.method: r for r in records if r.request == group.request and r.seed == 0}
         if not {"original", "attribution"} <= here.keys():
             continue
         before, after = here["original"], here["attribution"]
@@ -227,34 +238,34 @@ def _protocols(group: Group, by_protocol: Mapping[str, Sequence[Record]], change
 
 
 def _judged(group: Group) -> Rows:
-    rows = []
-    for record in group.records:
-        if style(record.method).role == "raw":
-            continue
-        low, high = (record.value("all_targets", f"probe_nearer_{end}") for end in ("low", "high"))
-        nearer = NONE if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
-        rows.append(
-            {
-                "Category": category(record),
-                "Method": style(record.method).name,
-                "Removal rate": _percent(record.value("in_category", "removal_rate_10")),
-                "Hit@10 of Retrain's": _percent(record.value("out_of_category", "hit_10_of_retrain")),
-                "NDCG@10 of Retrain's": _percent(record.value("out_of_category", "ndcg_10_of_retrain")),
-                "Probe AUC": _number(record.value("all_targets", "probe_auc"), 3),
-                "nearer than the mask, 95 %": nearer,
-                **_relearning(record.metrics.get("relearning", {}), ("returned", "retain")),
-            }
-        )
-    return rows
+    return [
+        {
+            "Category": category(group.first),
+            "Method": style(method).name,
+            "Seeds": str(len(group.of(method))),
+            "Removal rate": _shares(group, method, "in_category", "removal_rate_10"),
+            "Hit@10 of Retrain's": _shares(group, method, "out_of_category", "hit_10_of_retrain"),
+            "NDCG@10 of Retrain's": _shares(group, method, "out_of_category", "ndcg_10_of_retrain"),
+            "Probe AUC": _mean([record.value("all_targets", "probe_auc") for record in group.of(method)], 3),
+            "nearer than the mask, 95 %": "; ".join(map(_nearer, group.of(method))),
+            **_relearning([r.metrics.get("relearning", {}) for r in group.of(method)], ("returned", "retain")),
+        }
+        for method in _methods(group)
+    ]
 
 
-def _relearning(figures: Mapping[str, float], ways: Sequence[str]) -> dict[str, str]:
-    """Steps and Hit@10 before and after them, by way of relearning."""
+def _nearer(record: Record) -> str:
+    low, high = (record.value("all_targets", f"probe_nearer_{end}") for end in ("low", "high"))
+    return NONE if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
+
+
+def _relearning(figures: Sequence[Mapping[str, float]], ways: Sequence[str]) -> dict[str, str]:
+    """Steps and Hit@10 before and after them, over seeds, by way of relearning."""
     row = {}
     for way in ways:
         title = f"Relearning, {WAYS[way]}"
-        row[f"{title}: steps"] = steps_text([figures[f"{way}_steps"]] if f"{way}_steps" in figures else [])
-        ends = [_number(figures.get(f"{way}_hit_10_{end}"), 4) for end in ("first", "last")]
+        row[f"{title}: steps"] = steps_text([found[f"{way}_steps"] for found in figures if f"{way}_steps" in found])
+        ends = [_mean([found.get(f"{way}_hit_10_{end}") for found in figures], 4) for end in ("first", "last")]
         row[f"{title}: Hit@10"] = " to ".join(ends) if NONE not in ends else NONE
     return row
 
@@ -288,7 +299,7 @@ def _interval(values: Mapping[str, float]) -> str:
 
 
 def _ablation(group: Group, study: Mapping[str, Any]) -> Rows:
-    originals, retrains = group.of("original"), group.retrains
+    originals, retrains = group.of("original")[:1], group.retrains  # the study is of the first Original
     return [
         {
             "Request": group.request,
@@ -298,7 +309,7 @@ def _ablation(group: Group, study: Mapping[str, Any]) -> Rows:
             "Hit@10 kept": _percent(values["hit_10_kept"]),
             "NDCG@10 kept": _percent(values["ndcg_10_kept"]),
             "Probe AUC": _number(values["probe_auc"], 3),
-            **_relearning(relearning_figures(values["relearning"], originals, retrains), ("returned",)),
+            **_relearning([relearning_figures(values["relearning"], originals, retrains)], ("returned",)),
             "Seconds": _number(values["seconds"], 1),
         }
         for name, values in study["ablation"].items()
@@ -307,6 +318,16 @@ def _ablation(group: Group, study: Mapping[str, Any]) -> Rows:
 
 def _number(value: float | None, digits: int) -> str:
     return NONE if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _mean(values: Sequence[float | None], digits: int) -> str:
+    """Mean and spread over seeds, of those that have a figure."""
+    return mean_text([value for value in values if value is not None and not math.isnan(value)], digits)
+
+
+def _percents(values: Sequence[float | None]) -> str:
+    text = _mean([None if value is None else 100 * value for value in values], 1)
+    return text if text == NONE else f"{text} %"
 
 
 def _percent(value: float | None) -> str:
@@ -324,23 +345,29 @@ def draw(groups: Sequence[Group], others: Sequence[Record], studies: Studies) ->
 
 
 def _bars(group: Group, others: Sequence[Record]) -> bytes:
-    """HR@k and NDCG@k of all targets, sampled above and full below."""
-    rows = _ranking(group, others)
+    """HR@k and NDCG@k of all targets, means over seeds, sampled above and full below."""
+    part = _shown(group, others)
     canvas = Canvas(figsize=(11, 7), layout="constrained")
     axes = canvas.subplots(2, 2)
-    for line, ranking in zip(axes, RANKINGS.values(), strict=True):
-        part = [row for row in rows if row["Ranking"] == ranking]
-        for axis, title in zip(line, ("HR", "NDCG"), strict=True):
+    for line, (ending, ranking) in zip(axes, RANKINGS.items(), strict=True):
+        for axis, (metric, title) in zip(line, RATIOS.items(), strict=True):
             width = 0.8 / max(len(part), 1)
-            for index, row in enumerate(part):
-                heights = [float(row[f"{title}@{k}"]) if row[f"{title}@{k}"] != NONE else 0.0 for k in CUT_OFFS]
+            for index, (name, records) in enumerate(part):
+                heights = [
+                    _height([r.value("all_targets", f"{metric}_{k}{ending}") for r in records]) for k in CUT_OFFS
+                ]
                 places = [k + (index - (len(part) - 1) / 2) * width for k in range(len(CUT_OFFS))]
-                axis.bar(places, heights, width, label=row["Model"])
+                axis.bar(places, heights, width, label=name)
             axis.set_xticks(range(len(CUT_OFFS)), [f"{title}@{k}" for k in CUT_OFFS])
             axis.set_title(f"{title}, {ranking} ranking")
     axes[0, 0].legend(frameon=False, fontsize=8)
     canvas.suptitle(f"Figure 3 by our models: request “{group.request}”, all targets of report users")
     return _png(canvas)
+
+
+def _height(values: Sequence[float | None]) -> float:
+    """The mean; nothing where a figure was not measured."""
+    return math.fsum(value or 0.0 for value in values) / len(values)
 
 
 def _front(group: Group, study: Mapping[str, Any]) -> bytes:
@@ -357,7 +384,8 @@ def _front(group: Group, study: Mapping[str, Any]) -> bytes:
         if kept is None or removed is None or style(record.method).role == "raw":
             continue
         look = style(record.method)
-        axes.plot(kept, removed, look.marker, color=look.colour, markersize=9, markeredgecolor="white", label=look.name)
+        label = look.name if record.seed == 0 else None
+        axes.plot(kept, removed, look.marker, color=look.colour, markersize=9, markeredgecolor="white", label=label)
     axes.axhline(0, color=INK, linewidth=0.5)
     axes.set(xlabel="Hit@10 kept out of the category (1: as Original)", ylabel="removal rate of the category")
     axes.set_title(f"Removal against loss: request “{group.request}”, test targets of report users")

@@ -100,14 +100,27 @@ def request_name(category: str) -> str:
     return REQUESTS[category]
 
 
-def assignments(categories: Sequence[str], others: bool, methods: Sequence[str] = METHODS) -> list[str]:
-    """Requests, Originals and cells as overrides of the preset; ``others``: GRU4Rec and Caser too, as they are."""
+def assignments(
+    categories: Sequence[str], others: bool, methods: Sequence[str] = METHODS, number: int = 1
+) -> list[str]:
+    """Requests, Originals and cells as overrides of the preset; ``others``: GRU4Rec and Caser too, as they are.
+
+    ``number`` of seeds, from 0, for the first category; further ones have seed 0. Each seed has an Original, on which
+    everything is done but Retrain: that starts from nothing, so its seeds stand beside Original 0.
+    """
     requests = [request_name(category) for category in categories]
     further = OTHERS if others else ()
-    originals = {f"{model}-0": {"model": model, "seed": 0, "shards": 1} for model in ("bert4rec", *further)}
+    trained = [*(("bert4rec", seed) for seed in range(number)), *((model, 0) for model in further)]
+    originals = {f"{model}-{seed}": {"model": model, "seed": seed, "shards": 1} for model, seed in trained}
     cells: dict[str, Any] = {
-        f"{request}-{method}": {"request": request, "original": "bert4rec-0", "method": method, "seed": 0}
+        f"{request}-{method}" + (f"-{seed}" if seed else ""): {
+            "request": request,
+            "original": "bert4rec-0" if method == "retrain" else f"bert4rec-{seed}",
+            "method": method,
+            "seed": seed,
+        }
         for request in requests
+        for seed in range(number if request == requests[0] else 1)
         for method in methods
     }
     cells |= {
@@ -361,7 +374,8 @@ def write(
     records = records_done(layout, cells, left)
     judged = {request for request in requests if any(r.method == "retrain" and r.request == request for r in records)}
     mains = [record for record in records if record.model == "bert4rec" and record.request in judged]
-    groups = group_records(mains, [read_original(layout, "bert4rec-0")]) if mains else []
+    started = sorted({record.original for record in mains})
+    groups = group_records(mains, [read_original(layout, name) for name in started]) if mains else []
     others = [record for record in records if record.model != "bert4rec"]
     data = load_dataset(layout)
     asked = {name: judge_beside_others(found) for name, found in by_protocol.items()}
@@ -395,7 +409,7 @@ def _study_rows(groups: Sequence[Any], studies: Mapping[str, Any]) -> list[Row]:
                 rows.append(rows_of(record, method, {split: {metric: value}})[0])
         for name, values in studies[group.request]["ablation"].items():
             method = f"attribution_plus: {name}"
-            relearned = relearning_figures(values["relearning"], group.of("original"), group.retrains)
+            relearned = relearning_figures(values["relearning"], group.of("original")[:1], group.retrains)
             rows += rows_of(record, method, {"relearning": relearned})
             for metric, value in values.items():
                 if metric == "relearning":
