@@ -353,9 +353,7 @@ def _bars(group: Group, others: Sequence[Record]) -> bytes:
         for axis, (metric, title) in zip(line, RATIOS.items(), strict=True):
             width = 0.8 / max(len(part), 1)
             for index, (name, records) in enumerate(part):
-                heights = [
-                    _height([r.value("all_targets", f"{metric}_{k}{ending}") for r in records]) for k in CUT_OFFS
-                ]
+                heights = [_height(records, f"{metric}_{k}{ending}") for k in CUT_OFFS]
                 places = [k + (index - (len(part) - 1) / 2) * width for k in range(len(CUT_OFFS))]
                 axis.bar(places, heights, width, label=name)
             axis.set_xticks(range(len(CUT_OFFS)), [f"{title}@{k}" for k in CUT_OFFS])
@@ -365,9 +363,9 @@ def _bars(group: Group, others: Sequence[Record]) -> bytes:
     return _png(canvas)
 
 
-def _height(values: Sequence[float | None]) -> float:
-    """The mean; nothing where a figure was not measured."""
-    return math.fsum(value or 0.0 for value in values) / len(values)
+def _height(records: Sequence[Record], metric: str) -> float:
+    """Mean of all targets; 0 where a figure was not measured."""
+    return math.fsum(record.value("all_targets", metric) or 0.0 for record in records) / len(records)
 
 
 def _front(group: Group, study: Mapping[str, Any]) -> bytes:
