@@ -1,0 +1,95 @@
+"""Integrated gradients of all neurons, beside loops of one sequence at a time (docs/attribution.md).
+
+A BERT4Rec of ML-1M's shape with random weights and random full histories: what is computed does not depend on either.
+Prints processor seconds for so many sequences; loops are timed on fewer, and all of it three times in turns, with the
+median shown. captum goes through the whole network for each layer, as its `IntegratedGradients` does.
+
+    python benchmarks/attribution.py --sequences 10000
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+
+import torch
+from captum.attr import IntegratedGradients
+from torch import Tensor
+
+from srun.models.base import SequenceModel
+from srun.models.scorer import new_model
+from srun.unlearning.integrated_gradients import attribute
+
+NUM_ITEMS, MAX_LENGTH, STEPS = 3416, 50, 20
+SETTINGS = {"hidden": 64, "blocks": 2, "heads": 4, "dropout": 0.2, "mask_probability": 0.2}
+AUTHORS = {"norm_first": True, "gelu": "tanh", "tie_embeddings": True}
+
+
+def whole_network(model: SequenceModel, layer: int, history: Tensor, target: Tensor) -> tuple[Tensor, Callable]:
+    """The layer's neurons (1, U) at the last position, and P (S,) as a function of S variants of them, by hooks."""
+    outer, seen = model.neuron_blocks[layer].outer, []
+    with torch.no_grad(), outer.register_forward_pre_hook(lambda _, given: seen.append(given[0][:, -1])):
+        model.hidden(model.prediction_inputs(history))
+
+    def function(neurons: Tensor) -> Tensor:
+        def replace(_: object, given: tuple[Tensor]) -> tuple[Tensor]:
+            return (torch.cat([given[0][:, :-1], neurons[:, None]], 1),)
+
+        with outer.register_forward_pre_hook(replace):
+            states = model.hidden(model.prediction_inputs(history).expand(len(neurons), -1))[:, -1]
+        return model.scores(states)[:, 1:].softmax(-1)[:, int(target) - 1]
+
+    return seen[0], function
+
+
+def with_captum(model: SequenceModel, histories: Tensor, targets: Tensor) -> None:
+    for history, target in zip(histories, targets, strict=True):
+        for layer in range(len(model.neuron_blocks)):
+            neurons, function = whole_network(model, layer, history[None], target)
+            IntegratedGradients(function).attribute(neurons, torch.zeros_like(neurons), n_steps=STEPS)
+
+
+def one_by_one(model: SequenceModel, histories: Tensor, targets: Tensor) -> None:
+    for history, target in zip(histories, targets, strict=True):
+        attribute(model, history[None], target[None], "joint", "gauss_legendre", STEPS)
+
+
+def in_batches(model: SequenceModel, histories: Tensor, targets: Tensor) -> None:
+    attribute(model, histories, targets, "joint", "gauss_legendre", STEPS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sequences", type=int, default=10_000)
+    parser.add_argument("--loop", type=int, default=50, help="sequences of a loop")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    settings = {**SETTINGS, **AUTHORS}
+    model = new_model({"name": "bert4rec", "settings": settings, "num_items": NUM_ITEMS, "max_length": MAX_LENGTH})
+    model.initialise(torch.Generator().manual_seed(0))
+    model.eval()
+    drawn = torch.randint(1, NUM_ITEMS + 1, (options.sequences, MAX_LENGTH + 1), generator=torch.Generator())
+    ways = {
+        "in batches": (in_batches, options.sequences),
+        "one sequence at a time": (one_by_one, options.loop),
+        "captum, one sequence at a time": (with_captum, options.loop),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(3):
+        for name, (way, number) in ways.items():
+            began = time.process_time()
+            way(model, drawn[:number, :-1], drawn[:number, -1])
+            seconds[name].append((time.process_time() - began) / number)
+    best = statistics.median(seconds["in batches"])
+    print(f"| {options.sequences} sequences | processor seconds | ratio |\n|---|---|---|")
+    for name, found in seconds.items():
+        each = statistics.median(found)
+        print(f"| {name} | {each * options.sequences:.1f} | {each / best:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
