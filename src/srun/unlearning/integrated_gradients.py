@@ -16,6 +16,7 @@ from torch import Tensor
 
 from srun.errors import RunError
 from srun.models.base import FeedForwardBlock, SequenceModel, attention_block
+from srun.models.products import product
 
 Rule = Literal["left", "right", "midpoint", "gauss_legendre"]
 Path = Literal["joint", "single"]
@@ -114,7 +115,7 @@ class TargetProbability(torch.autograd.Function):
         probability = scores.gather(1, targets[:, None])[:, 0] / total
         if ctx.needs_input_grad[0]:
             weight = model.output_weight
-            mean = (scores @ weight) / total[:, None]
+            mean = product(scores, weight.T) / total[:, None]
             ctx.save_for_backward(probability[:, None] * (weight[targets] - mean))
         return probability
 
