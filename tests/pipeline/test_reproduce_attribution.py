@@ -141,7 +141,7 @@ def test_tables_figures_and_results(films: Path) -> None:
 def check_search(out: Path) -> None:
     """The script that tries settings: a row an entry and seed, none made twice, on validation targets."""
     script, file = ROOT / "experiments/search/attribution_plus.py", out / "search.csv"
-    entries = ["nothing", "items only"]
+    entries = ["nothing", "without repair"]
     asked = ["--out", str(out), "--csv", str(file), "--seeds", "0", "1", "--only", *entries]
     search = runpy.run_path(str(script))
     for _ in range(2):
@@ -150,7 +150,7 @@ def check_search(out: Path) -> None:
             search["main"]()
         rows = list(csv.DictReader(file.read_text().splitlines()))
         assert [(row["name"], row["seed"]) for row in rows] == [(name, seed) for name in entries for seed in "01"]
-    assert rows[0]["settings"] == "neurons=none items=keep directions=0 finetune_steps=0"
+    assert rows[0]["settings"] == "items=keep finetune_steps=0"
     assert [float(row["hit_10_kept"]) for row in rows[:2]] == [1, 1]
     assert float(rows[0]["removal_10"]) == 0
     assert float(rows[0]["hit_10_of_mask"]) <= 1, "a mask makes room for other items"

@@ -59,6 +59,7 @@ def test_nothing_changes_nothing(small, bert, tmp_path):
         ({"directions": 1}, {"directions": 2}),
         ({}, {"finetune_steps": 2}),
         ({"finetune_steps": 2}, {"learning_rate": 0.01}),
+        ({"finetune_steps": 2}, {"batch_size": 5}),
         ({"neurons": "joint", "max_loss": 0.99}, {"neurons": "shared"}),
         ({"neurons": "joint", "max_loss": 0.99}, {"max_neurons": 3}),
         ({"neurons": "joint", "max_loss": 0.99}, {"max_neurons_per_layer": 2}),

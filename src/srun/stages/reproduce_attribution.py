@@ -49,24 +49,19 @@ OTHERS = ("gru4rec", "caser")
 NUM_DRAWS = 20
 DOSES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 MAX_CHOOSE = 1000  # validation targets that a dose of equal loss is chosen by
+NEURONS_ONLY = {"items": "keep", "directions": 0, "finetune_steps": 0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it stands": {},
     "without items": {"items": "keep"},
-    "without directions": {"directions": 0},
     "without repair": {"finetune_steps": 0},
+    "with 2 directions": {"directions": 2},
     "with shared neurons": {"neurons": "shared"},
     "with joint neurons": {"neurons": "joint"},
-    "items only": {"directions": 0, "finetune_steps": 0},
-    "directions only": {"items": "keep", "finetune_steps": 0},
-    "repair only": {"items": "keep", "directions": 0},
-    "joint neurons only": {"neurons": "joint", "items": "keep", "directions": 0, "finetune_steps": 0},
-    "joint neurons only, halved": {
-        **{"neurons": "joint", "items": "keep", "directions": 0, "finetune_steps": 0},
-        **{"scale": 0.5, "max_neurons": 128},
-    },
-    "joint neurons only, 8 of a layer": {
-        **{"neurons": "joint", "items": "keep", "directions": 0, "finetune_steps": 0, "max_neurons_per_layer": 8}
-    },
+    "with 20 steps": {"finetune_steps": 20},
+    "directions only": {"items": "keep", "directions": 2, "finetune_steps": 0},
+    "joint neurons only": {"neurons": "joint", **NEURONS_ONLY},
+    "joint neurons only, halved": {"neurons": "joint", "scale": 0.5, "max_neurons": 128, **NEURONS_ONLY},
+    "joint neurons only, 8 of a layer": {"neurons": "joint", "max_neurons_per_layer": 8, **NEURONS_ONLY},
 }
 """attribution_plus with some of its settings changed: the ablation."""
 

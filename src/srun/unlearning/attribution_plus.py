@@ -53,6 +53,8 @@ class AttributionPlusConfig(AttributionConfig):
     """How often the difference of mean states before targets in and out of the category is projected out."""
     finetune_steps: Annotated[int, Field(ge=0)]
     """Steps of the training recipe on the retain set, afterwards."""
+    batch_size: Annotated[int, Field(ge=1)]
+    """Windows of such a step: many steps of few windows repair more than the recipe's batches at the same cost."""
     learning_rate: Annotated[float, Field(gt=0)]
     """Of these steps."""
 
@@ -194,13 +196,14 @@ def _finetune(
     context: Context,
     cost: Cost,
 ) -> None:
-    """Steps of the recipe's loss on the retain set, with its batches, dropout and catalogue, and an own rate."""
+    """Steps of the recipe's loss, dropout and catalogue on the retain set, with batches and a rate of their own."""
     if not settings.finetune_steps:
         return
-    streams, recipe = Streams(context.seed, context.device), original.recipe
+    streams = Streams(context.seed, context.device)
+    recipe = replace(original.recipe, learning_rate=settings.learning_rate, batch_size=settings.batch_size)
     model.use_generator(streams["dropout"])
     data = TrainingData(request.data, request.retain, request.catalogue, context.device)
-    optimiser = make_optimiser(model, replace(recipe, learning_rate=settings.learning_rate))
+    optimiser = make_optimiser(model, recipe)
     model.train()
     while cost.steps < settings.finetune_steps:
         for rows in data.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
