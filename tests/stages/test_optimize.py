@@ -137,11 +137,12 @@ def test_a_remembered_look_is_the_look(bench_of):
         for split in ("validation", "forget_tune", "validation"):
             assert bench.probe(scorer, split) == plain(scorer, split)
             assert (bench.probe.ranks(scorer, split) == plain.ranks(scorer, split)).all()
-        bench.probe.ranks(scorer, "validation")[:] = 0  # nobody else's
+            bench.probe.ranks(scorer, split)[:] = 0  # nobody else's
         users = np.arange(bench.request.data.num_users) % 2 == 0
         assert bench.probe(scorer, "validation", users) == plain(scorer, "validation", users)
         with torch.no_grad():
             model.output_table[1 + step] += 1
+    assert len({weights for weights, _ in bench.probe._known}) == 2
 
 
 def test_a_category_keeps_and_removes(bench_of):
