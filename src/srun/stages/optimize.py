@@ -216,11 +216,11 @@ class _RememberingProbe(Probe):
 def _digest(scorer: Scorer) -> bytes:
     """Fingerprint of all that a scorer's scores depend on; the same whether an equal output table is tied or not."""
     found = hashlib.blake2b(digest_size=16)
+    tensors: list[torch.Tensor | None] = [scorer.catalogue, scorer.masked]
     for model in scorer.models:
         weights = {**model.state_dict(), "output.weight": model.output_weight}
-        for name in sorted(weights):
-            found.update(weights[name].detach().cpu().contiguous().numpy())
-    for tensor in (scorer.catalogue, scorer.masked):
+        tensors += [weights[name] for name in sorted(weights)]
+    for tensor in tensors:
         found.update(b"none" if tensor is None else tensor.detach().cpu().contiguous().numpy())
     return found.digest()
 
