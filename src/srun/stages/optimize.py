@@ -216,7 +216,7 @@ class _RememberingProbe(Probe):
 def _digest(scorer: Scorer) -> bytes:
     """Fingerprint of all that a scorer's scores depend on; the same whether an equal output table is tied or not."""
     found = hashlib.blake2b(digest_size=16)
-    tensors: list[torch.Tensor | None] = [scorer.catalogue, scorer.masked]
+    tensors: list[Any] = [scorer.catalogue, scorer.masked]
     for model in scorer.models:
         weights = {**model.state_dict(), "output.weight": model.output_weight}
         tensors += [weights[name] for name in sorted(weights)]
