@@ -1,7 +1,7 @@
-"""Hold the fronts of searches against SISA and the thesis' setting, on data that no choice has looked at.
+r"""Hold the fronts of searches against SISA and the thesis' setting, on data that no choice has looked at.
 
-Of each study in a project, trials of its front are chosen by tune data alone, three ways, and carried out where they
-are not yet (``srun optimize apply``):
+Of each study of the project in this folder, trials of its front are chosen by tune data alone, three ways, and carried
+out where they are not yet (``srun optimize apply``):
 
     utility  of those whose forget_tune Hit@10 is not above a comparator's, the best by validation NDCG@10. On a front
              it is the nearest to the comparator, so it lies no further below never-seen events than need be.
@@ -13,7 +13,8 @@ are not yet (``srun optimize apply``):
 Differences to comparators are of the same events and seed; intervals are of users drawn again, with their events of all
 seeds (the seeds are not drawn again). ``points.csv`` has what was measured, ``differences.csv`` what is told of it.
 
-    python experiments/search/fronts.py --project out/fronts --thesis out/fronts-plain --out reports/pareto/fronts
+    python experiments/search/fronts.py --params experiments/beauty-sruga.yaml --params experiments/beauty-fronts.yaml \
+      --thesis out/thesis --out reports/pareto/fronts
 """
 
 import argparse
@@ -40,6 +41,7 @@ from srun.rng import numpy_stream
 from srun.search.results import StudyResult, TrialResult, read_study
 from srun.search.storage import open_storage
 from srun.search.study import load_study
+from srun.stages.layout import Layout
 
 UTILITY, FORGET = "validation/ndcg_10", "forget_tune/hit_10"
 AGAINST = ("thesis", "sisa")
@@ -77,7 +79,6 @@ class Group:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--project", type=Path, required=True, help="folder of the studies, SISA and the Retrains")
     parser.add_argument("--thesis", type=Path, required=True, help="folder of the same Originals, by sruga-plain.yaml")
     parser.add_argument(
         "--params", type=Path, action="append", default=[], help="laid over params.yaml, as in a search"
@@ -85,14 +86,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     sets = ["runtime.threads=1", "runtime.tracking=false"]
-    pipeline = Pipeline(load(Path("params.yaml"), options.params, sets), Path.cwd(), options.project)
+    pipeline = Pipeline(load(Path("params.yaml"), options.params, sets), Path.cwd())
     groups: dict[str, Group] = {}
-    for study in _studies(options.project):
+    for study in _studies(pipeline.layout):
         model, cell = study.about["model"], study.about["cell"]
         if model not in groups:
-            folders = sorted((options.project / "evaluations" / cell["original"]).glob("*/retrain-*"))
+            folders = sorted(Path("evaluations", cell["original"]).glob("*/retrain-*"))
             groups[model] = Group([_row(model, folder, "retrain") for folder in folders], {})
-        _add(groups[model], model, study, pipeline, options)
+        _add(groups[model], model, study, pipeline, options.thesis)
     options.out.mkdir(parents=True, exist_ok=True)
     _write(options.out / "points.csv", [point for group in groups.values() for point in _points(group)])
     told = [line for group in groups.values() for line in _differences(group)]
@@ -100,20 +101,18 @@ def main() -> None:
     _draw(groups, options.out / "fronts.png")
 
 
-def _studies(project: Path) -> Iterator[StudyResult]:
-    for file in sorted((project / "runs" / "optimize").glob("*.journal")):
+def _studies(layout: Layout) -> Iterator[StudyResult]:
+    for file in sorted(layout.journal("any").parent.glob("*.journal")):
         yield read_study(load_study(open_storage(str(file)), file.stem))
 
 
-def _add(group: Group, model: str, study: StudyResult, pipeline: Pipeline, options: argparse.Namespace) -> None:
+def _add(group: Group, model: str, study: StudyResult, pipeline: Pipeline, thesis: Path) -> None:
     """The rows of a study's seed: those it is held against, and the trials that are chosen for that."""
     cell = study.about["cell"]
     seed = int(cell["original"].rpartition("-")[2])
-    evaluations, request = options.project / "evaluations", cell["request"]
-    [sisa] = evaluations.glob(f"{model}-sisa*/{request}/sisa-{seed}")
-    own = evaluations / cell["original"] / request
-    folders = {"original": own / f"original-{seed}", "sisa": sisa}
-    folders["thesis"] = options.thesis / own.relative_to(options.project) / f"sruga-{seed}"
+    own = Path("evaluations", cell["original"], cell["request"])
+    [sisa] = Path("evaluations").glob(f"{model}-sisa*/{cell['request']}/sisa-{seed}")
+    folders = {"original": own / f"original-{seed}", "sisa": sisa, "thesis": thesis / own / f"sruga-{seed}"}
     for name, folder in folders.items():
         group.others.setdefault(name, {})[seed] = _row(model, folder, name, seed)
     for (against, way), trial in _choices(study, group, seed).items():
