@@ -224,10 +224,11 @@ def _ks_interval(pairs: list[tuple[Row, Row]], group: Group) -> dict[str, float]
     retrains = [row.ranks("forget_report") for row in group.retrains]
     ranks = [[row.ranks("forget_report") for row in pair] for pair in pairs]
     grid = np.unique(np.concatenate([*retrains, *(one for pair in ranks for one in pair)]))
+    retrains, *ranks = ([np.searchsorted(grid, one) for one in some] for some in (retrains, *ranks))
     users, owner = np.unique(pairs[0][0].users("forget_report"), return_inverse=True)
 
-    def shares(one: Values, weight: Values) -> Values:
-        found = np.cumsum(np.bincount(np.searchsorted(grid, one), weight, len(grid)))
+    def shares(places: NDArray[np.int64], weight: Values) -> Values:
+        found = np.cumsum(np.bincount(places, weight, len(grid)))
         return found / found[-1]
 
     def difference(weight: Values) -> float:
