@@ -162,7 +162,8 @@ def _row(
     model: str, folder: Path, name: str, seed: int | None = None, trial: int | None = None, settings: str = ""
 ) -> Row:
     record = json.loads((folder / "report.json").read_text())
-    events = dict(tuple(pd.read_parquet(folder / "events.parquet").groupby("split")))
+    table = pd.read_parquet(folder / "events.parquet").sort_values("event")  # the same order in every row
+    events = dict(tuple(table.groupby("split")))
     return Row(model, record["cell"]["seed"] if seed is None else seed, name, events, trial, settings)
 
 
@@ -221,10 +222,9 @@ def _interval(name: str, values: Values, users: NDArray[np.int64]) -> dict[str, 
 
 def _ks_interval(pairs: list[tuple[Row, Row]], group: Group) -> dict[str, float]:
     """Mean difference of ``ks_to_retrains``, and its interval: the same users are drawn of all rows and Retrains."""
-    retrains = [row.ranks("forget_report") for row in group.retrains]
-    ranks = [[row.ranks("forget_report") for row in pair] for pair in pairs]
-    grid = np.unique(np.concatenate([*retrains, *(one for pair in ranks for one in pair)]))
-    retrains, *ranks = ([np.searchsorted(grid, one) for one in some] for some in (retrains, *ranks))
+    ranks = [[row.ranks("forget_report") for row in rows] for rows in (group.retrains, *pairs)]
+    grid = np.unique(np.concatenate([one for some in ranks for one in some]))
+    retrains, *placed = [[np.searchsorted(grid, one) for one in some] for some in ranks]
     users, owner = np.unique(pairs[0][0].users("forget_report"), return_inverse=True)
 
     def shares(places: NDArray[np.int64], weight: Values) -> Values:
@@ -234,7 +234,7 @@ def _ks_interval(pairs: list[tuple[Row, Row]], group: Group) -> dict[str, float]
     def difference(weight: Values) -> float:
         own = np.stack([shares(one, weight) for one in retrains])
         others = (own.sum(0) - own) / (len(own) - 1)  # (n, B) of all Retrains but one
-        distance = [[np.abs(shares(one, weight) - others).max(1).mean() for one in pair] for pair in ranks]
+        distance = [[np.abs(shares(one, weight) - others).max(1).mean() for one in pair] for pair in placed]
         return float(np.mean([one - other for one, other in distance]))
 
     drawn = numpy_stream(0, "ks").multinomial(len(users), np.full(len(users), 1 / len(users)), RESAMPLES)
