@@ -249,7 +249,7 @@ def _draw(groups: dict[str, Group], path: Path) -> None:
     names = {"original": "Original", "retrain": "Retrain", "sisa": "SISA", "thesis": "thesis' setting"}
     names |= {"utility": "front, most utility", "lead": "front, most lead", "match": "front, match"}
     colours |= {"utility": "#E69F00", "lead": "#D55E00", "match": "#009E73"}
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
     for axes, (model, group) in zip(np.atleast_1d(figure.subplots(1, len(groups))), groups.items(), strict=True):
         for name in ("original", "retrain", "sisa", "thesis"):
             rows = group.retrains if name == "retrain" else list(group.others[name].values())
@@ -261,6 +261,7 @@ def _draw(groups: dict[str, Group], path: Path) -> None:
             marker = "*" if way == "match" else {"thesis": "<", "sisa": ">"}[against]
             _scatter(axes, list(by_seed.values()), colours[way], marker, label)
         axes.set(title=MODELS[model], xlabel="forget_report Hit@10 (lower: more forgotten)", ylabel="test NDCG@10")
+        axes.locator_params(axis="x", nbins=6)
         axes.grid(color="#E5E5E5")
         axes.set_axisbelow(True)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8)
@@ -270,7 +271,7 @@ def _draw(groups: dict[str, Group], path: Path) -> None:
 def _scatter(axes: Any, rows: list[Row], colour: str, marker: str, label: str) -> None:
     points = np.array([[hit(row.ranks("forget_report"), 10), ndcg(row.ranks("test"), 10)] for row in rows])
     axes.scatter(*points.T, color=colour, marker=marker, s=18, alpha=0.45, linewidths=0)
-    axes.scatter(*points.mean(0), color=colour, marker=marker, s=90, edgecolors="white", label=label)
+    axes.scatter(*points.mean(0), color=colour, marker=marker, s=130, edgecolors="white", label=label)
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
