@@ -1,11 +1,14 @@
 """The bench of a search: a trial in memory is the row that the flow would publish, on tune data only."""
 
+import numpy as np
 import pytest
+import torch
 
 from srun.config import build, read_yaml
 from srun.errors import ConfigError, DataError
-from srun.evaluation.evaluate import EvaluateConfig
-from srun.models.scorer import publish
+from srun.evaluation.evaluate import EvaluateConfig, Probe
+from srun.evaluation.ranking import RankingTask
+from srun.models.scorer import Scorer, publish, untied_copy
 from srun.search.goals import read_goal
 from srun.stages import optimize as stage
 from srun.stages.cells import Cell
@@ -105,6 +108,41 @@ def test_the_original_is_known_once_and_is_not_changed(bench_of, small):
     assert bench({"unlearn.sruga.learning_rate": 0.05}, untold) != first
     assert bench({}, untold) == first
     assert small.weight_bytes(bench.original.scorer) == before
+
+
+def test_nothing_is_ranked_twice(bench_of, small, monkeypatch):
+    ranked, plain = [], RankingTask.ranks
+
+    def ranks(task, scorer):
+        ranked.append((id(task), small.weight_bytes(scorer)))
+        return plain(task, scorer)
+
+    monkeypatch.setattr(RankingTask, "ranks", ranks)
+    bench = bench_of("interactions", "sruga", 1)
+    of_original = len(ranked)
+    changes = {"update": "readout", "unlearn_dropout": False, "max_epochs": 2, "max_steps": None, "learning_rate": 0.1}
+    figures = bench({f"unlearn.sruga.{key}": value for key, value in changes.items()}, untold)
+    assert len(set(ranked)) == len(ranked)
+    # all that the figures need of the end, two splits after one epoch more, and nothing of epoch 0: it is the original
+    assert len(ranked) == 2 * of_original + 2
+    assert figures["forget_tune/hit_10"] != bench.before["forget_tune/hit_10"]
+
+
+def test_a_remembered_look_is_the_look(bench_of):
+    bench = bench_of("interactions", "sruga")
+    plain = Probe(bench.request.splits, bench.request.data.max_length, bench.device, 64)
+    model = untied_copy(bench.original.model)
+    for step in range(3):
+        scorer = Scorer([model])
+        for split in ("validation", "forget_tune", "validation"):
+            assert bench.probe(scorer, split) == plain(scorer, split)
+            assert (bench.probe.ranks(scorer, split) == plain.ranks(scorer, split)).all()
+            bench.probe.ranks(scorer, split)[:] = 0  # nobody else's
+        users = np.arange(bench.request.data.num_users) % 2 == 0
+        assert bench.probe(scorer, "validation", users) == plain(scorer, "validation", users)
+        with torch.no_grad():
+            model.output_table[1 + step] += 1
+    assert len({weights for weights, _ in bench.probe._known}) == 2
 
 
 def test_a_category_keeps_and_removes(bench_of):

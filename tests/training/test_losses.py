@@ -107,6 +107,22 @@ def test_ce_without_targets_or_gradients(model: SequenceModel, state: Tensor, ta
         assert torch.equal(losses.ce(model, state, targets, None), losses.ce(model, state, targets, None))
 
 
+def test_without_gradients_ce_takes_none(
+    model: SequenceModel, state: Tensor, targets: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, weights = losses._ce_chunks, []
+
+    def chunks(*given: Any) -> Any:
+        weights.append(given[3])
+        return plain(*given)
+
+    monkeypatch.setattr(losses, "_ce_chunks", chunks)
+    expected = losses.ce(model, state, targets, None)
+    with torch.no_grad():
+        assert torch.equal(losses.ce(model, state, targets, None), expected)
+    assert [weight is None for weight in weights] == [False, True]
+
+
 def test_ce_in_bfloat16_is_near(model: SequenceModel, state: Tensor, targets: Tensor) -> None:
     state.requires_grad_()
 

@@ -14,7 +14,7 @@ from srun.models.scorer import Scorer, clone_model
 from srun.rng import Streams, numpy_stream
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Cost
-from srun.unlearning import UNLEARNERS
+from srun.unlearning import UNLEARNERS, catalogue
 from srun.unlearning.catalogue import kl, rank_logit
 from srun.unlearning.comparable import comparable
 from srun.unlearning.sruga_settings import SRUGAConfig
@@ -514,6 +514,52 @@ def test_what_is_asked_of_the_catalogue_is_what_plain_operations_say(items):
             gradients.append(torch.autograd.grad(values[-1], leaves))
         torch.testing.assert_close(*values)
         torch.testing.assert_close(*gradients)
+
+
+def test_memory_that_is_used_again_changes_no_gradient_and_is_nobody_elses():
+    generator = torch.Generator().manual_seed(0)
+
+    def loss_of(rows, items, dtype=torch.float32):
+        state, table = (torch.randn(size, 3, generator=generator).to(dtype) for size in (rows, items))
+        targets = torch.randint(items, (rows,), generator=generator) + 1
+        table.requires_grad_()
+        return rank_logit(Table(table), state, targets).sum(), table
+
+    def fresh(case):
+        catalogue._FREE.clear()
+        generator.manual_seed(1)
+        loss, table = loss_of(*case)
+        return torch.autograd.grad(loss, table)[0]
+
+    cases = [(40, 300), (7, 300), (40, 300), (40, 200), (60, 200), (60, 200, torch.float64)]
+    expected = [fresh(case) for case in cases]
+    for case, gradient in zip(cases, expected, strict=True):
+        generator.manual_seed(1)
+        loss, table = loss_of(*case)
+        assert torch.autograd.grad(loss, table)[0].equal(gradient)
+
+    fresh(cases[0])
+    generator.manual_seed(1)
+    pairs = [loss_of(*cases[0]), loss_of(*cases[0])]  # two at a time
+    assert torch.autograd.grad(*pairs[0])[0].equal(expected[0])
+    assert not torch.autograd.grad(*pairs[1])[0].equal(expected[0])
+
+    loss, table = loss_of(*cases[0])
+    loss.backward(retain_graph=True)
+    loss_of(*cases[0])
+    with pytest.raises(RuntimeError, match="inplace operation"):
+        loss.backward()
+
+
+def test_without_gradients_none_are_taken(monkeypatch):
+    table = torch.nn.Parameter(torch.eye(4))
+    state, targets = torch.eye(4), torch.arange(1, 5)
+    expected = rank_logit(Table(table), state, targets)
+    monkeypatch.setattr(catalogue, "_memory", lambda *_: pytest.fail("memory for gradients"))
+    model = Table(table)
+    assert model.output_weight.requires_grad
+    with torch.no_grad():
+        assert rank_logit(model, state, targets).equal(expected.detach())
 
 
 def test_no_target_has_no_divergence():

@@ -120,19 +120,21 @@ class Probe:
 
     def __call__(self, scorer: Scorer, split: str, users: NDArray[np.bool_] | None = None) -> dict[str, float]:
         """Metrics of a split, of the given users (U,) only if there is a mask; empty for a split without queries."""
-        task = self._task(split, users)
-        if not len(task):
+        ranks = self._ranks(scorer, split, users)
+        if not len(ranks):
             return {}
-        ranks, _ = task.ranks(scorer)
         return {f"{split}/{recall_name(split)}_10": hit(ranks, 10), f"{split}/ndcg_10": ndcg(ranks, 10)}
 
     def ranks(self, scorer: Scorer, what: str | Queries) -> NDArray[np.float64]:
         """Ranks (Q,) in the whole catalogue of a split's queries, or of others, in their order."""
-        return self._task(what, None).ranks(scorer)[0]
+        return self._ranks(scorer, what, None)
 
     def positions(self, what: str | Queries, users: NDArray[np.bool_] | None = None) -> int:
         """How many real input positions one look at a split, or at other queries, passes forward."""
         return int((self._task(what, users).histories != 0).sum())
+
+    def _ranks(self, scorer: Scorer, what: str | Queries, users: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+        return self._task(what, users).ranks(scorer)[0]
 
     def _task(self, what: str | Queries, users: NDArray[np.bool_] | None) -> RankingTask:
         key = (what if isinstance(what, str) else id(what), b"" if users is None else users.tobytes())

@@ -120,7 +120,7 @@ class Bench:
         self.seed = cell.seed if self.method.from_scratch else seed
         self.sha256 = weights_sha256(layout.original(cell.original).model)
         self.probe = _RememberingProbe(
-            Probe(self.request.splits, data.max_length, self.device, evaluation.batch_size), self.original.scorer
+            self.original.scorer, self.request.splits, data.max_length, self.device, evaluation.batch_size
         )
         self.match = Match(self.request, self._context(lambda row: None))
         self.num_positions = int(self.request.retain.sum())
@@ -192,37 +192,35 @@ class Bench:
         return self._with_distance(figures)
 
 
-class _RememberingProbe:
-    """A probe that looks at the same weights once: those of Original, where every trial begins, and the latest."""
+class _RememberingProbe(Probe):
+    """A probe that ranks by the same weights once: by those of Original, where every trial begins, and the latest."""
 
-    def __init__(self, probe: Probe, original: Scorer) -> None:
-        self._probe = probe
+    def __init__(self, original: Scorer, *settings: Any) -> None:
+        super().__init__(*settings)
         self._original, self._latest = _digest(original), b""
-        self._known: dict[tuple[bytes, str], dict[str, float]] = {}
+        self._known: dict[tuple[bytes, str | int], NDArray[np.float64]] = {}
 
-    def __call__(self, scorer: Scorer, split: str, users: NDArray[np.bool_] | None = None) -> dict[str, float]:
+    def _ranks(self, scorer: Scorer, what: str | Queries, users: NDArray[np.bool_] | None) -> NDArray[np.float64]:
         if users is not None:
-            return self._probe(scorer, split, users)
+            return super()._ranks(scorer, what, users)
         weights = _digest(scorer)
         if weights not in (self._original, self._latest):
-            self._known = {key: row for key, row in self._known.items() if key[0] == self._original}
+            self._known = {key: ranks for key, ranks in self._known.items() if key[0] == self._original}
             self._latest = weights
-        if (weights, split) not in self._known:
-            self._known[weights, split] = self._probe(scorer, split)
-        return dict(self._known[weights, split])
-
-    def ranks(self, scorer: Scorer, what: str | Queries) -> NDArray[np.float64]:
-        return self._probe.ranks(scorer, what)
-
-    def positions(self, what: str | Queries, users: NDArray[np.bool_] | None = None) -> int:
-        return self._probe.positions(what, users)
+        key = weights, what if isinstance(what, str) else id(what)  # which stay theirs: the probe keeps the queries
+        if key not in self._known:
+            self._known[key] = super()._ranks(scorer, what, None)
+        return self._known[key].copy()
 
 
 def _digest(scorer: Scorer) -> bytes:
-    """Fingerprint of all that a scorer's scores depend on."""
+    """Fingerprint of all that a scorer's scores depend on; the same whether an equal output table is tied or not."""
     found = hashlib.blake2b(digest_size=16)
-    tensors = [tensor for model in scorer.models for tensor in model.state_dict().values()]
-    for tensor in (*tensors, scorer.catalogue, scorer.masked):
+    tensors: list[Any] = [scorer.catalogue, scorer.masked]
+    for model in scorer.models:
+        weights = {**model.state_dict(), "output.weight": model.output_weight}
+        tensors += [weights[name] for name in sorted(weights)]
+    for tensor in tensors:
         found.update(b"none" if tensor is None else tensor.detach().cpu().contiguous().numpy())
     return found.digest()
 

@@ -53,7 +53,10 @@ def ce(model: SequenceModel, state: Tensor, targets: Tensor, catalogue: Tensor |
     else:
         items = catalogue[1:].nonzero()[:, 0] + 1
         places = torch.searchsorted(items, targets)
-    loss: Tensor = _CatalogueCE.apply(state, model.output_table, places, items)
+    table = model.output_table
+    if not torch.is_grad_enabled():
+        table = table.detach()  # a parameter asks for a gradient all the same
+    loss: Tensor = _CatalogueCE.apply(state, table, places, items)
     return loss
 
 

@@ -25,7 +25,10 @@ def rank_logit(model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
     Where a target stands among all items, in a scale that is as wide for the best as for the worst. Its gradient
     reaches the item and those that compete with it; log p also moves with scores that no rank depends on.
     """
-    better: Tensor = _Better.apply(state, model.output_weight[1:], targets - 1)
+    table = model.output_weight[1:]
+    if not torch.is_grad_enabled():
+        table = table.detach()  # a parameter asks for a gradient all the same
+    better: Tensor = _Better.apply(state, table, targets - 1)
     return (model.num_items - better).log() - better.log()
 
 
@@ -39,13 +42,26 @@ def kl(model: SequenceModel, state: Tensor, original: SequenceModel, original_st
     return loss
 
 
+_FREE: list[Tensor] = []
+"""Memory of the last step's slopes, for the next: so large, it would come from the system page by page, which took a
+sixth of a step."""
+
+
+def _memory(rows: int, table: Tensor) -> Tensor:
+    """(at least ``rows``, V), not filled, for ``table`` (V, D); nobody else has it as long as it is not in _FREE."""
+    memory = _FREE.pop() if _FREE else table.new_empty(0, 0)
+    same = memory.shape[1:] == table.shape[:1] and memory.dtype == table.dtype and memory.device == table.device
+    return memory if same and len(memory) >= rows else table.new_empty(rows, len(table))
+
+
 class _Better(torch.autograd.Function):
     """Soft ranks (T,) of the rows ``places`` (T,) of ``table`` (V, D), for states (T, D)."""
 
     @staticmethod
     def forward(ctx: Any, state: Tensor, table: Tensor, places: Tensor) -> Tensor:
         better = state.new_empty(len(state))
-        slopes = state.new_empty(len(state), len(table)) if any(ctx.needs_input_grad) else None
+        ctx.memory = _memory(len(state), table) if any(ctx.needs_input_grad) else None
+        slopes = None if ctx.memory is None else ctx.memory[: len(state)]
         for part in _parts(state, table):
             place = places[part, None]
             scores = product(state[part], table)
@@ -63,11 +79,13 @@ class _Better(torch.autograd.Function):
     def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         state, table, slopes = ctx.saved_tensors
         by_state, by_table = ctx.needs_input_grad[:2]
-        return (
+        found = (
             product(slopes, table.T) * weight[:, None] if by_state else None,
             product((state * weight[:, None]).T, slopes.T).T if by_table else None,
             None,
         )
+        _FREE[:] = [ctx.memory]
+        return found
 
 
 class _KL(torch.autograd.Function):
