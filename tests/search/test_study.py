@@ -104,6 +104,30 @@ def test_failed_trials_are_made_up_for_and_too_many_in_a_row_end_the_worker(toy,
         begin(limits=limits).run(lambda overrides, tell: time.sleep(9), 20, None)
 
 
+def test_the_time_limit_stands_still_while_the_storage_is_written(toy, begin, monkeypatch):
+    """An error in the middle of a write would leave the journal locked."""
+    from optuna.trial import Trial
+
+    from srun.search.goals import read_goal
+
+    report = Trial.report
+
+    def slow(self, value, step):
+        time.sleep(0.6)
+        report(self, value, step)
+
+    monkeypatch.setattr(Trial, "report", slow)
+
+    def told(overrides, tell):
+        tell({"epoch": 1.0, **toy.toy(overrides)})
+        return toy.toy(overrides)
+
+    goal = read_goal(["minimize forget from 1"], {})
+    worker = begin(limits=LimitsConfig(trial=0.4, beat=0.5, silence=9.0, poll=0.05), goal=goal)
+    assert worker.run(told, 1, None)
+    assert [trial.state for trial in read_study(worker.study).trials] == ["complete"]
+
+
 def test_a_published_setting_that_failed_is_tried_again(toy, begin):
     calls = []
 

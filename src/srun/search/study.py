@@ -189,11 +189,12 @@ class Search:
 
         rows: list[dict[str, float]] = []
         try:
-            with _beating(trial, self.limits), _time_limit(self.limits.trial):
+            with _beating(trial, self.limits):
                 overrides = self.space.keep(trial) if PUBLISHED in trial.user_attrs else self.space.draw(trial)
                 trial.set_user_attr(OVERRIDES, overrides)
                 started = time.perf_counter()
-                figures = evaluate(overrides, lambda row: self._tell_row(trial, rows, row))
+                with _time_limit(self.limits.trial):
+                    figures = evaluate(overrides, lambda row: self._tell_row(trial, rows, row))
                 seconds = time.perf_counter() - started
                 values, violations = self.goal.values(figures), self.goal.violations(figures)
             for text, violation in violations.items():
@@ -249,12 +250,20 @@ class Search:
         rows.append(dict(row))
         if self.goal.single:
             score = self.goal.score(row)
-            if score is not None:
-                trial.report(score, int(row["epoch"]))
-                if trial.should_prune():
-                    raise _DiscardedError
+            if score is not None and _is_pruned(trial, score, int(row["epoch"])):
+                raise _DiscardedError
         elif self.goal.hopeless(row):
             raise _DiscardedError
+
+
+def _is_pruned(trial: "Trial", score: float, epoch: int) -> bool:
+    """Write a trial's score; the time limit stands still, for what ends a write halfway leaves the storage locked."""
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        trial.report(score, epoch)
+        return trial.should_prune()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, left)
 
 
 def num_finished(states: Mapping[str, int]) -> int:
@@ -304,7 +313,10 @@ def _beating(trial: "Trial", limits: LimitsConfig) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise _OverTimeError in the block after so many seconds; in the main thread of a Unix process only."""
+    """Raise _OverTimeError in the block after so many seconds; in the main thread of a Unix process only.
+
+    Nothing in the block may write to the storage (see ``_is_pruned``).
+    """
 
     def over(number: int, frame: Any) -> None:
         raise _OverTimeError
