@@ -35,7 +35,7 @@ def joined(toy, place, name):
 @pytest.mark.postgres
 def test_exact_number_on_postgresql_with_six_workers_one_killed(toy, postgres):
     # they also make the tables at the same moment; the one to be killed cannot end before
-    workers = [toy.start(postgres, "s", 30, 60 if index == 2 else 0.5) for index in range(6)]
+    workers = [toy.start(postgres, "s", 30, 300 if index == 2 else 0.5) for index in range(6)]
     toy.wait_for(lambda: num_finished(toy.count(postgres, "s")) >= 6)
     os.kill(workers[2].pid, signal.SIGKILL)
     assert toy.ends_of(workers) == [0, 0, -signal.SIGKILL, 0, 0, 0]

@@ -13,7 +13,7 @@ from srun.search.storage import open_storage
 from srun.search.study import LimitsConfig, Search, Tell, open_study
 
 BASE = {"ascent": 0.5, "kl": 1.0, "kind": "plain", "steps": 2}
-LIMITS = LimitsConfig(trial=20.0, beat=0.2, silence=4.0, poll=0.1)
+LIMITS = LimitsConfig(trial=600.0, beat=0.2, silence=4.0, poll=0.1)
 
 
 def toy_space(**changes: Any) -> Space:
