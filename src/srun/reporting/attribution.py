@@ -317,7 +317,7 @@ def _ablation(group: Group, study: Mapping[str, Any]) -> Rows:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return NONE if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    return _mean([value], digits)
 
 
 def _mean(values: Sequence[float | None], digits: int) -> str:
@@ -331,7 +331,7 @@ def _percents(values: Sequence[float | None]) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return NONE if value is None or math.isnan(value) else f"{100 * value:.1f} %"
+    return _percents([value])
 
 
 def draw(groups: Sequence[Group], others: Sequence[Record], studies: Studies) -> dict[str, bytes]:

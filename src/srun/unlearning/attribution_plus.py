@@ -54,7 +54,7 @@ class AttributionPlusConfig(AttributionConfig):
     finetune_steps: Annotated[int, Field(ge=0)]
     """Steps of the training recipe on the retain set, afterwards."""
     batch_size: Annotated[int, Field(ge=1)]
-    """Windows of such a step: many steps of few windows repair more than the recipe's batches at the same cost."""
+    """Windows of such a step."""
     learning_rate: Annotated[float, Field(gt=0)]
     """Of these steps."""
 
