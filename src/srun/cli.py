@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from srun.stages.cells import Cell
 
 
+NUM_ROWS_SHOWN = 20
+"""Rows of a request that a terminal shows; there may be thousands."""
+
 WORDS = "srun.words"
 """Where a context has its whole command line, whichever console script it came from."""
 
@@ -222,23 +225,66 @@ def prepare(presets: Sequence[str], assignments: Sequence[str], as_json: bool) -
 
 
 @cli.command()
-@click.option("--request", default=None, help="Block of `partition` in params.yaml; interactions if not given.")
+@click.option("--request", default=None, callback=_a_name, help="Name of the request; interactions if not given.")
+@click.option("--file", default=None, metavar="FILE", help="What to forget, in any form that `data import` reads.")
+@click.option("--format", "form", default=None, help="Of the file: as of `data import`; else guessed.")
+@click.option("--columns", default=None, metavar="user=A,item=B,time=C", help="Of the file: as of `data import`.")
+@click.option(
+    "--kind",
+    type=click.Choice(["interactions", "users"]),
+    default=None,
+    help="Whether the file names events or whole users; by its columns if not given.",
+)
 @click.option("--category", default=None, help="Forget this category, by the first category request of params.yaml.")
 @params_options
 def partition(
-    request: str | None, category: str | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool
+    request: str | None,
+    file: str | None,
+    form: str | None,
+    columns: str | None,
+    kind: str | None,
+    category: str | None,
+    presets: Sequence[str],
+    assignments: Sequence[str],
+    as_json: bool,
 ) -> None:
-    """Split the prepared data by a forget request.
+    """Split the prepared data by a forget request: one of params.yaml, or your own in a file.
+
+    A file has a row for each thing to forget: a user and an item, with or without the time; or users alone, for all
+    they ever did. Every row gets an outcome. Later commands know the request by its name.
 
     \b
     Example:
-      srun partition --request interactions --set partition.interactions.file=requests.csv
+      srun partition --request may --file requests.csv
       srun partition --category Drama
     """
     pipeline = _pipeline(presets, assignments)
-    if category is not None:
-        request, pipeline.params = pipeline.params.with_category(_only(category, request))
-    _print_mapping(pipeline.partition(request or "interactions"), as_json)
+    if file is None:
+        if given := [name for name, value in {"--format": form, "--columns": columns, "--kind": kind}.items() if value]:
+            raise click.UsageError(f"{given[0]} goes with --file")
+        if category is not None:
+            request, pipeline.params = pipeline.params.with_category(_only(category, request))
+        result = pipeline.partition(request or "interactions")
+    else:
+        from srun.data.importing import column_mapping
+
+        if request is None or category is not None:
+            raise click.UsageError("--file goes with --request NAME, the name that later commands know it by")
+        result = pipeline.partition_given(request, file, form, column_mapping(columns), kind)
+    _print_partition(result, as_json)
+
+
+@cli.command()
+@params_options
+def digests(presets: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
+    """Write what the request files hold as small files, for `dvc repro` to notice a change.
+
+    \b
+    Example:
+      srun digests
+    """
+    written = _pipeline(presets, assignments).digests()
+    click.echo(json.dumps([str(path) for path in written]) if as_json else "\n".join(map(str, written)))
 
 
 @cli.command()
@@ -300,11 +346,17 @@ def report(presets: Sequence[str], assignments: Sequence[str], as_json: bool) ->
 
 
 @cli.command()
+@click.option("--request", default=None, help="Only this request, with every row of cells that can carry it out.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder to write into; default this one.")
 @budget_option
 @params_options
 def run(
-    out: Path | None, budget: float | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool
+    request: str | None,
+    out: Path | None,
+    budget: float | None,
+    presets: Sequence[str],
+    assignments: Sequence[str],
+    as_json: bool,
 ) -> None:
     """Run every stage after fetch in one process, where its output is not there yet or is of something else.
 
@@ -313,8 +365,12 @@ def run(
     \b
     Example:
       srun run --params experiments/quick.yaml --out out/quick
+      srun run --request may
     """
-    _print_report(_pipeline(presets, assignments, out).run(_budget(budget)), as_json)
+    pipeline = _pipeline(presets, assignments, out)
+    if request is not None:
+        pipeline = pipeline.only(request)
+    _print_report(pipeline.run(_budget(budget)), as_json)
 
 
 @cli.group()
@@ -661,13 +717,17 @@ def show_params(presets: Sequence[str], assignments: Sequence[str], as_json: boo
 def _pipeline(presets: Sequence[str], assignments: Sequence[str], out: Path | None = None) -> "Pipeline":
     from srun.params import load
     from srun.pipeline import Pipeline
+    from srun.stages.layout import Layout
+    from srun.stages.partition import given_blocks
 
-    params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments)
+    root = (out or Path.cwd()).resolve()
+    given = given_blocks(Layout(Path.cwd(), root).partitions)
+    params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments, given)
     options = [word for preset in presets for word in ("--params", preset)]
     for assignment in assignments:
         if not assignment.startswith(("unlearn.", "optimize.")):  # over a trial's settings these would go
             options += ["--set", assignment]
-    return Pipeline(params, Path.cwd(), None if out is None else out.resolve(), options)
+    return Pipeline(params, Path.cwd(), root, options)
 
 
 def _budget(minutes: float | None) -> "Budget | None":
@@ -763,6 +823,28 @@ def _print_mapping(values: Mapping[str, Any], as_json: bool) -> None:
     from srun.config import flatten
 
     _table(["", "value"], [[key, _shown(value)] for key, value in flatten(values).items()])
+
+
+def _print_partition(result: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result, indent=1, default=str))
+        return
+    kind = result["request"]["kind"]
+    if "rows" in result:
+        counts = ", ".join(f"{number} {outcome}" for outcome, number in result["rows"].items() if number)
+        click.echo(f'request "{result["name"]}" ({kind}), {sum(result["rows"].values())} rows: {counts}')
+        _print_rows(result["not_forgotten"][:NUM_ROWS_SHOWN], False)
+        if len(result["not_forgotten"]) > NUM_ROWS_SHOWN:
+            click.echo(f"... and {len(result['not_forgotten']) - NUM_ROWS_SHOWN} more; --json has them all")
+    else:
+        click.echo(f'request "{result["name"]}" ({kind})')
+    click.echo(
+        f"{result['num_forget']} events of {result['num_users']} users leave training, {result['num_retain']} stay;"
+        f" {result['num_held_out_removed']} leave validation and test"
+    )
+    if "no_tune_half" in result:
+        click.echo(f"note: {result['no_tune_half']}")
+    click.echo(f"next: srun unlearn --request {result['name']} --method sruga")
 
 
 def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
