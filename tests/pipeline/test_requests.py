@@ -1,12 +1,20 @@
 """Requests of a user's own on the command line: what was asked for is what happens, or a line says why not."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
 
 from srun.cli import cli
+from srun.params import load_values
+
+ROOT = Path(__file__).parents[2]
 
 P = ("--params", "tiny.yaml")
 
@@ -26,6 +34,17 @@ def refused(*words: str) -> str:
     assert result.exit_code == 1, result.output
     [line] = [line for line in result.output.splitlines() if line.startswith("Error")]
     return line
+
+
+def run(*words: str, cwd: Path) -> str:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    result = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def stages_run(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", output))
 
 
 def rows_of(log: Path, position: int) -> list[str]:
@@ -174,3 +193,29 @@ def test_a_file_needs_a_name_for_its_request(prepared: Path) -> None:
     result = srun("partition", *P, "--file", "mine.csv")
     assert result.exit_code == 2
     assert "--request NAME" in result.output
+
+
+@pytest.mark.slow
+def test_dvc_carries_a_changed_request_file_out_again_and_nothing_else(prepared: Path) -> None:
+    """13 rows, then 35: DVC said that nothing had changed, for no stage depended on the file."""
+    values = load_values(Path("params.yaml"), [Path("tiny.yaml")])
+    block = {"kind": "interactions", "file": "mine.csv", "format": None, "columns": None, "catalogue": "full", "seed": 0}
+    values["partition"]["mine"], values["requests"] = block, ["mine", "interactions"]
+    YAML().dump(values, prepared / "params.yaml")
+    (prepared / "src").symlink_to(ROOT / "src")
+    for words in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "config", "core.analytics", "false"]):
+        run(*words, cwd=prepared)
+    target = ("partition@mine", "partition@interactions")
+    assert {"partition@mine", "partition@interactions"} <= stages_run(run("dvc", "repro", *target, cwd=prepared))
+    assert stages_run(run("dvc", "repro", *target, cwd=prepared)) == {"digests"}
+    before = json.loads((prepared / "data/partition/mine/info.json").read_text())["num_forget"]
+    rows = rows_of(prepared / "log.csv", 3)
+    (prepared / "mine.csv").write_text("\n".join(["user_id,item_id", *rows]) + "\n")
+    assert stages_run(run("dvc", "repro", *target, cwd=prepared)) == {"digests", "partition@mine"}
+    assert json.loads((prepared / "data/partition/mine/info.json").read_text())["num_forget"] > before
+    values["partition"]["mine"] = {**values["partition"]["interactions"], "seed": 7}
+    YAML().dump(values, prepared / "params.yaml")
+    failed = subprocess.run(["dvc", "repro", *target], cwd=prepared, capture_output=True, text=True, check=False)
+    assert failed.returncode
+    assert "holds the request given in mine.csv" in failed.stdout + failed.stderr
+    assert (prepared / "data/partition/mine/masks.safetensors").is_file(), "the given one is still there"
