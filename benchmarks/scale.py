@@ -68,12 +68,12 @@ def carry_out(stage: str, size: float, folder: Path) -> dict[str, float]:
 def measure(stage: str, size: float, folder: Path) -> dict[str, Any]:
     """Run a stage in a process of its own and watch its memory."""
     command = [sys.executable, __file__, "--stage", stage, "--size", str(size), "--work", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peak = 0.0
-    while process.poll() is None:
-        peak = max(peak, _peak_mb(process.pid))  # asked again and again: srun itself sets it back before it trains
-        time.sleep(0.02)
-    output = process.stdout.read() if process.stdout else ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            peak = max(peak, _peak_mb(process.pid))  # asked again and again: srun itself sets it back before it trains
+            time.sleep(0.02)
+        output = process.stdout.read() if process.stdout else ""
     if process.returncode:
         raise SystemExit(f"{stage} at size {size:g} ended with {process.returncode}")
     return {"size": size, "stage": stage, **json.loads(output.splitlines()[-1]), "peak_mb": peak}
