@@ -24,7 +24,6 @@ from typing import Any
 import engine  # first: torch reads what it sets
 import torch
 from engine import HIDDEN, ROOT, WORKS, Logs, Work
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from srun.data.interactions import Dataset
@@ -238,6 +237,8 @@ def _cell(value: Any) -> str:
 
 
 def _plot(rows: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.figure import Figure  # here, so that its memory is in no measurement
+
     figure = Figure(figsize=(8, 0.5 * len(rows) + 1), layout="constrained")
     axes, places = figure.subplots(), range(len(rows))
     axes.barh(places, [row["ratio"] for row in rows], color="#4477aa", label="ours / peer")
@@ -273,10 +274,11 @@ def main(words: Sequence[str] | None = None) -> None:
             if not logs.folder(WORKS[key].data).is_dir():
                 print(f"{key}: no data set {WORKS[key].data} here", file=sys.stderr)
                 continue
-            rows += compare(key, arguments, Path(folder))
-            for row in rows[-3:]:
+            found = compare(key, arguments, Path(folder))
+            for row in found:
                 shown = f"{_cell(row['ours'])} {row['unit']}, ratio {_cell(row['ratio'])}"
                 print(f"{row['work']}: {shown}", file=sys.stderr)
+            rows += found
             write(rows, arguments.out)
 
 

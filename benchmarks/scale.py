@@ -19,7 +19,6 @@ from typing import Any
 
 import engine  # first: torch reads what it sets
 from engine import ROOT
-from matplotlib.figure import Figure
 
 from srun.data.raw import write_raw
 from srun.data.synthetic import steam_like
@@ -126,7 +125,7 @@ def write(rows: list[dict[str, Any]], out: Path) -> None:
     found = {(row["size"], row["stage"]): row for row in rows}
     fits = {stage: {what: _fit(found, events, stage, what) for what in FITS} for stage in STAGES}
     about = {**machine(), "threads": "1"}
-    record = {"machine": about, "settings": SETTINGS, "rows": rows, "exponents": fits}
+    record = {"machine": about, "settings": [*SETTINGS, *engine.ONE_THREAD], "rows": rows, "exponents": fits}
     (out / "scale.json").write_text(json.dumps(record, indent=1) + "\n")
     sizes = [f"x{row['size']:g}: {row['num_users']:,} users, {row['num_interactions']:,} events" for row in generated]
     lines = [
@@ -200,6 +199,8 @@ def _verdicts(rows: list[dict[str, Any]], events: dict[float, int]) -> list[str]
 
 
 def _plot(found: Rows, events: dict[float, int], path: Path) -> None:
+    from matplotlib.figure import Figure  # here, so that its memory is in no measurement
+
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     panels = figure.subplots(1, 2)
     labels = {"cpu_seconds": "processor seconds", "peak_mb": "peak memory, MB"}
