@@ -36,7 +36,7 @@ from srun.stages.cells import Cell
 from srun.stages.common import Step, has_key, take_steps
 from srun.stages.layout import Layout, TrialLayout
 from srun.stages.reproduce_ablation import Ablation
-from srun.tracking import NullTracker, StudyTracker, Tracker, tracked_run
+from srun.tracking import NullTracker, StudyTracker, Tracker, reach, tracked_run
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -98,8 +98,7 @@ class Pipeline:
 
     def report(self) -> dict[str, Any]:
         with self._tracked("report", self.params.data.name, {}) as tracker:
-            studies = explain.examples(self.layout, self.params.cells)
-            return report.run(self.layout, self.params.cells, tracker, studies)
+            return report.run(self.layout, self.params.cells, tracker)
 
     def explain(self, user: str, request: str) -> dict[str, Any]:
         return explain.run(self.layout, user, request, self.params.cells)
@@ -222,6 +221,8 @@ class Pipeline:
         are missing.
         """
         params, address = self.params, self._place(name, place)
+        if params.runtime.tracking:
+            reach(self.layout.project)  # before anything is searched
         settings, every = params.method_settings(cell.method), params.optimize.evaluate_every
         leads, died = worker(os.environ) == 0, []
         with reaching(address):

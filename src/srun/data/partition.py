@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from srun.config import config
 from srun.data.interactions import Dataset, Role, draw_events, draw_users, report_users
 from srun.data.sequences import Queries, Windows, cut, make_queries, pad
 from srun.errors import DataError
-from srun.files import write_folder
+from srun.files import read_json, read_tensors, verify_folder, write_folder
 from srun.registry import suggest
 from srun.rng import numpy_stream
 
@@ -202,7 +202,7 @@ class Partition:
 
     def save(self, folder: Path) -> None:
         """Write the partition as one folder, whole or not at all; the data set itself is not copied."""
-        with write_folder(folder) as new:
+        with write_folder(folder, sealed=True) as new:
             flags = {"removed": self.removed.astype(np.uint8), "never_seen": self.never_seen.astype(np.uint8)}
             save_file({**flags, "group": self.group}, new / "masks.safetensors")
             (new / "info.json").write_text(json.dumps(self.info, indent=1, sort_keys=True) + "\n")
@@ -212,8 +212,10 @@ class Partition:
         """Read a folder that ``save`` wrote; raises DataError if it is missing or was made for other data."""
         if not (folder / "info.json").is_file():
             raise DataError(f"{folder}: no partition here; run `srun partition` first")
-        info = json.loads((folder / "info.json").read_text())
-        masks = load_file(folder / "masks.safetensors")
+        fault = DataError, "run `srun partition` again"
+        verify_folder(folder, *fault)
+        info = read_json(folder / "info.json", *fault)
+        masks = read_tensors(folder / "masks.safetensors", ("removed", "never_seen", "group"), *fault)
         if info["fingerprint"] != data.fingerprint or info.get("prepare") != data.info["config"]:
             raise DataError(f"{folder}: made for other data than the prepared set; run `srun partition` again")
         return cls(data, masks["removed"].astype(bool), masks["never_seen"].astype(bool), masks["group"], info)
