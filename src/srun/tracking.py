@@ -17,7 +17,6 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from srun import __version__
 from srun.config import flatten
@@ -30,8 +29,8 @@ MENDS = {
     "database is locked": "another program holds it: end that one, or wait, then run again",
     "readonly|read-only|unable to open|Permission denied": "make the file and its folder writable",
     "malformed|not a database|disk image": "it is damaged: restore a copy, or move it away and a new one is made",
-    "database schema|locate revision": "another MLflow made it: install that one, `mlflow db upgrade` an older store, or "
-    "move the file away",
+    "database schema|locate revision": "it is of another MLflow: install that one, `mlflow db upgrade` an older store, "
+    "or move the file away",
 }
 """What to do, by a pattern of what was said."""
 WITHOUT = "; --set runtime.tracking=false runs without a tracker"
@@ -88,7 +87,7 @@ class NullTracker:
 
 @contextmanager
 def _reaching(uri: str | None = None) -> Iterator[None]:
-    """Turn what MLflow and databases raise into a RunError of one line; ``uri``: the store, unless it is set already."""
+    """Turn what MLflow and databases raise into a RunError of one line; ``uri``: the store, unless one is set."""
     import mlflow
     from alembic.util.exc import CommandError
     from mlflow.exceptions import MlflowException
@@ -96,8 +95,8 @@ def _reaching(uri: str | None = None) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, OSError, ImportError) as error:
-        said = str(error)
+    except (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, OSError, ImportError, ValueError) as error:
+        said = _without_password(str(error))  # ValueError: an address that is none, an answer that is no JSON
         mend = next((mend for pattern, mend in MENDS.items() if re.search(pattern, said)), "see that it can be reached")
         first = " ".join(said.split("\n", 1)[0].split())[:160]
         store = _without_password(uri or mlflow.get_tracking_uri())
@@ -263,10 +262,9 @@ def _once() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _without_password(uri: str) -> str:
-    """A store's address as it may be shown."""
-    place = urlsplit(uri).netloc
-    return uri.replace(place, "***@" + place.rpartition("@")[2], 1) if "@" in place else uri
+def _without_password(text: str) -> str:
+    """A store's address, or words about it, as they may be shown."""
+    return re.sub(r"://[^/\s]*@", "://***@", text)
 
 
 class StudyTracker:

@@ -169,7 +169,7 @@ def test_a_model_newer_than_its_evaluation_is_an_error(layout):
 
 def test_missing_ranks_name_the_command_that_makes_them(layout):
     (layout.cell(CELLS["sruga-0"]).evaluation / "events.parquet").unlink()
-    with pytest.raises(DataError, match="events.parquet is missing; make it again with `srun evaluate"):
+    with pytest.raises(DataError, match=r"events\.parquet is missing; make it again with `srun evaluate"):
         report.run(layout, CELLS, NullTracker())
 
 

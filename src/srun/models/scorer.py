@@ -270,7 +270,7 @@ def load_published(
     try:
         models = [new_model(description).to(device) for description in info["models"]]
     except ConfigError as error:
-        raise CheckpointError(f"{folder / INFO_FILE}: {error}") from error
+        raise CheckpointError(f"{folder / INFO_FILE}: {str(error)[:200]}; {MEND}") from error
     rules: dict[str, Tensor] = {
         name: tensors.pop(name) for name in ("catalogue", "masked", "centroids") if name in tensors
     }
