@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ORDER = [
-    *("errors", "registry", "config", "rng", "distributed", "files", "devices", "progress", "tracking", "metrics"),
-    *("data", "models"),
+    *("errors", "registry", "config", "rng", "distributed", "files", "tables", "devices", "progress", "tracking"),
+    *("metrics", "data", "models"),
     *(
         "training",
         "unlearning",

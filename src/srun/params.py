@@ -98,18 +98,14 @@ class Params:
             raise ConfigError(f'no row of cells has a method for a request of kind "{asked.kind}"')
         return replace(self, requests=(name,), cells=cells)
 
-    def with_given(
-        self, name: str, file: str, form: str | None, columns: dict[str, str] | None, kind: Any
-    ) -> "Params":
+    def with_given(self, name: str, file: str, form: str | None, columns: dict[str, str] | None, kind: Any) -> "Params":
         """The same with a request of the user's own as a block; catalogue and seed are those of the first block.
 
         Raises ConfigError where another request has that name.
         """
         first = next(iter(self.partition.values()))
         catalogue = first.catalogue if not isinstance(first, CategoryRequest) else "full"
-        block = GivenRequest(
-            kind=kind, file=file, format=form, columns=columns, catalogue=catalogue, seed=first.seed
-        )
+        block = GivenRequest(kind=kind, file=file, format=form, columns=columns, catalogue=catalogue, seed=first.seed)
         known = self.partition.get(name)
         if known is not None and not isinstance(known, GivenRequest):
             raise ConfigError(
