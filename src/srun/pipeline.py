@@ -47,7 +47,9 @@ class Pipeline:
 
     def __init__(self, params: Params, project: Path, root: Path | None = None, options: Sequence[str] = ()) -> None:
         """``options``: words that lie over params.yaml in ``params``, for commands that are shown."""
-        self.params, self.layout, self.options = params, Layout(project, root or project), options
+        self.params, self.layout = params, Layout(project, root or project)
+        self.options = _beside_a_trial(options)
+        self._words = [*options, *([] if root is None else ["--out", os.path.relpath(root, project)])]
 
     def prepare(self) -> dict[str, Any]:
         params = self.params
@@ -98,8 +100,9 @@ class Pipeline:
 
     def report(self) -> dict[str, Any]:
         with self._tracked("report", self.params.data.name, {}) as tracker:
-            studies = explain.examples(self.layout, self.params.cells)
-            return report.run(self.layout, self.params.cells, tracker, studies)
+            cells = self.params.cells
+            studies = explain.examples(self.layout, report.evaluated(self.layout, cells))
+            return report.run(self.layout, cells, tracker, studies, self._words)
 
     def explain(self, user: str, request: str) -> dict[str, Any]:
         return explain.run(self.layout, user, request, self.params.cells)
@@ -322,6 +325,12 @@ class Pipeline:
 
         folder = self.layout.raw(self.params.data.name)
         return str(read_info(folder)["fingerprint"]) if folder.is_dir() else None
+
+
+def _beside_a_trial(options: Sequence[str]) -> list[str]:
+    """Without what would lie over a trial's own settings."""
+    pairs = zip(options[::2], options[1::2], strict=True)
+    return [word for pair in pairs if not pair[1].startswith(("unlearn.", "optimize.")) for word in pair]
 
 
 def _tell_of_the_dead(result: StudyResult, num_trials: int, died: Sequence[str]) -> None:
