@@ -186,6 +186,10 @@ def only(*methods):
     return {name: cell for name, cell in CELLS.items() if (cell.method, cell.seed) in methods}
 
 
+REQUEST = (
+    "partition.r={kind: interactions, file: null, share_of_users: 0.1, max_share_of_items: 0.5, catalogue: full, "
+    "seed: 0}"
+)
 ORIGINAL, SRUGA = ("original", 0), ("sruga", 0)
 
 
@@ -215,9 +219,7 @@ def test_too_few_retrains_give_a_report_that_says_not_judged_and_what_to_run(lay
     for text in texts:
         assert command in html.unescape(text)
         assert "over-unlearning" not in re.sub(r"<dl>.*?</dl>|## How to read it.*", "", text, flags=re.S)
-    request = "partition.r={kind: interactions, share_of_users: 0.1, max_share_of_items: 0.5, catalogue: full, seed: 0}"
-    file = "partition.r.file=null"
-    added = load(ROOT / "params.yaml", [], [request, file, *shlex.split(command)[3::2]]).cells
+    added = load(ROOT / "params.yaml", [], [REQUEST, "requests=[interactions, r]", *shlex.split(command)[3::2]]).cells
     assert [cell for cell in added.values() if cell.request == "r"] == [
         Cell(request="r", original="sasrec-0", method="retrain", seed=seed) for seed in seeds
     ]
