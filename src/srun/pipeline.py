@@ -52,7 +52,9 @@ class Pipeline:
     ) -> None:
         """``options``: words that lie over params.yaml in ``params``, for commands that are shown."""
         layout = root if isinstance(root, Layout) else Layout(project, root or project)
-        self.params, self.layout, self.options = params, layout, options
+        self.params, self.layout, self.options = params, layout, _beside_a_trial(options)
+        elsewhere = layout.root != layout.project
+        self._words = [*options, *(["--out", os.path.relpath(layout.root, project)] if elsewhere else [])]
 
     def only(self, request: str) -> "Pipeline":
         """The same for one request; its report has a folder of its own."""
@@ -142,7 +144,7 @@ class Pipeline:
 
     def report(self) -> dict[str, Any]:
         with self._tracked("report", self.params.data.name, {}) as tracker:
-            return report.run(self.layout, self.params.cells, tracker)
+            return report.run(self.layout, self.params.cells, tracker, self._words)
 
     def explain(self, user: str, request: str) -> dict[str, Any]:
         self._check_partition(request)
@@ -369,6 +371,12 @@ class Pipeline:
 
         folder = self.layout.raw(self.params.data.name)
         return str(read_info(folder)["fingerprint"]) if folder.is_dir() else None
+
+
+def _beside_a_trial(options: Sequence[str]) -> list[str]:
+    """Without what would lie over a trial's own settings."""
+    pairs = zip(options[::2], options[1::2], strict=True)
+    return [word for pair in pairs if not pair[1].startswith(("unlearn.", "optimize.")) for word in pair]
 
 
 def _tell_of_the_dead(result: StudyResult, num_trials: int, died: Sequence[str]) -> None:
