@@ -12,7 +12,21 @@ from pathlib import Path
 import pytest
 
 ORDER = [
-    *("errors", "registry", "config", "rng", "distributed", "files", "devices", "progress", "tracking", "metrics"),
+    *(
+        "errors",
+        "names",
+        "registry",
+        "plain_yaml",
+        "faults",
+        "config",
+        "rng",
+        "distributed",
+        "files",
+        "devices",
+        "progress",
+        "tracking",
+        "metrics",
+    ),
     *("data", "models"),
     *(
         "training",
@@ -25,6 +39,7 @@ ORDER = [
         "slurm",
         "stages",
         "params",
+        "plan",
         "pipeline",
         "cli",
         "__main__",
