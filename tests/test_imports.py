@@ -12,21 +12,8 @@ from pathlib import Path
 import pytest
 
 ORDER = [
-    *(
-        "errors",
-        "names",
-        "registry",
-        "plain_yaml",
-        "faults",
-        "config",
-        "rng",
-        "distributed",
-        "files",
-        "devices",
-        "progress",
-        "tracking",
-        "metrics",
-    ),
+    *("errors", "names", "registry", "plain_yaml", "faults", "config"),
+    *("rng", "distributed", "files", "devices", "progress", "tracking", "metrics"),
     *("data", "models"),
     *(
         "training",
@@ -37,6 +24,7 @@ ORDER = [
         "serving",
         "serving_pyfunc",
         "slurm",
+        "starter",
         "stages",
         "params",
         "plan",

@@ -1,7 +1,7 @@
 """The errors a user may see: one line that says what is wrong, where, what was expected and how to mend it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 MAX_LETTERS, MAX_FAULTS = 500, 20  # of a line, and lines of an error, on the command line
@@ -58,7 +58,7 @@ class Faults(list[str]):
 
 
 def one_line(text: str, limit: int = MAX_LETTERS) -> str:
-    """The text as one line of at most ``limit`` letters: what a terminal would act on is escaped, the middle cut out."""
+    """The text as a line of at most ``limit`` letters: what a terminal would act on is escaped, the middle cut out."""
     text = re.sub(r"\s*[\n\r\t]\s*", " ", text).strip()
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     if len(shown) <= limit:
@@ -67,7 +67,7 @@ def one_line(text: str, limit: int = MAX_LETTERS) -> str:
     return f"{shown[: limit - tail - 5]} ... {shown[-tail:]}"
 
 
-def in_lines(faults: tuple[str, ...]) -> str:
+def in_lines(faults: Sequence[str]) -> str:
     """Faults as the command line prints them: one as a line, several as a short list."""
     if len(faults) == 1:
         return one_line(faults[0])

@@ -67,9 +67,8 @@ def _fault(details: ErrorDetails, values: Any) -> _Fault:
         elif part != "[key]":
             branches.append((len(path), str(part)))
     if details["type"].startswith("union_tag"):  # which kind of section it is
-        path.append(
-            str(details["ctx"]["discriminator"]).strip("'").removesuffix("()")
-        )  # a function is called as the key
+        key = str(details["ctx"]["discriminator"])
+        path.append(key.strip("'").removesuffix("()"))  # a function that tells is called as the key
     return _Fault(tuple(path), tuple(branches), details)
 
 

@@ -7,14 +7,7 @@ LOWER = ("data set",)
 """Kinds of names that are lower-case, so that a file system that knows no case keeps them apart."""
 RESERVED = {
     "request": ("original",),  # models/ORIGINAL/original is Original itself
-    "original": (
-        "digests",
-        "flow",
-        "optimize",
-        "report.json",
-        "reports",
-        "resume",
-    ),  # folders and files of runs/ that are no Original's
+    "original": ("digests", "flow", "optimize", "report.json", "reports", "resume"),  # what else lies in runs/
 }
 """Names that would meet other files, by what is called so."""
 

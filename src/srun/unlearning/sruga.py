@@ -24,11 +24,14 @@ class SRUGA(Unlearner[SRUGAConfig]):
         yield from super().faults(start)
         settings = self.settings
         if settings.ascent == "level" and start.kind == "category":
-            yield "unlearn.sruga.ascent: level is not defined for a category, whose items others have taught; use ga or npo"
+            yield (
+                "unlearn.sruga.ascent: level is not defined for a category, whose items others have taught; use ga "
+                "or npo"
+            )
         if settings.stop == "match" and start.kind == "category":
             yield (
-                "unlearn.sruga.stop: match needs never-seen events comparable to the forgotten ones, but those of other "
-                "categories are not; use plateau or fixed"
+                "unlearn.sruga.stop: match needs never-seen events comparable to the forgotten ones, but those of "
+                "other categories are not; use plateau or fixed"
             )
         if settings.ascent_negatives and start.recipe.loss == "ce":
             yield "unlearn.sruga.ascent_negatives: train.loss ce has no negatives; use it with bce or gbce"
