@@ -152,7 +152,7 @@ def test_odd_values_in_every_leaf_are_refused_by_its_key_or_are_valid(monkeypatc
             check_refused(error)
 
 
-WRONG = {str: 7, int: "seven", float: "seven", bool: "seven", type(None): {"seven": 7}, list: 7, dict: 7}
+WRONG = {str: True, int: "seven", float: "seven", bool: "seven", type(None): {"seven": 7}, list: 7, dict: 7}
 
 
 def test_a_wrong_type_in_any_leaf_is_refused_by_its_whole_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,8 +160,6 @@ def test_a_wrong_type_in_any_leaf_is_refused_by_its_whole_key(monkeypatch: pytes
         values = deepcopy(WHOLE)
         node, last = leaf(values, key)
         node[last] = WRONG[type(value)]
-        if isinstance(value, dict):  # an empty mapping: of conditions, or a method without settings
-            assert value == {}
         with pytest.raises(ConfigError) as caught:
             load_changed(monkeypatch, values)
         assert any(f'"{key}' in fault for fault in caught.value.faults), f"{key}: {caught.value}"

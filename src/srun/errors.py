@@ -59,7 +59,7 @@ class Faults(list[str]):
 
 def one_line(text: str, limit: int = MAX_LETTERS) -> str:
     """The text as a line of at most ``limit`` letters: what a terminal would act on is escaped, the middle cut out."""
-    text = re.sub(r"\s*[\n\r\t]\s*", " ", text).strip()
+    text = re.sub(r" *[\n\r\t][ \n\r\t]*", " ", text).strip()
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     if len(shown) <= limit:
         return shown

@@ -7,6 +7,7 @@ several branches the one that fits best speaks.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -48,7 +49,7 @@ def describe(error: ValidationError, values: Any, where: str) -> list[str]:
         elif here[0].kind not in MISSING:
             texts.append(f'parameter "{dotted}": {_expected(here)}' if dotted else _expected(here))
         elif path not in explained:
-            texts.append(f'missing parameter "{dotted}": every value stands in params.yaml')
+            texts.append(_missing(dotted, here[0], values))
     return texts
 
 
@@ -97,9 +98,17 @@ def _nearest(path: Place, faults: list[_Fault], values: Any) -> str:
     unknown = [f.path[-1] for f in faults if f.kind in UNKNOWN and f.path[:-1] == path[:-1]]
     there = [key for key in _at(values, path[:-1]) if key not in unknown]
     for known in (missing, there):
-        if found := re.search('"(.*)"', suggest(path[-1], known)):
-            return found[1]
+        if near := get_close_matches(path[-1], known, n=1):
+            return near[0]
     return missing[0] if len(missing) == len(unknown) == 1 else ""
+
+
+def _missing(dotted: str, fault: _Fault, values: Any) -> str:
+    """A key that is not there; of one that says which kind a section is, nobody yet knows what else it may have."""
+    key, there = fault.path[-1], list(_at(values, fault.path[:-1]))
+    if fault.kind == "union_tag_not_found" and (near := get_close_matches(key, there, n=1)):
+        return f'unknown parameter "{dotted.removesuffix(key)}{near[0]}"; did you mean "{key}"?'
+    return f'missing parameter "{dotted}": every value stands in params.yaml'
 
 
 def _expected(faults: Sequence[_Fault]) -> str:
