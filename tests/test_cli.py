@@ -92,7 +92,7 @@ def test_a_group_without_a_command_shows_its_help():
 
 
 def test_names_that_lead_elsewhere_are_refused_everywhere(project):
-    request = "{kind: users, file: null, share_of_users: 0.1, catalogue: full, seed: 0}"
+    request = "{kind: users, share_of_users: 0.1, catalogue: full, seed: 0}"
     (project / "up.yaml").write_text(f"partition: {{../../x: {request}}}\n")
     for words in (
         ["run", "--params", "up.yaml"],

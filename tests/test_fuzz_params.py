@@ -165,6 +165,17 @@ def test_a_wrong_type_in_any_leaf_is_refused_by_its_whole_key(monkeypatch: pytes
         assert any(f'"{key}' in fault for fault in caught.value.faults), f"{key}: {caught.value}"
 
 
+def test_a_scalar_in_the_place_of_any_section_is_refused_by_its_whole_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in set(every_key(WHOLE)) - set(flatten(WHOLE)):
+        for odd in (3, "x", [1]):
+            values = deepcopy(WHOLE)
+            node, last = leaf(values, key)
+            node[last] = odd
+            with pytest.raises(ConfigError) as caught:
+                load_changed(monkeypatch, values)
+            assert any(f'"{key}' in fault for fault in caught.value.faults), f"{key}: {caught.value}"
+
+
 def misspelt(key: str, rng: random.Random) -> str:
     """One letter doubled, lost or another."""
     place = rng.randrange(len(key))

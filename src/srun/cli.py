@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from srun.stages.cells import Cell
 
 
+NUM_ROWS_SHOWN = 20
+"""Rows of a request that a terminal shows; there may be thousands."""
+
 WORDS = "srun.words"
 """Where a context has its whole command line, whichever console script it came from."""
 OPTIONS = "srun.options"
@@ -93,7 +96,7 @@ class Common:
     presets: tuple[str, ...]
     assignments: tuple[str, ...]
     as_json: bool
-    out: Path | None
+    out: Path | None = None
 
     def pipeline(
         self, presets: Sequence[str] = (), assignments: Sequence[str] = (), out: Path | None = None
@@ -137,39 +140,24 @@ def _common(takes_out: bool) -> Callable[[Callable[..., Any]], Callable[..., Any
 
     def decorator(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
-        def with_common(
-            *args: Any,
-            presets: tuple[str, ...],
-            assignments: tuple[str, ...],
-            as_json: bool,
-            out: Path | None = None,
-            **others: Any,
-        ) -> Any:
-            return command(*args, common=Common(presets, assignments, as_json, out), **others)
+        def with_common(*args: Any, **others: Any) -> Any:
+            names = [name for name in ("presets", "assignments", "as_json", "out") if name in others]
+            return command(*args, common=Common(**{name: others.pop(name) for name in names}), **others)
 
-        return params_options(out_option(with_common) if takes_out else with_common)
+        for option in (*([out_option] if takes_out else []), json_option, set_option, preset_option):
+            with_common = option(with_common)
+        return with_common
 
     return decorator
 
 
-flow_options, file_options = _common(takes_out=True), _common(takes_out=False)
-
-
-def params_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --params, --set and --json to a command."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-        click.option(
-            "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override one value of params.yaml."
-        ),
-        click.option(
-            "--params", "presets", multiple=True, metavar="FILE", help="Lay a preset over params.yaml; may be repeated."
-        ),
-    ):
-        command = option(command)
-    return command
-
-
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+set_option = click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override one value of params.yaml."
+)
+preset_option = click.option(
+    "--params", "presets", multiple=True, metavar="FILE", help="Lay a preset over params.yaml; may be repeated."
+)
 out_option = click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -183,6 +171,9 @@ def _a_name(ctx: click.Context, param: click.Parameter, value: str | None) -> st
     if value is not None and (fault := name_fault(value, "data set" if param.name == "name" else str(param.name))):
         raise click.BadParameter(f'"{value}": {fault}')
     return value
+
+
+flow_options, file_options = _common(takes_out=True), _common(takes_out=False)
 
 
 def cell_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -254,7 +245,7 @@ def data() -> None:
 
 
 @data.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def data_list(as_json: bool) -> None:
     """List known data sets and those of your own.
 
@@ -272,7 +263,7 @@ def data_list(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--from", "place", default=None, metavar="PATH_OR_URL", help="A file, folder or mirror to try first.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder to write; default data/raw/NAME.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def data_fetch(name: str, place: str | None, out: Path | None, as_json: bool) -> None:
     """Fetch a known data set into data/raw/NAME, verified by its sha256.
 
@@ -298,7 +289,7 @@ def data_fetch(name: str, place: str | None, out: Path | None, as_json: bool) ->
 @click.option(
     "--item-columns", default=None, metavar="item=A,title=B,categories=C", help="The same for the item table."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def data_import(
     file: Path,
     name: str,
@@ -360,23 +351,64 @@ def prepare(common: Common) -> None:
 
 
 @cli.command()
-@click.option("--request", default=None, help="Block of `partition` in params.yaml; interactions if not given.")
+@click.option("--request", default=None, callback=_a_name, help="Name of the request; interactions if not given.")
+@click.option("--file", default=None, metavar="FILE", help="What to forget, in any form that `data import` reads.")
+@click.option("--format", "form", default=None, help="Of the file: as of `data import`; else guessed.")
+@click.option("--columns", default=None, metavar="user=A,item=B,time=C", help="Of the file: as of `data import`.")
+@click.option(
+    "--kind",
+    type=click.Choice(["interactions", "users"]),
+    default=None,
+    help="Whether the file names events or whole users; by its columns if not given.",
+)
 @click.option("--category", default=None, help="Forget this category, by the first category request of params.yaml.")
-@params_options
+@flow_options
 def partition(
-    request: str | None, category: str | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool
+    request: str | None,
+    file: str | None,
+    form: str | None,
+    columns: str | None,
+    kind: str | None,
+    category: str | None,
+    common: Common,
 ) -> None:
-    """Split the prepared data by a forget request.
+    """Split the prepared data by a forget request: one of params.yaml, or your own in a file.
+
+    A file has a row for each thing to forget: a user and an item, with or without the time; or users alone, for all
+    they ever did. Every row gets an outcome. Later commands know the request by its name.
 
     \b
     Example:
-      srun partition --request interactions --set partition.interactions.file=requests.csv
+      srun partition --request may --file requests.csv
       srun partition --category Drama
     """
-    pipeline = _pipeline(presets, assignments)
-    if category is not None:
-        request, pipeline.params = pipeline.params.with_category(_only(category, request))
-    _print_mapping(pipeline.partition(request or "interactions"), as_json)
+    pipeline = common.pipeline()
+    if file is None:
+        if given := [name for name, value in {"--format": form, "--columns": columns, "--kind": kind}.items() if value]:
+            raise click.UsageError(f"{given[0]} goes with --file")
+        if category is not None:
+            request, pipeline.params = pipeline.params.with_category(_only(category, request))
+        result = pipeline.partition(request or "interactions")
+    else:
+        from srun.data.importing import column_mapping
+
+        if request is None or category is not None:
+            raise click.UsageError("--file goes with --request NAME, the name that later commands know it by")
+        result = pipeline.partition_given(request, file, form, column_mapping(columns), kind)
+    _print_partition(result, common.as_json)
+
+
+@cli.command()
+@flow_options
+def digests(common: Common) -> None:
+    """Write what the request files hold as small files, for `dvc repro` to notice a change.
+
+    \b
+    Example:
+      srun digests
+    """
+    written = common.pipeline().digests()
+    click.echo(json.dumps([str(path) for path in written]) if common.as_json else "\n".join(map(str, written)))
 
 
 @cli.command()
@@ -448,9 +480,15 @@ def report(common: Common) -> None:
 
 
 @cli.command()
+@click.option(
+    "--request",
+    default=None,
+    callback=_a_name,
+    help="Only this request, with every row of cells that can carry it out.",
+)
 @budget_option
 @flow_options
-def run(budget: float | None, common: Common) -> None:
+def run(request: str | None, budget: float | None, common: Common) -> None:
     """Run every stage after fetch in one process, where its output is not there yet or is of something else.
 
     One at a time in a folder: a second one, or a second training of one model, ends and says what goes on there.
@@ -458,8 +496,11 @@ def run(budget: float | None, common: Common) -> None:
     \b
     Example:
       srun run --params experiments/quick.yaml --out out/quick
+      srun run --request may
     """
     pipeline = common.pipeline()
+    if request is not None:
+        pipeline = pipeline.only(request)
     _check_flow(pipeline)
     _print_report(pipeline.run(_budget(budget)), common.as_json)
 
@@ -639,7 +680,7 @@ def optimize_apply(trial: int, study: str | None, storage: str | None, common: C
 @click.option("--history", required=True, metavar="ITEM,ITEM,...", help="Raw item ids, oldest first.")
 @click.option("--model", "folder", type=click.Path(path_type=Path), required=True, help="A published model's folder.")
 @click.option("-k", type=int, default=10, show_default=True, help="How many items.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def recommend(history: str, folder: Path, k: int, as_json: bool) -> None:
     """Recommend items after a history, with any published model.
 
@@ -785,14 +826,18 @@ def reproduce_attribution(
 def _pipeline(presets: Sequence[str], assignments: Sequence[str], out: Path | None = None) -> "Pipeline":
     from srun.params import load
     from srun.pipeline import Pipeline
+    from srun.stages.layout import Layout
+    from srun.stages.partition import given_blocks
 
-    params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments)
+    root = (out or Path.cwd()).resolve()
+    given = given_blocks(Layout(Path.cwd(), root).partitions)
+    params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments, given)
     options = [word for preset in presets for word in ("--params", preset)]
     for assignment in assignments:
         if not assignment.startswith(("unlearn.", "optimize.")):  # over a trial's settings these would go
             options += ["--set", assignment]
     options += [] if out is None else ["--out", str(out)]
-    return Pipeline(params, Path.cwd(), None if out is None else out.resolve(), options)
+    return Pipeline(params, Path.cwd(), root, options)
 
 
 def _first_original(pipeline: "Pipeline") -> str:
@@ -900,6 +945,28 @@ def _print_mapping(values: Mapping[str, Any], as_json: bool) -> None:
     from srun.config import flatten
 
     _table(["", "value"], [[key, _shown(value)] for key, value in flatten(values).items()])
+
+
+def _print_partition(result: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result, indent=1, default=str))
+        return
+    kind = result["request"]["kind"]
+    if "rows" in result:
+        counts = ", ".join(f"{number} {outcome}" for outcome, number in result["rows"].items() if number)
+        click.echo(f'request "{result["name"]}" ({kind}), {sum(result["rows"].values())} rows: {counts}')
+        _print_rows(result["not_forgotten"][:NUM_ROWS_SHOWN], False)
+        if len(result["not_forgotten"]) > NUM_ROWS_SHOWN:
+            click.echo(f"... and {len(result['not_forgotten']) - NUM_ROWS_SHOWN} more; --json has them all")
+    else:
+        click.echo(f'request "{result["name"]}" ({kind})')
+    click.echo(
+        f"{result['num_forget']} events of {result['num_users']} users leave training, {result['num_retain']} stay;"
+        f" {result['num_held_out_removed']} leave validation and test"
+    )
+    if "no_tune_half" in result:
+        click.echo(f"note: {result['no_tune_half']}")
+    click.echo(f"next: srun unlearn --request {result['name']} --method sruga")
 
 
 def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:

@@ -67,7 +67,9 @@ def _fault(details: ErrorDetails, values: Any) -> _Fault:
             node = node[part] if part < len(node) else None
         elif part != "[key]":
             branches.append((len(path), str(part)))
-    if details["type"].startswith("union_tag"):  # which kind of section it is
+    if details["type"] == "union_tag_not_found" and not isinstance(node, dict):
+        details = {**details, "type": "dict_type", "msg": "Input should be an object"}
+    elif details["type"].startswith("union_tag"):  # which kind of section it is
         key = str(details["ctx"]["discriminator"])
         path.append(key.strip("'").removesuffix("()"))  # a function that tells is called as the key
     return _Fault(tuple(path), tuple(branches), details)

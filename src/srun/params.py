@@ -1,14 +1,14 @@
 """The root of params.yaml: every section's dataclass, and how a file, presets and overrides become one."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srun.config import build, config, flatten, merge, override, parse_assignment, read_yaml, section
 from srun.data.interactions import PrepareConfig
-from srun.data.partition import CategoryRequest, Request
+from srun.data.requests import CategoryRequest, GivenRequest, Request, kind
 from srun.devices import RuntimeConfig
 from srun.errors import ConfigError, Faults
 from srun.evaluation.evaluate import EvaluateConfig
@@ -92,6 +92,34 @@ class Params:
         request = replace(next(iter(known.values())), categories=(category,), users=None)
         return name, replace(self, partition={**self.partition, name: request})
 
+    def with_request(self, name: str) -> "Params":
+        """The same with one request in the place of all others: the rows of the comparison whose methods can do it."""
+        asked = self.request(name)
+        cells = {
+            key: replace(cell, request=name)
+            for key, cell in self.cells.items()
+            if asked.kind in UNLEARNERS[cell.method].kinds
+        }
+        if not cells:
+            raise ConfigError(f'no row of cells has a method for a request of kind "{asked.kind}"')
+        return replace(self, requests=(name,), cells=cells)
+
+    def with_given(self, name: str, file: str, form: str | None, columns: dict[str, str] | None, kind: Any) -> "Params":
+        """The same with a request of the user's own as a block; catalogue and seed are those of the first block.
+
+        Raises ConfigError where another request has that name.
+        """
+        first = next(iter(self.partition.values()))
+        catalogue = first.catalogue if not isinstance(first, CategoryRequest) else "full"
+        block = GivenRequest(kind=kind, file=file, format=form, columns=columns, catalogue=catalogue, seed=first.seed)
+        known = self.partition.get(name)
+        if known is not None and not isinstance(known, GivenRequest):
+            raise ConfigError(
+                f'request "{name}" is the one that partition.{name} of the parameters describes ({known.kind}, not from'
+                " a file); give yours a name of its own with --request NAME"
+            )
+        return replace(self, partition={**self.partition, name: block})
+
     def with_search(self, **changes: Any) -> "Params":
         """The same with some values of the section ``optimize`` replaced; ConfigError for one that cannot be."""
         return replace(self, optimize=build(OptimizeConfig, {**asdict(self.optimize), **changes}, "optimize"))
@@ -119,10 +147,20 @@ def load_values(file: Path, presets: Sequence[Path] = (), assignments: Sequence[
     return values
 
 
-def load(file: Path, presets: Sequence[Path] = (), assignments: Sequence[str] = ()) -> Params:
-    """As ``load_values``, checked and typed; raises ConfigError with every fault that was found, by dotted key."""
+def load(
+    file: Path,
+    presets: Sequence[Path] = (),
+    assignments: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+) -> Params:
+    """As ``load_values``, checked and typed; raises ConfigError with every fault that was found, by dotted key.
+
+    ``given``: blocks of requests that the parameters need not have, since a partition of each is there already.
+    """
     faults = Faults()
     values = _laid(file, presets, assignments, faults)
+    if given and isinstance(values.get("partition"), dict):
+        values["partition"] = {**given, **values["partition"]}
     with faults.collect():
         params = build(Params, values)
         faults += [*_names(params), *_references(params), *_search(params)]
@@ -140,7 +178,9 @@ def _laid(file: Path, presets: Sequence[Path], assignments: Sequence[str], fault
             merge(values, read_yaml(preset), FREE, REPLACED)
     for assignment in assignments:
         with faults.collect():
-            override(values, *parse_assignment(assignment), free=FREE)
+            key, value = parse_assignment(assignment)
+            _check_not_given(values, key, value)
+            override(values, key, value, free=FREE)
     return values
 
 
@@ -190,6 +230,18 @@ def _search(params: Params) -> Iterator[str]:
         with faults.collect():
             check_text(text, list(settings.objectives))
     yield from faults
+
+
+def _check_not_given(values: dict[str, Any], key: str, value: Any) -> None:
+    """Raise ConfigError for a file put in the place of a drawn request, which other commands would still draw."""
+    parts = key.split(".")
+    if len(parts) == 3 and (parts[0], parts[2]) == ("partition", "file"):
+        block = (values.get("partition") or {}).get(parts[1])
+        if isinstance(block, dict) and kind(block) != "given":
+            raise ConfigError(
+                f'--set {key}: "{parts[1]}" is drawn, and a request of your own has a name of its own; run `srun'
+                f" partition --request NAME --file {value}` instead"
+            )
 
 
 def _named(entries: dict[str, Any], name: str, what: str, where: str) -> Any:

@@ -4,12 +4,13 @@ What a method cannot start from, its own class says (``Unlearner.faults``). A ro
 the report says that it is not judged.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from srun import distributed
-from srun.data.partition import CategoryRequest
 from srun.data.raw import read_categories, read_info
+from srun.data.request_file import read_request
+from srun.data.requests import CategoryRequest, GivenRequest
 from srun.data.sources import SOURCES
 from srun.devices import resolve
 from srun.errors import Faults
@@ -29,8 +30,6 @@ def check_flow(plans: Iterable[tuple[Params, Layout]]) -> None:
     faults = Faults()
     for params, layout in plans:
         faults += [*_machine(params), *_data(params, layout)]
-        for name in params.requests:
-            faults += _request_file(params, name)
         for name, cell in params.cells.items():
             faults += [f"cells.{name}: {fault}" for fault in cell_faults(params, cell)]
     faults.tell()
@@ -107,9 +106,10 @@ def _data(params: Params, layout: Layout) -> Iterator[str]:
         return
     faults = Faults()
     with faults.collect():
-        num_users = int(read_info(folder)["num_users"])
-        faults += _shards(params, num_users)
+        info = read_info(folder)
+        faults += _shards(params, int(info["num_users"]))
         faults += _categories(params, folder)
+        faults += _request_files(params, info.get("columns"))
     yield from faults
 
 
@@ -135,8 +135,16 @@ def _categories(params: Params, folder: Path) -> Iterator[str]:
             yield f"partition.{name}: {params.data.name} has no item categories; import it with an item table"
 
 
-def _request_file(params: Params, name: str) -> Iterator[str]:
-    """Faults of the file that a request names: it must be there, and readable as its format says."""
-    file = getattr(params.partition[name], "file", None)
-    if file is not None and not Path(file).is_file():
-        yield f'parameter "partition.{name}.file": no file {file}; paths are seen from {Path.cwd()}'
+def _request_files(params: Params, recorded: Mapping[str, str] | None) -> Iterator[str]:
+    """Faults of the files that requests of the flow name, which are read as `srun partition` does."""
+    faults = Faults()
+    for name in params.requests:
+        request = params.partition[name]
+        if not isinstance(request, GivenRequest):
+            continue
+        if not Path(request.file).is_file():
+            faults.append(f'parameter "partition.{name}.file": no file {request.file}, seen from {Path.cwd()}')
+            continue
+        with faults.collect():
+            read_request(Path(request.file), form=request.format, columns=request.columns, recorded=recorded)
+    yield from faults

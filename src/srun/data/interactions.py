@@ -27,7 +27,7 @@ from srun.rng import numpy_stream
 
 PADDING = 0
 SPLIT_SHARE = 0.8  # of the users, for the category splits and holdout users_80_20 ([A] 5.1)
-MAX_SHARE_SET_ASIDE = 0.5  # of a user's training events: floor(len / 2), as [T] draws
+MAX_SHARE_SET_ASIDE = 0.5  # of a user's training events: floor(len / 2), as [T] draws; of never-seen events beside a given request too
 
 
 @config
