@@ -264,12 +264,12 @@ class Pipeline:
         is given the name of their logs and returns a text for each that died. Raises RunError when some did and trials
         are missing.
         """
-        self._check_partition(cell.request)
         params, address = self.params, self._place(name, place)
         settings, every = params.method_settings(cell.method), params.optimize.evaluate_every
         leads, died = worker(os.environ) == 0, []
         with reaching(address):
             storage = open_storage(address)  # before anything is loaded: a wrong one is known at once
+            self._check_partition(cell.request)
             asked = params.unlearn.seed, params.evaluate, params.runtime
             bench = optimize.Bench(self.layout, cell, settings, *asked, every)
             if work is not None:

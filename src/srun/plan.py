@@ -53,7 +53,7 @@ def check_cell(params: Params, cell: Cell) -> None:
     kinds, kind = UNLEARNERS[cell.method].kinds, params.request(cell.request).kind
     faults = Faults(_machine(params))
     if kind not in kinds:
-        faults.append(f"{cell.method} is not defined for requests of kind {kind}; expected {', '.join(kinds)}")
+        faults.append(f'{cell.method} is not defined for requests of kind "{kind}"; expected {", ".join(kinds)}')
     faults.tell()
 
 

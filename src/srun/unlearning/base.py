@@ -140,7 +140,7 @@ class Unlearner(Generic[Settings]):
         The flow asks before anything is trained, so that no mistake shows after hours of work.
         """
         if start.kind not in self.kinds:
-            yield f"it is not defined for requests of kind {start.kind}; expected {', '.join(self.kinds)}"
+            yield f'it is not defined for requests of kind "{start.kind}"; expected {", ".join(self.kinds)}'
         if self.one_model and start.num_shards > 1:
             yield f"it starts from one model, and the Original has {start.num_shards} shards; name one with shards 1"
         if self.needs_neurons and not start.model.has_neurons:
