@@ -52,14 +52,12 @@ class Pipeline:
     ) -> None:
         """``options``: words that lie over params.yaml in ``params``, for commands that are shown."""
         layout = root if isinstance(root, Layout) else Layout(project, root or project)
-        self.params, self.layout, self.options = params, layout, _beside_a_trial(options)
-        elsewhere = layout.root != layout.project
-        self._words = [*options, *(["--out", os.path.relpath(layout.root, project)] if elsewhere else [])]
+        self.params, self.layout, self.options = params, layout, options
 
     def only(self, request: str) -> "Pipeline":
         """The same for one request; its report has a folder of its own."""
-        layout = replace(self.layout, only=request)
-        return Pipeline(self.params.with_request(request), layout.project, layout, self.options)
+        layout, options = replace(self.layout, only=request), [*self.options, "--request", request]
+        return Pipeline(self.params.with_request(request), layout.project, layout, options)
 
     def prepare(self) -> dict[str, Any]:
         params = self.params
@@ -68,9 +66,8 @@ class Pipeline:
 
     def partition(self, name: str) -> dict[str, Any]:
         request = self.params.request(name)
-        shown = {
-            key: value for key, value in vars(request).items() if key not in ("users", "file")
-        }  # raw ids stay here
+        own = ("users", "file")  # which may hold raw ids, and stay here
+        shown = {key: value for key, value in vars(request).items() if key not in own}
         with self._tracked("partition", name, {"partition": {name: shown}}, request=name) as tracker:
             return partition.run(
                 self.layout.prepared, self.layout.partition(name), name, request, self._read_raw, tracker
@@ -144,7 +141,7 @@ class Pipeline:
 
     def report(self) -> dict[str, Any]:
         with self._tracked("report", self.params.data.name, {}) as tracker:
-            return report.run(self.layout, self.params.cells, tracker, self._words)
+            return report.run(self.layout, self.params.cells, tracker, self.options)
 
     def explain(self, user: str, request: str) -> dict[str, Any]:
         self._check_partition(request)
@@ -215,7 +212,7 @@ class Pipeline:
     def _steps(self) -> list[Step]:
         params = self.params
         steps = [Step("prepare", (), self._is_prepared, self.prepare)]
-        for name in params.requests:
+        for name in dict.fromkeys([*params.requests, *(cell.request for cell in params.cells.values())]):
             is_done = partial(self._is_partitioned, name)
             steps.append(Step(f"partition {name}", ("prepare",), is_done, partial(self.partition, name)))
         trained = set()
@@ -267,7 +264,6 @@ class Pipeline:
         is given the name of their logs and returns a text for each that died. Raises RunError when some did and trials
         are missing.
         """
-        self._check_partition(cell.request)
         params, address = self.params, self._place(name, place)
         if params.runtime.tracking:
             reach(self.layout.project)  # before anything is searched
@@ -275,6 +271,7 @@ class Pipeline:
         leads, died = worker(os.environ) == 0, []
         with reaching(address):
             storage = open_storage(address)  # before anything is loaded: a wrong one is known at once
+            self._check_partition(cell.request)
             asked = params.unlearn.seed, params.evaluate, params.runtime
             bench = optimize.Bench(self.layout, cell, settings, *asked, every)
             if work is not None:
@@ -309,7 +306,7 @@ class Pipeline:
                 unlearn.run(layout, cell, settings, seed, params.evaluate, params.runtime, tracker)
             with self._tracked("evaluate", f"trial {number} of {name}", logged, **tags) as tracker:
                 metrics = evaluate.run(layout, cell, params.evaluate, params.relearning, params.runtime, tracker)
-            optimize.report(self.layout, study, params.cells, place, self.options)
+            optimize.report(self.layout, study, params.cells, place, _beside_a_trial(self.options))
             file = self.layout.trial_settings(name, number)
             return [file, layout.cell(cell).model, layout.cell(cell).evaluation], metrics
 
@@ -324,7 +321,7 @@ class Pipeline:
         return place or str(self.layout.journal(name))
 
     def _finish_study(self, study: "Study", place: str | None) -> StudyResult:
-        result = optimize.report(self.layout, study, self.params.cells, place, self.options)
+        result = optimize.report(self.layout, study, self.params.cells, place, _beside_a_trial(self.options))
         folder = self.layout.study(result.name)
         logging.getLogger(__name__).info("%s", folder / "index.html")
         tracker = self._track_study(study)

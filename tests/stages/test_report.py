@@ -189,10 +189,7 @@ def only(*methods):
     return {name: cell for name, cell in CELLS.items() if (cell.method, cell.seed) in methods}
 
 
-REQUEST = (
-    "partition.r={kind: interactions, share_of_users: 0.1, max_share_of_items: 0.5, catalogue: full, "
-    "seed: 0}"
-)
+REQUEST = "partition.r={kind: interactions, share_of_users: 0.1, max_share_of_items: 0.5, catalogue: full, seed: 0}"
 ORIGINAL, SRUGA = ("original", 0), ("sruga", 0)
 
 

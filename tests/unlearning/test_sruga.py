@@ -830,5 +830,5 @@ def test_the_seven_combinations_of_terms(world, tmp_path, weighting):
 
 def test_a_level_is_refused_for_a_category(worlds, tmp_path):
     world = worlds["category", False]
-    with pytest.raises(DataError, match=r"level is not defined for a category.*use ga"):
+    with pytest.raises(ConfigError, match=r"level is not defined for a category.*use ga"):
         run(world, tmp_path, ascent="level")

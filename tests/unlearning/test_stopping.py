@@ -9,7 +9,7 @@ import torch
 from srun.data.interactions import Role
 from srun.data.partition import partition
 from srun.data.sequences import Queries
-from srun.errors import DataError
+from srun.errors import ConfigError
 from srun.metrics.forgetting import ks_distance, superiority
 from srun.training.fit import FORWARD_SHARE
 from srun.unlearning import UNLEARNERS
@@ -220,6 +220,6 @@ def test_affinity_is_the_sum_of_cosines_over_the_last_items(small):
 
 def test_a_category_has_nothing_comparable(world_for, tmp_path):
     world = world_for("sruga", "category")
-    with pytest.raises(DataError, match=r"unlearn\.sruga\.stop: match"):
+    with pytest.raises(ConfigError, match=r"unlearn\.sruga\.stop: match"):
         world.run("sruga", tmp_path, **SETTINGS, ascent="ga")
     assert isinstance(make_stop("fixed", 1, world.request, world.context(tmp_path)), StopRule)

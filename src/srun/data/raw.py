@@ -18,7 +18,6 @@ seconds); where the log has none (``time: order``) they are 0, 1, 2, ...: the pl
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ import pyarrow.csv
 from srun.data.values import BROKEN, MISSING_PATTERN, is_missing
 from srun.errors import DataError, RunError
 from srun.files import write_folder
+from srun.names import name_fault
 
 INTERACTIONS = "interactions.csv"
 ITEMS = "items.csv"
@@ -42,7 +42,6 @@ ITEM_COLUMNS = ["item_id", "title", "categories"]
 SEPARATOR = "|"
 """Between the categories of one item."""
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _INTEGER = r"^-?[0-9]{1,1000}$"  # ids longer than this are text
 _CHUNK = 1 << 20
 _BILLION = 10**9
@@ -70,11 +69,8 @@ class RawData:
 
 def check_name(name: str) -> str:
     """Return ``name`` if a data set may be called so; raises DataError otherwise."""
-    if not _NAME.fullmatch(name):
-        raise DataError(
-            f'data set name "{name}": expected lower-case letters, digits, ".", "_" and "-", beginning with a letter or'
-            " a digit, such as my-shop"
-        )
+    if fault := name_fault(name, "data set"):
+        raise DataError(f'data set name "{name}": {fault}')
     return name
 
 
@@ -210,6 +206,13 @@ def read_raw(folder: Path) -> RawData:
         if info[key] != count:
             raise DataError(f"{folder}: {INFO} says {key} {info[key]}, the table has {count}; {_mend(folder)}")
     return RawData(info["name"], interactions, items, info)
+
+
+def read_categories(folder: Path) -> set[str]:
+    """Every category of a raw data set's item table; empty without one. Cheap: nothing else is read or verified."""
+    if not (folder / ITEMS).exists():
+        return set()
+    return {name for names in _read_items(folder / ITEMS)["categories"] for name in names.split(SEPARATOR) if name}
 
 
 def sort_ids(ids: pa.Array) -> np.ndarray:

@@ -30,7 +30,7 @@ def render(
     facts: Mapping[str, str],
     missing: Sequence[str] = (),
 ) -> str:
-    """The page: verdicts, what is ``missing``, tables, figures, how to read them, what was run. Every text is escaped."""
+    """The page: verdicts, what is ``missing``, tables, figures, how to read them, what was run; all text is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("srun.reporting").joinpath("page.html").read_text(encoding="utf-8"))
     present = sorted({record.method for group in groups for record in group.records}, key=method_order)

@@ -38,9 +38,7 @@ class Measured(BaseModel):
     machine: dict[str, str] | None = None
 
 
-def run(
-    layout: Layout, cells: Mapping[str, Cell], tracker: Tracker, options: Sequence[str] = ()
-) -> dict[str, Any]:
+def run(layout: Layout, cells: Mapping[str, Cell], tracker: Tracker, options: Sequence[str] = ()) -> dict[str, Any]:
     """Write the tables, figures and the page of these cells; returns the paths, headlines, headline rows and what
      is missing.
 

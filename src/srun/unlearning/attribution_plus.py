@@ -64,8 +64,10 @@ class AttributionPlus(Unlearner[AttributionPlusConfig]):
 
     Config = AttributionPlusConfig
     kinds = ("category",)
+    one_model = needs_neurons = True
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
+        self.require(original, request)
         began, settings, cost = time.perf_counter(), self.settings, Cost()
         model = clone_model(original.model).eval()
         edits = tuple(_neurons(settings, model, request, context, cost))

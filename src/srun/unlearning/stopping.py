@@ -6,7 +6,6 @@ from typing import Any, Literal
 import numpy as np
 
 from srun.data.partition import Partition
-from srun.errors import DataError
 from srun.metrics.forgetting import ks_distance, superiority
 from srun.metrics.ranking import hit, ndcg
 from srun.models.scorer import Scorer
@@ -125,13 +124,8 @@ def make_stop(stop: Stop, patience: int, request: Partition, context: Context) -
     """The rule that the settings name; ``fixed`` where there is nothing that a choice may look at.
 
     That is so without a tune half, and for ``match`` where no never-seen event is comparable to a forgotten one.
-    Raises DataError for ``match`` on a category: its items go as a whole, so events of others are not comparable.
+    A category has none: its items go as a whole, so events of others are not comparable (``SRUGA.faults``).
     """
-    if stop == "match" and request.kind == "category":
-        raise DataError(
-            "unlearn.sruga.stop: match needs never-seen events comparable to the forgotten ones, but those of other "
-            "categories are not; use plateau or fixed"
-        )
     if stop == "fixed" or not len(request.queries(TUNE)):
         return StopRule()
     if stop == "plateau":
