@@ -418,6 +418,13 @@ def test_types_and_style_are_checked_in_every_script() -> None:
         assert any(name.startswith(f"{folder}/") for folder in checked), f"{name}: [tool.mypy] files lacks its folder"
 
 
+def test_no_script_lists_settings_by_hand() -> None:
+    """Else a new setting breaks it: values come from params.yaml (``srun.params.load``), with overrides."""
+    for name in scripts():
+        found = re.search(r"\b[A-Z]\w+Config\(", (ROOT / name).read_text())
+        assert found is None, f"{name}: {found and found[0]} lists settings; use srun.params.load with overrides"
+
+
 def test_every_entry_to_try_is_a_setting_there_is(small: Any) -> None:
     for file in ("kept", "readout", "sruga"):
         for changes in read_yaml(ROOT / f"experiments/search/{file}.yaml").values():
