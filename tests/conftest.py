@@ -211,7 +211,16 @@ def weight_bytes(scorer: Scorer) -> bytes:
 def small() -> SimpleNamespace:
     """The builders above."""
     names = (
-        *("make_raw", "make_data", "carry_out", "random_events", "log_of", "write_request", "describe_model", "random_model"),
+        *(
+            "make_raw",
+            "make_data",
+            "carry_out",
+            "random_events",
+            "log_of",
+            "write_request",
+            "describe_model",
+            "random_model",
+        ),
         *("interactions_request", "users_request", "category_request", "method_settings", "recipe", "no_telling"),
         *("make_world", "weight_bytes", "no_server", "PREPARE", "RECIPE", "PARAMS", "ROOT", "CPU"),
     )

@@ -13,7 +13,7 @@ import pytest
 
 ORDER = [
     *("errors", "names", "registry", "plain_yaml", "faults", "config"),
-    *("rng", "distributed", "files", "devices", "progress", "tracking", "metrics"),
+    *("rng", "distributed", "files", "tables", "devices", "progress", "tracking", "metrics"),
     *("data", "models"),
     *(
         "training",

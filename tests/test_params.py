@@ -112,8 +112,7 @@ def test_a_cell_of_a_method_that_is_not_defined_for_its_request_is_refused():
         (m, k) for m in UNLEARNERS for k in ("interactions", "category", "users") if k not in UNLEARNERS[m].kinds
     ]
     requests = {
-        "interactions": "{kind: interactions, share_of_users: 0.1, max_share_of_items: 0.5, "
-        "catalogue: full, seed: 0}",
+        "interactions": "{kind: interactions, share_of_users: 0.1, max_share_of_items: 0.5, catalogue: full, seed: 0}",
         "users": "{kind: users, share_of_users: 0.1, catalogue: full, seed: 0}",
         "category": "{kind: category, categories: [a], users: null, context: retained, catalogue: full, seed: 0}",
     }

@@ -138,7 +138,7 @@ def test_a_row_of_the_command_line_is_checked_before_anything_is_read():
     check_cell(params, params.cells["a"])
     with pytest.raises(ConfigError, match='unknown method "srga"'):
         check_cell(params, Cell(request="interactions", original="o", method="srga", seed=0))
-    with pytest.raises(ConfigError, match="not defined for requests of kind \"interactions\""):
+    with pytest.raises(ConfigError, match='not defined for requests of kind "interactions"'):
         check_cell(params, Cell(request="interactions", original="o", method="attribution", seed=0))
 
 

@@ -518,6 +518,8 @@ def run(request: str | None, budget: float | None, common: Common) -> None:
 def explain(user: str, request: str, common: Common) -> None:
     """Tell a user's story: sequence, forgotten items, ranks and top 10 under every model of a request.
 
+    It prints personal data: the user's whole history, and what was forgotten of it. Nothing is written to a file.
+
     \b
     Example:
       srun explain 293
@@ -688,17 +690,10 @@ def recommend(history: str, folder: Path, k: int, as_json: bool) -> None:
     Example:
       srun recommend --model models/sasrec-0/interactions/sruga-0 --history 50,181,174
     """
-    import csv
+    from srun.serving import Recommender, parse_history
 
-    from srun.serving import Recommender
-
-    try:
-        [items] = csv.reader([history], skipinitialspace=True, strict=True)
-    except csv.Error as error:
-        raise click.UsageError(
-            f'--history "{history}": expected item ids with commas between them ({error})'
-        ) from error
-    [answer] = Recommender.load(folder).recommend([[item for item in items if item]], k)
+    items = parse_history(history)
+    [answer] = Recommender.load(folder).recommend([items], k)
     rows = [{"item_id": item, "score": score} for item, score in zip(answer.item_ids, answer.scores, strict=True)]
     if answer.unknown:
         click.echo(one_line(f"unknown items left out: {', '.join(answer.unknown)}"), err=True)

@@ -4,30 +4,39 @@ import contextlib
 import errno
 import fcntl
 import glob
+import hashlib
+import json
 import logging
 import os
+import re
 import shutil
 import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from srun import distributed
-from srun.errors import RunError
+from srun.errors import RunError, SrunError
 
 HELD = "held"  # the purpose of locks that nobody waits for
+SUMS = "SHA256SUMS"
+"""What a sealed folder lists its files in, as `sha256sum -c` reads it."""
 
 log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def write_folder(folder: Path) -> Iterator[Path]:
+def write_folder(folder: Path, sealed: bool = False) -> Iterator[Path]:
     """Yield a new sibling folder; when the block ends well it takes the place of ``folder``, else it is removed.
 
+    ``sealed`` adds the checksums of its files, which ``verify_folder`` reads.
     Raises RunError when the place cannot be written (permission, no space), naming it. Of several processes that do
     one computation only the first writes; what the others are given to write into is thrown away. Processes that have
     nothing to do with each other write one after the other.
@@ -42,12 +51,104 @@ def write_folder(folder: Path) -> Iterator[Path]:
             _remove_leftovers(folder)
             new.mkdir()
             yield new
+            if sealed:
+                seal(new)
             _replace(new, folder)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{folder}: cannot be written ({reason}); nothing was changed there") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def seal(folder: Path) -> None:
+    """Write the sha256 of every file of a folder into its ``SHA256SUMS``."""
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in sorted(_files(folder))]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def verify_folder(folder: Path, error: type[SrunError], mend: str) -> None:
+    """Check that a sealed folder holds the files that were written, all of them and no other.
+
+    Raises ``error``, which names the first file that differs; ``mend`` says what to do about it.
+    """
+    sums, files = _read_sums(folder, error, mend), _files(folder)
+    for name in sorted(sums.keys() - files):
+        raise error(f"{folder}: {_shown(name)} is missing; {mend}")
+    for name in sorted(files - sums.keys()):
+        raise error(f"{folder}: {_shown(name)} is not one of the files that were written; remove it, or {mend}")
+    for name, wanted in sums.items():
+        try:
+            same = sha256(folder / name) == wanted
+        except OSError as fault:
+            raise error(f"{folder / name}: cannot be read ({fault.strerror or fault})") from fault
+        if not same:
+            raise error(f"{folder / name}: not what was written (its sha256 differs from {SUMS}); {mend}")
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> set[str]:
+    """Names of a folder's files, those of folders in it included, without the list of checksums."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    return names - {SUMS}
+
+
+def _read_sums(folder: Path, error: type[SrunError], mend: str) -> dict[str, str]:
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as fault:
+        raise error(f"{folder}: its list of checksums, {SUMS}, is missing; {mend}") from fault
+    except OSError as fault:
+        raise error(f"{folder / SUMS}: cannot be read ({fault.strerror or fault})") from fault
+    except UnicodeDecodeError as fault:
+        raise error(f"{folder / SUMS}: not a list of checksums; {mend}") from fault
+    sums: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        match = re.fullmatch(r"([0-9a-f]{64})  (.+)", line)
+        if match is None or match[2] in sums:
+            raise error(f"{folder / SUMS}:{number}: not a line of a list of checksums; {mend}")
+        sums[match[2]] = match[1]
+    return sums
+
+
+def _shown(name: str) -> str:
+    """A file's name as it may stand in a message, whatever is in it."""
+    return ascii(name)[1:-1][:100]
+
+
+def read_json(path: Path, error: type[SrunError], mend: str) -> dict[str, Any]:
+    """Read a JSON file that holds a mapping; raises ``error``, with ``mend`` as what to do, where it does not."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise error(f"{path}: cannot be read ({fault.strerror or fault}); {mend}") from fault
+    except json.JSONDecodeError as fault:
+        raise error(f"{path}:{fault.lineno}: not valid JSON; {mend}") from fault
+    except UnicodeDecodeError as fault:
+        raise error(f"{path}: not UTF-8 text; {mend}") from fault
+    except (ValueError, RecursionError) as fault:  # a number of thousands of digits; brackets thousands deep
+        raise error(f"{path}: not JSON of ours; {mend}") from fault
+    if not isinstance(values, dict):
+        raise error(f"{path}: expected a JSON mapping, found {type(values).__name__}; {mend}")
+    return values
+
+
+def read_tensors(path: Path, names: Sequence[str], error: type[SrunError], mend: str) -> dict[str, NDArray[Any]]:
+    """Read the arrays of a safetensors file, just those named; raises ``error``, with ``mend``, where it has others."""
+    try:
+        arrays = load_file(path)
+    except OSError as fault:
+        raise error(f"{path}: cannot be read ({fault.strerror or fault}); {mend}") from fault
+    except SafetensorError as fault:
+        raise error(f"{path}: cannot be read as safetensors; {mend}") from fault
+    if arrays.keys() != set(names):
+        raise error(f"{path}: expected the arrays {', '.join(names)}; {mend}")
+    return arrays
 
 
 def write_text(path: Path, text: str) -> None:

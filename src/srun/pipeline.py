@@ -38,7 +38,7 @@ from srun.stages.cells import Cell
 from srun.stages.common import Step, has_key, load_dataset, take_steps
 from srun.stages.layout import Layout, TrialLayout
 from srun.stages.reproduce_ablation import Ablation
-from srun.tracking import NullTracker, StudyTracker, Tracker, tracked_run
+from srun.tracking import NullTracker, StudyTracker, Tracker, reach, tracked_run
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -66,7 +66,9 @@ class Pipeline:
 
     def partition(self, name: str) -> dict[str, Any]:
         request = self.params.request(name)
-        shown = {key: value for key, value in vars(request).items() if key not in ("users", "file")}  # raw ids stay here
+        shown = {
+            key: value for key, value in vars(request).items() if key not in ("users", "file")
+        }  # raw ids stay here
         with self._tracked("partition", name, {"partition": {name: shown}}, request=name) as tracker:
             return partition.run(
                 self.layout.prepared, self.layout.partition(name), name, request, self._read_raw, tracker
@@ -140,8 +142,7 @@ class Pipeline:
 
     def report(self) -> dict[str, Any]:
         with self._tracked("report", self.params.data.name, {}) as tracker:
-            studies = explain.examples(self.layout, self.params.cells)
-            return report.run(self.layout, self.params.cells, tracker, studies)
+            return report.run(self.layout, self.params.cells, tracker)
 
     def explain(self, user: str, request: str) -> dict[str, Any]:
         self._check_partition(request)
@@ -265,6 +266,8 @@ class Pipeline:
         are missing.
         """
         params, address = self.params, self._place(name, place)
+        if params.runtime.tracking:
+            reach(self.layout.project)  # before anything is searched
         settings, every = params.method_settings(cell.method), params.optimize.evaluate_every
         leads, died = worker(os.environ) == 0, []
         with reaching(address):

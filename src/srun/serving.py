@@ -3,19 +3,30 @@
 Shapes: B histories, K recommendations, V catalogue. The only other thing it needs is the model's own folder.
 """
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from srun.data.sequences import pad
 from srun.errors import CheckpointError, DataError
-from srun.models.scorer import ITEMS_FILE, Scorer, load_published
+from srun.models.scorer import Scorer, load_items, load_published
 
 NOBODY = -2  # a user id that no mask names; -1 stands for everybody
+
+
+def parse_history(text: str) -> list[str]:
+    """Raw item ids out of ``ITEM,ITEM,...``, quoted where they hold commas; raises DataError for anything else."""
+    if not text.isprintable():
+        raise DataError("--history: expected item ids with commas between them, found a line break or other control")
+    try:
+        [items] = csv.reader([text], skipinitialspace=True, strict=True) if text else [[]]
+    except csv.Error as error:
+        raise DataError(f"--history: expected item ids with commas between them, quotes in pairs ({error})") from error
+    return [item.strip() for item in items if item.strip()]
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class Recommendation:
     item_ids: list[str]
     scores: list[float]
     unknown: list[str]
-    """Items of the history that the model does not know; they were left out."""
+    """Items of the history that the model does not know, each once; they were left out."""
 
 
 class Recommender:
@@ -44,10 +55,9 @@ class Recommender:
 
     @classmethod
     def load(cls, folder: Path) -> "Recommender":
-        """Read a published folder; raises CheckpointError if it is none."""
+        """Read a published folder; raises CheckpointError if it is none, is damaged, or has no item table."""
         scorer, _ = load_published(folder)
-        items = pd.read_csv(folder / ITEMS_FILE, dtype=str, keep_default_na=False)
-        return cls(scorer, items["item_id"].tolist())
+        return cls(scorer, load_items(folder, scorer.num_items)["item_id"].tolist())
 
     def recommend(self, histories: Sequence[Sequence[str]], k: int = 10) -> list[Recommendation]:
         """The ``k`` best items for every history, oldest item first; raises DataError unless 1 <= k <= V."""
@@ -56,7 +66,10 @@ class Recommender:
         known = [[self.code[item] for item in history if item in self.code] for history in histories]
         answers = {row: self._answer(codes, k) for row, codes in enumerate(known) if codes}
         return [
-            Recommendation(*answers.get(row, ([], [])), unknown=[item for item in history if item not in self.code])
+            Recommendation(
+                *answers.get(row, ([], [])),
+                unknown=list(dict.fromkeys(item for item in history if item not in self.code)),
+            )
             for row, history in enumerate(histories)
         ]
 

@@ -514,9 +514,7 @@ def test_users_kept_out_of_training_can_ask_and_leave_the_comparison(small, tmp_
     trained = np.unique(data.user[data.role == Role.TRAIN])[:30]
     ids = data.users["user_id"].to_numpy()
     names = [(ids[user],) for user in [*trained, *apart[:3]]] + [("nobody",)]
-    request = small.carry_out(
-        data, small.users_request(file=small.write_request(tmp_path / "r.csv", names, "user_id"))
-    )
+    request = small.carry_out(data, small.users_request(file=small.write_request(tmp_path / "r.csv", names, "user_id")))
     everybody = small.carry_out(
         data, small.users_request(file=small.write_request(tmp_path / "s.csv", names[:30], "user_id"))
     )

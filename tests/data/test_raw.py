@@ -159,8 +159,8 @@ def test_a_time_span_that_does_not_fit_one_sorting_key():
     ("rows", "said"),
     [
         ([], "no interactions"),
-        ([("1", "", 1)], "empty item_id"),
-        ([(None, "1", 1)], "empty user_id"),
+        ([("1", "", 1)], "missing item_id"),
+        ([(None, "1", 1)], "missing user_id"),
         ([("1", "a\nb", 1)], "control character"),
         ([("1", "2", -1)], "negative timestamp"),
         ([("1", "2", 1.5)], "must be integers"),

@@ -153,7 +153,9 @@ def test_a_request_is_a_block_of_its_own_in_cells_too(prepared: Path) -> None:
     assert "mine" in refused(*words)
     given(prepared)
     assert "index.html" in done(*words).output
-    block = "partition.other={kind: interactions, file: mine.csv, format: null, columns: null, catalogue: full, seed: 3}"
+    block = (
+        "partition.other={kind: interactions, file: mine.csv, format: null, columns: null, catalogue: full, seed: 3}"
+    )
     words = [word.replace("mine", "other") for word in words]
     assert "index.html" in done(*words, "--set", block).output
     made = json.loads((prepared / "data/partition/other/request.json").read_text())
@@ -199,7 +201,14 @@ def test_a_file_needs_a_name_for_its_request(prepared: Path) -> None:
 def test_dvc_carries_a_changed_request_file_out_again_and_nothing_else(prepared: Path) -> None:
     """13 rows, then 35: DVC said that nothing had changed, for no stage depended on the file."""
     values = load_values(Path("params.yaml"), [Path("tiny.yaml")])
-    block = {"kind": "interactions", "file": "mine.csv", "format": None, "columns": None, "catalogue": "full", "seed": 0}
+    block = {
+        "kind": "interactions",
+        "file": "mine.csv",
+        "format": None,
+        "columns": None,
+        "catalogue": "full",
+        "seed": 0,
+    }
     values["partition"]["mine"], values["requests"] = block, ["mine", "interactions"]
     YAML().dump(values, prepared / "params.yaml")
     (prepared / "src").symlink_to(ROOT / "src")

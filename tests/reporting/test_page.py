@@ -11,10 +11,10 @@ from srun.reporting.summary import compare
 HOSTILE = "<script>alert(1)</script>&\"'"
 
 
-def page(records, originals=(), studies=None):
+def page(records, originals=()):
     groups = group_records(records, originals)
     figures = [Figure("curves.png", f"Curves {HOSTILE}", "caption", b"\x89PNG")]
-    return render(groups, [compare(group) for group in groups], figures, what_was_run(groups), studies or {})
+    return render(groups, [compare(group) for group in groups], figures, what_was_run(groups))
 
 
 def test_holds_everything_and_asks_for_nothing(record, retrains):
@@ -35,29 +35,6 @@ def test_every_text_is_escaped(record, retrains):
     html = page([*rows, method])
     assert "<script" not in html
     assert "&lt;script&gt;" in html
-
-
-def test_a_case_study_shows_what_was_forgotten_and_where_it_ranks_now(record, retrains):
-    item = {"item_id": "7", "title": f"Heat {HOSTILE}"}
-    study = {
-        "sequence": [
-            {**item, "role": "train", "forgotten": True},
-            {"item_id": "9", "title": "", "role": "test", "forgotten": False},
-        ],
-        "questions": [
-            {
-                "split": "forgotten",
-                "target": item,
-                "ranks": {"original": 1.0, "sruga": 41.5},
-                "top": {"original": [item], "sruga": []},
-            }
-        ],
-    }
-    html = page([*retrains, record("sruga", 0, 0.05)], studies={"User number 3": study})
-    assert "<del>Heat &lt;script&gt;" in html
-    assert "<td>41.5</td>" in html
-    assert "9 (test)" in html
-    assert "<script" not in html
 
 
 def test_costs_before_a_request_are_shown(record, retrains):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from srun.errors import DataError
+from srun.files import seal
 from srun.stages import report
 from srun.stages.cells import Cell
 from srun.stages.layout import Layout
@@ -34,6 +35,7 @@ def layout(tmp_path):
     original = layout.original("sasrec-0")
     write(original.model / "model.json", {**INFO, "seed": 0, "shards": 1})
     (original.model / "history.csv").write_text("epoch,train/loss,validation/ndcg_10\n1,2.5,\n2,2.25,0.1\n")
+    seal(original.model)
     for cell in CELLS.values():
         write_cell(layout, cell, HITS[cell.method, cell.seed])
     return layout
@@ -74,6 +76,8 @@ def write_cell(layout, cell, hit):
     write(paths.model / "model.json", INFO)
     (paths.model / "weights.safetensors").write_bytes(b"weights")
     (paths.model / "history.csv").write_text("\n")  # as published where there are no curves
+    seal(paths.evaluation)
+    seal(paths.model)
     write(paths.run, {"cost": {"seconds": 4.0}, "machine": MACHINE, "mlflow_run_id": None})
 
 
@@ -140,6 +144,9 @@ def test_a_missing_retrain_is_an_error(layout):
 
 def test_a_broken_record_names_the_file(layout):
     (layout.cell(CELLS["sruga-0"]).evaluation / "report.json").write_text("{")
+    with pytest.raises(DataError, match=r"report\.json: not what was written .*`srun evaluate"):
+        report.run(layout, CELLS, NullTracker())
+    seal(layout.cell(CELLS["sruga-0"]).evaluation)
     with pytest.raises(DataError, match=r"report\.json:1: not valid JSON"):
         report.run(layout, CELLS, NullTracker())
 
@@ -148,19 +155,21 @@ def test_cells_that_share_a_row_are_refused(layout):
     twin = replace(CELLS["sruga-0"], original="sasrec-1")
     write_cell(layout, twin, 0.1)
     write(layout.original("sasrec-1").model / "model.json", {**INFO, "seed": 1, "shards": 1})
+    seal(layout.original("sasrec-1").model)
     with pytest.raises(DataError, match="two of them give"):
         report.run(layout, {**CELLS, "twin": twin}, NullTracker())
 
 
 def test_a_model_newer_than_its_evaluation_is_an_error(layout):
     (layout.cell(CELLS["sruga-0"]).model / "weights.safetensors").write_bytes(b"other weights")
+    seal(layout.cell(CELLS["sruga-0"]).model)
     with pytest.raises(DataError, match="sruga-0: its model is newer than its evaluation; run `srun evaluate"):
         report.run(layout, CELLS, NullTracker())
 
 
 def test_missing_ranks_name_the_command_that_makes_them(layout):
     (layout.cell(CELLS["sruga-0"]).evaluation / "events.parquet").unlink()
-    with pytest.raises(DataError, match="the ranks of cell sruga-0 are not there yet; make them with `srun evaluate"):
+    with pytest.raises(DataError, match=r"events\.parquet is missing; make it again with `srun evaluate"):
         report.run(layout, CELLS, NullTracker())
 
 
@@ -168,5 +177,6 @@ def test_ranks_of_other_events_are_not_compared(layout):
     file = layout.cell(CELLS["sruga-0"]).evaluation / "events.parquet"
     table = pd.read_parquet(file)
     table.assign(event=table["event"] + 1).to_parquet(file, index=False)
+    seal(file.parent)
     with pytest.raises(DataError, match="different partitions"):
         report.run(layout, CELLS, NullTracker())

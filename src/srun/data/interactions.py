@@ -6,6 +6,7 @@ Item ids run from 1 to V; 0 is padding and V+1 the mask of cloze models.
 """
 
 import json
+import logging
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -16,18 +17,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from srun.config import config
 from srun.data.raw import RawData
 from srun.data.sequences import cut, ragged_rows
 from srun.errors import DataError
-from srun.files import write_folder
+from srun.files import read_json, read_tensors, verify_folder, write_folder
 from srun.rng import numpy_stream
+from srun.tables import read_table, write_table
+
+log = logging.getLogger("srun.data")
 
 PADDING = 0
+FEW_ITEMS = 10
+"""A catalogue of so many items, or fewer, has every item among the first ten, and every Hit@10 is 1."""
 SPLIT_SHARE = 0.8  # of the users, for the category splits and holdout users_80_20 ([A] 5.1)
-MAX_SHARE_SET_ASIDE = 0.5  # of a user's training events: floor(len / 2), as [T] draws; of never-seen events beside a given request too
+MAX_SHARE_SET_ASIDE = (
+    0.5  # of a user's training events: floor(len / 2), as [T] draws; of never-seen events beside a given request too
+)
 
 
 @config
@@ -116,7 +124,7 @@ class Dataset:
 
     def save(self, folder: Path) -> None:
         """Write the data set as one folder, whole or not at all."""
-        with write_folder(folder) as new:
+        with write_folder(folder, sealed=True) as new:
             arrays: dict[str, NDArray[Any]] = {
                 "user": self.user,
                 "item": self.item,
@@ -124,20 +132,22 @@ class Dataset:
                 "role": self.role,
             }
             save_file(arrays, new / "events.safetensors")
-            self.users.to_csv(new / "users.csv", index=False, lineterminator="\n")
-            self.items.to_csv(new / "items.csv", index=False, lineterminator="\n")
+            write_table(new / "users.csv", self.users)
+            write_table(new / "items.csv", self.items)
             (new / "info.json").write_text(json.dumps(self.info, indent=1, sort_keys=True) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> "Dataset":
-        """Read a folder that ``save`` wrote; raises DataError if there is none."""
+        """Read a folder that ``save`` wrote; raises DataError if there is none, or it is damaged."""
         if not (folder / "info.json").is_file():
             raise DataError(f"{folder}: no prepared data set here; run `srun prepare` first")
-        info = json.loads((folder / "info.json").read_text())
-        text = {"dtype": str, "keep_default_na": False}
-        users = pd.read_csv(folder / "users.csv", **text)
-        items = pd.read_csv(folder / "items.csv", **text)
-        return cls(users=users, items=items, info=info, **load_file(folder / "events.safetensors"))
+        fault = DataError, "run `srun prepare` again"
+        verify_folder(folder, *fault)
+        info = read_json(folder / "info.json", *fault)
+        users = read_table(folder / "users.csv", ["user_id"], *fault)
+        items = read_table(folder / "items.csv", ["item_id", "title", "categories"], *fault)
+        arrays = read_tensors(folder / "events.safetensors", ("user", "item", "time", "role"), *fault)
+        return cls(users=users, items=items, info=info, **arrays)
 
 
 def filter_interactions(table: pd.DataFrame, how: str, minimum: int) -> pd.DataFrame:
@@ -181,6 +191,14 @@ def prepare(raw: RawData, settings: PrepareConfig) -> Dataset:
         raise DataError(
             f'data set "{raw.name}": no interactions are left after filter "{settings.filter}" with '
             f"min_interactions {settings.min_interactions}; lower it, or set prepare.filter=none"
+        )
+    if table["item_id"].nunique() <= FEW_ITEMS:
+        log.warning(
+            'data set "%s": %d items are left, so that each is among the first %d and every Hit@10 is 1; keep more by'
+            " a weaker prepare.filter or a lower prepare.min_interactions, or look at ranks and Hit@1 only",
+            raw.name,
+            table["item_id"].nunique(),
+            FEW_ITEMS,
         )
     user, users = pd.factorize(table["user_id"])  # the canonical table is sorted, so codes follow its order
     item, items = pd.factorize(table["item_id"], sort=True)

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from srun.data.request_file import read_request
 from srun.data.interactions import (
     MAX_SHARE_SET_ASIDE,
     Dataset,
@@ -28,11 +27,12 @@ from srun.data.interactions import (
     report_users,
 )
 from srun.data.raw import RawData
+from srun.data.request_file import read_request
 from srun.data.requests import CategoryRequest, DrawnInteractions, DrawnUsers, GivenRequest, Request
 from srun.data.rows import OUTCOMES, carry_out
 from srun.data.sequences import Queries, Windows, cut, make_queries, pad
 from srun.errors import DataError
-from srun.files import write_folder
+from srun.files import read_json, read_tensors, verify_folder, write_folder
 from srun.registry import suggest
 from srun.rng import numpy_stream
 
@@ -176,7 +176,7 @@ class Partition:
 
         ``record``: the block it was made of, and the content of its files. It may hold raw user ids, so it stays here.
         """
-        with write_folder(folder) as new:
+        with write_folder(folder, sealed=True) as new:
             flags = {"removed": self.removed.astype(np.uint8), "never_seen": self.never_seen.astype(np.uint8)}
             save_file({**flags, "group": self.group, "named": self.named.astype(np.uint8)}, new / MASKS)
             if self.rows is not None:
@@ -190,8 +190,10 @@ class Partition:
         """Read a folder that ``save`` wrote; raises DataError if it is missing or was made for other data."""
         if not (folder / "info.json").is_file():
             raise DataError(f"{folder}: no partition here; run `srun partition` first")
-        info = json.loads((folder / "info.json").read_text())
-        masks = load_file(folder / MASKS)
+        fault = DataError, "run `srun partition` again"
+        verify_folder(folder, *fault)
+        info = read_json(folder / "info.json", *fault)
+        masks = read_tensors(folder / MASKS, ("removed", "never_seen", "group", "named"), *fault)
         if info["fingerprint"] != data.fingerprint or info.get("prepare") != data.info["config"]:
             raise DataError(f"{folder}: made for other data than the prepared set; run `srun partition` again")
         removed, never_seen, named = (masks[name].astype(bool) for name in ("removed", "never_seen", "named"))
@@ -228,9 +230,7 @@ def user_items(data: Dataset, events: Mask) -> NDArray[np.int64]:
     return keys[new]
 
 
-def partition(
-    data: Dataset, name: str, request: Request, read_raw: Callable[[], RawData] | None = None
-) -> Partition:
+def partition(data: Dataset, name: str, request: Request, read_raw: Callable[[], RawData] | None = None) -> Partition:
     """Carry out a request on a data set.
 
     Rows of a given request that cannot be carried out never stop the others: ``rows`` has an outcome for each.
@@ -243,7 +243,9 @@ def partition(
     forget = removed & train
     if not forget.any():
         said = "" if rows is None else f" ({_shown(rows)})"
-        raise DataError(f'request "{name}": no model was trained on what it names, so there is nothing to unlearn{said}')
+        raise DataError(
+            f'request "{name}": no model was trained on what it names, so there is nothing to unlearn{said}'
+        )
     group, notes = _groups(data, request, forget), {}
     if _of(data, forget).sum() < MIN_USERS_TO_TUNE:
         group[_of(data, forget)] = REPORT

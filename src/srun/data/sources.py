@@ -31,8 +31,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from srun.data.formats.opening import unpacked
 from srun.data.raw import RawData, canonical
-from srun.data.records import AMAZON, STEAM, read_catalogue, read_reviews, unpacked
+from srun.data.records import AMAZON, STEAM, read_catalogue, read_reviews
 from srun.errors import DataError, SrunError
 from srun.registry import Registry
 

@@ -28,9 +28,8 @@ def render(
     comparisons: Sequence[Comparison],
     figures: Sequence["Figure"],
     facts: Mapping[str, str],
-    studies: Mapping[str, Any],
 ) -> str:
-    """The page: verdict, tables, figures, case studies, how to read them, what was run. Every text is escaped."""
+    """The page: verdict, tables, figures, how to read them, what was run. Every text is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("srun.reporting").joinpath("page.html").read_text(encoding="utf-8"))
     present = sorted({record.method for group in groups for record in group.records}, key=method_order)
@@ -40,8 +39,6 @@ def render(
         overview=overview(comparisons),
         figures=[(figure, base64.b64encode(figure.png).decode("ascii")) for figure in figures],
         facts=facts,
-        studies=studies,
-        method_name=lambda method: style(method).name,
         methods=[(style(method).name, style(method).about) for method in present if style(method).about],
         controls=[(style(m).name, style(m).about) for m in present if style(m).role == "control"],
         settings=[(title, list(values.items())) for title, values in settings(groups)],

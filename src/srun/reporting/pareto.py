@@ -21,6 +21,7 @@ from srun.errors import RunError
 from srun.files import write_text
 from srun.reporting.methods import model_name, style
 from srun.search.results import Mark, StudyResult, TrialResult
+from srun.tables import harmless
 
 INK, FAINT, TRIAL, FRONT, WARN = "#222222", "#D9D9D9", "#9AA5B1", "#D55E00", "#A33B00"
 PUBLISHED_KEYS = ("test/ndcg_10", "test/recall_10", "forget_report/hit_10", "never_seen_report/hit_10")
@@ -245,7 +246,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     out = io.StringIO()
     if rows:
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(rows[0])
+        writer.writerow(harmless(name) for name in rows[0])
         writer.writerows([_text(value) for value in row.values()] for row in rows)
     return out.getvalue()
 
@@ -255,7 +256,7 @@ def _text(value: Any) -> str:
         return str(value).lower()
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
-    return f"{value:.8g}" if isinstance(value, float) else str(value)
+    return f"{value:.8g}" if isinstance(value, float) else str(harmless(value))
 
 
 def _is_drawn(mark: Mark, study: StudyResult) -> bool:

@@ -11,6 +11,7 @@ from srun.errors import DataError
 from srun.metrics.ranking import mean_and_spread
 from srun.reporting.records import METRIC, SPLIT, Group, Record
 from srun.reporting.reference import forget_gap
+from srun.tables import harmless
 
 
 class Row(NamedTuple):
@@ -64,7 +65,8 @@ def to_csv(rows: Sequence[Row]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(Row._fields)
-    writer.writerows(row._replace(value=_digits(row.value)) for row in rows)  # type: ignore[arg-type]  # text from here
+    marked = (Row(*map(harmless, row)) for row in rows)
+    writer.writerows(row._replace(value=_digits(row.value)) for row in marked)  # type: ignore[arg-type]  # text from here
     return out.getvalue()
 
 

@@ -14,12 +14,13 @@ import torch
 from srun import __version__
 from srun.data.interactions import Dataset
 from srun.devices import machine
-from srun.errors import CheckpointError
-from srun.files import write_text
-from srun.models.scorer import load_parts, load_published
+from srun.errors import CheckpointError, RunError
+from srun.files import read_json, sha256, write_text
+from srun.models.checks import check_parts
+from srun.models.scorer import PARTS_FILE, WEIGHTS_FILE, load_parts, load_published
 from srun.progress import Budget, EpochBar
 from srun.stages.layout import CellPaths, Layout
-from srun.tracking import Tracker
+from srun.tracking import Tracker, Version
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Cost
 from srun.unlearning.base import Original
@@ -35,15 +36,17 @@ def load_dataset(layout: Layout) -> Dataset:
 def load_original(layout: Layout, name: str, data: Dataset, device: torch.device) -> Original:
     """A trained Original; raises CheckpointError if it was trained on other data than the prepared set."""
     source = layout.original(name).model
-    scorer, info = load_published(source, device)
+    scorer, info = load_published(source, device, "train")
     if info["fingerprint"] != data.fingerprint or info["prepare"] != data.info["config"]:
         raise CheckpointError(f"{source}: trained on other data than the prepared set; run `srun train` again")
-    return Original(scorer, info, load_parts(source))
+    parts = load_parts(source)
+    check_parts(source / PARTS_FILE, parts, scorer.models, data.num_users)
+    return Original(scorer, info, parts)
 
 
 def weights_sha256(folder: Path) -> str:
     """The fingerprint of a published model."""
-    return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    return sha256(folder / WEIGHTS_FILE)
 
 
 def digest(what: Mapping[str, Any]) -> str:
@@ -57,18 +60,45 @@ def stage_key(stage: str, inputs: Iterable[Path], **parameters: Any) -> str:
     The output's JSON file has it as ``key``. An input that is not there counts as absent, and no output has that key.
     Threads and device, which move the last bits only, are not part of it.
     """
-    read = [hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None for path in inputs]
+    read = [sha256(path) if path.is_file() else None for path in inputs]
     return digest({"stage": stage, "version": __version__, "inputs": read, **parameters})
 
 
 def has_key(file: Path, key: str) -> bool:
-    """Whether an output's JSON file says that it was made of just that."""
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("key") == key
+    """Whether an output's JSON file says that it was made of just that; one that cannot be read was not."""
+    if not file.is_file():
+        return False
+    try:
+        return bool(read_json(file, RunError, "it is made again").get("key") == key)
+    except RunError as error:
+        log.warning("%s", error)
+        return False
 
 
 def resume_folder(paths: CellPaths, what: dict[str, Any]) -> ResumeFolder:
     """Where a run goes on after a kill; ``what`` is everything its result depends on."""
     return ResumeFolder(paths.resume, digest(what))
+
+
+def registered(data: Dataset, original: str, method: str, request: str | None, seed: int, alias: str) -> Version:
+    """What a published model is registered as: names carry the data set, so that no alias crosses from one to another.
+
+    ``request`` is None for an Original, which was trained before any. An alias takes no dots.
+    """
+    name = data.info["name"]
+    what = f'trained on all of data set "{name}", before any request'
+    if request is not None:
+        what = f'which forgot the request "{request}" of data set "{name}" by {method}'
+    tags = {
+        "srun.data": name,
+        "srun.fingerprint": data.fingerprint,
+        "srun.original": original,
+        "srun.method": method,
+        "srun.request": request or "none: trained before any",
+        "srun.seed": str(seed),
+    }
+    words = f'Original "{original}", {what}; seed {seed}.'
+    return Version(f"srun-{name}-{original}", alias.replace(".", "--"), tags, words)
 
 
 def write_run(paths: CellPaths, cost: Cost, tracker: Tracker) -> None:

@@ -41,7 +41,7 @@ def run(
     data = load_dataset(layout)
     request = Partition.load(layout.partition(cell.request), data)
     paths = layout.cell(cell)
-    scorer, info = load_published(paths.model, device)
+    scorer, info = load_published(paths.model, device, "unlearn")
     if info["fingerprint"] != data.fingerprint or info["request"] != request.info:
         raise CheckpointError(f"{paths.model}: made for other data or another request; run `srun unlearn` again")
     with out_of_memory_hint("evaluate.batch_size"):
@@ -69,7 +69,7 @@ def run(
         "weights_sha256": weights_sha256(paths.model),
         "key": key(layout, cell, settings, relearning),
     }
-    with write_folder(paths.evaluation) as new:
+    with write_folder(paths.evaluation, sealed=True) as new:
         result.events.to_parquet(new / "events.parquet", index=False)
         if probe is not None:
             probe.to_parquet(new / "probe.parquet", index=False)

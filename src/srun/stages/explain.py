@@ -1,4 +1,7 @@
-"""Not a stage of the flow: one user's case study over the models that are there ([T] Table 6)."""
+"""Not a stage of the flow: one user's case study over the models that are there ([T] Table 6).
+
+It says what somebody forgot, so it goes to the terminal of who asks, and into no file.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,18 +38,21 @@ def run(layout: Layout, user: str, request: str, cells: Mapping[str, Cell]) -> d
             scorers[name] = load_published(folder)[0]
     if not scorers:
         raise DataError(f'no model for request "{request}" is there yet; run `srun run` or `dvc repro` first')
-    return describe(case_study(scorers, partition, int(rows[0])), data)
+    return _describe(case_study(scorers, partition, int(rows[0])), data)
 
 
-def examples(layout: Layout, cells: Mapping[str, Cell]) -> dict[str, Any]:
-    """A case study for every Original and request: the report user whose number of forgotten events is nearest to 3.
+def examples(layout: Layout, cells: Mapping[str, Cell]) -> dict[str, CaseStudy]:
+    """A case study by Original, of the report user whose number of forgotten events is nearest to 3.
 
-    The user is called by number, for a page may be shown around. One model a method, that of the lowest seed.
+    Only of requests that were drawn: what people asked for themselves is not shown. Users and items are numbers of the
+    prepared data. One model a method, that of the lowest seed.
     """
     data = load_dataset(layout)
-    studies: dict[str, Any] = {}
+    studies: dict[str, CaseStudy] = {}
     for original, request in dict.fromkeys((cell.original, cell.request) for cell in cells.values()):
         partition = Partition.load(layout.partition(request), data)
+        if not _is_drawn(partition):
+            continue
         forgotten = np.bincount(partition.queries("forget_report").user, minlength=data.num_users)
         if not forgotten.any():
             continue
@@ -56,12 +62,17 @@ def examples(layout: Layout, cells: Mapping[str, Cell]) -> dict[str, Any]:
             if (cell.original, cell.request) == (original, request):
                 chosen.setdefault(cell.method, cell)
         scorers = {method: load_published(layout.cell(cell).model)[0] for method, cell in chosen.items()}
-        title = f"User number {user} of the prepared data, {original}, request “{request}”"
-        studies[title] = describe(case_study(scorers, partition, user, k=NUM_TOP), data)
+        studies[original] = case_study(scorers, partition, user, k=NUM_TOP)
     return studies
 
 
-def describe(study: CaseStudy, data: Dataset) -> dict[str, Any]:
+def _is_drawn(partition: Partition) -> bool:
+    """Whether nobody asked for the request: its events were drawn."""
+    asked = partition.info["request"]
+    return partition.kind != "category" and asked.get("file") is None
+
+
+def _describe(study: CaseStudy, data: Dataset) -> dict[str, Any]:
     """The study with raw item ids and titles, as plain values."""
     ids, titles = data.items["item_id"].tolist(), data.items["title"].tolist()
 

@@ -28,7 +28,7 @@ from srun.data.sequences import Queries
 from srun.devices import RuntimeConfig, out_of_memory_hint, start
 from srun.errors import CheckpointError, ConfigError, DataError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
-from srun.files import write_text
+from srun.files import read_json, verify_folder, write_text
 from srun.metrics.ranking import hit
 from srun.models.scorer import Scorer
 from srun.search.goals import Figures, Goal, read_goal
@@ -54,6 +54,8 @@ TUNE = ("validation", "forget_tune", "never_seen_tune", "in_category_tune", "out
 """Splits that a choice may look at."""
 FORGET, INSIDE, OUTSIDE = "forget_tune/hit_10", "in_category_tune/hit_10", "out_of_category_tune/hit_10"
 DISTANCE = "match/distance"
+
+REDO = "make it again with `srun optimize apply`, `srun evaluate` or `srun run`"
 
 log = logging.getLogger(__name__)
 Kind = Literal["interactions", "users", "category"]
@@ -369,7 +371,8 @@ def _marks(layout: Layout, result: StudyResult, cells: Mapping[str, Cell]) -> li
         file = paths.evaluation / "report.json"
         if not file.is_file() or not (paths.model / "model.json").is_file():
             continue
-        record = json.loads(file.read_text(encoding="utf-8"))
+        verify_folder(file.parent, DataError, REDO)
+        record = read_json(file, DataError, REDO)
         same = record["model"], record["fingerprint"], _plain(record["request"])
         if same != (about["model"], about["fingerprint"], _plain(about["request"])):
             continue
@@ -382,7 +385,7 @@ def _marks(layout: Layout, result: StudyResult, cells: Mapping[str, Cell]) -> li
 
 def _is_current(paths: CellPaths, record: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
     """Whether an evaluation is that of the model beside it, and this one of the study's Original, if of that at all."""
-    info = json.loads((paths.model / "model.json").read_text(encoding="utf-8"))
+    info = read_json(paths.model / "model.json", DataError, REDO)
     cell = record["cell"]
     started_there = cell["original"] == about["cell"]["original"] and not UNLEARNERS[cell["method"]].from_scratch
     other = started_there and info["original_sha256"] != about["original_sha256"]

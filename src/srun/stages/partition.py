@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srun.config import build
-from srun.data.request_file import read_request
 from srun.data.interactions import Dataset
 from srun.data.partition import RECORD, ROWS, Partition, partition
 from srun.data.raw import RawData
+from srun.data.request_file import read_request
 from srun.data.requests import GivenRequest, Request, input_files, kind
 from srun.errors import DataError
 from srun.stages.common import stage_key
@@ -67,7 +67,9 @@ def digests(request: Request) -> dict[str, str]:
         try:
             found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
-            raise DataError(f"{path}: the request file cannot be read ({error.strerror}); is the path right?") from error
+            raise DataError(
+                f"{path}: the request file cannot be read ({error.strerror}); is the path right?"
+            ) from error
     return found
 
 

@@ -1,13 +1,15 @@
 """Stage report: evaluations -> results.csv, summary.md, figures, index.html."""
 
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from srun.errors import DataError
-from srun.files import write_folder, write_text
+from srun.files import read_json, verify_folder, write_folder, write_text
+from srun.models.scorer import HISTORY_FILE, load_history
 from srun.reporting.page import render, what_was_run
 from srun.reporting.records import EventRanks, History, ProbeScores, Record, Trained, group_records
 from srun.reporting.results import long_form, to_csv
@@ -18,12 +20,17 @@ from srun.stages.layout import CellPaths, Layout
 from srun.tracking import Tracker
 
 
-def run(
-    layout: Layout, cells: Mapping[str, Cell], tracker: Tracker, studies: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+class Measured(BaseModel):
+    """What of a run file the report reads."""
+
+    model_config = ConfigDict(strict=True)
+    cost: dict[str, float] | None = None
+    machine: dict[str, str] | None = None
+
+
+def run(layout: Layout, cells: Mapping[str, Cell], tracker: Tracker) -> dict[str, Any]:
     """Write the tables, figures and the page of exactly these cells; returns the paths and the headline rows.
 
-    ``studies`` are case studies for the page (see ``explain.examples``), by title.
     Raises DataError when a cell has no evaluation, when rows do not belong together, or when Retrain is missing.
     """
     from srun.reporting.figures import draw  # matplotlib, which other stages should not wait for
@@ -39,7 +46,7 @@ def run(
     with write_folder(out / "figures") as new:
         for figure in figures:
             (new / figure.file).write_bytes(figure.png)
-    write_text(out / "index.html", render(groups, comparisons, figures, facts, studies or {}))
+    write_text(out / "index.html", render(groups, comparisons, figures, facts))
     for file in ("results.csv", "summary.md", "index.html", "figures"):
         tracker.artifact(out / file, "figures" if file == "figures" else "report")
     written = [out / "index.html", out / "summary.md", out / "results.csv", out / "figures"]
@@ -62,7 +69,7 @@ def made(layout: Layout, cells: Mapping[str, Cell]) -> dict[str, Any] | None:
     """What ``run`` returned, where it need not be done again."""
     if not has_key(layout.report_run, key(layout, cells)):
         return None
-    result: dict[str, Any] = json.loads(layout.report_run.read_text(encoding="utf-8"))["result"]
+    result: dict[str, Any] = read_json(layout.report_run, DataError, "remove it, then run again")["result"]
     return result if all(Path(path).exists() for path in result["written"].values()) else None
 
 
@@ -83,8 +90,8 @@ def read_record(layout: Layout, name: str, cell: Cell) -> Record:
     """What was measured of a cell; raises DataError naming the command when it was not evaluated."""
     paths = layout.cell(cell)
     selectors = f"--request {cell.request} --original {cell.original} --method {cell.method} --seed {cell.seed}"
-    found = _read_json(paths.evaluation / "report.json", f"cell {name}", f"srun evaluate {selectors}")
-    info = _read_json(paths.model / "model.json", f"cell {name}", f"srun unlearn {selectors}")
+    found = _read_sealed(paths.evaluation / "report.json", f"cell {name}", f"srun evaluate {selectors}")
+    info = _read_sealed(paths.model / "model.json", f"cell {name}", f"srun unlearn {selectors}")
     if found["weights_sha256"] != weights_sha256(paths.model):
         raise DataError(f"cell {name}: its model is newer than its evaluation; run `srun evaluate {selectors}`")
     run = _read_run(paths)
@@ -107,16 +114,14 @@ def read_record(layout: Layout, name: str, cell: Cell) -> Record:
         history=_history(paths),
         probe=_read_probe(paths.evaluation / "probe.parquet"),
         relearning=found.get("relearning", {}),
-        events=_read_events(paths.evaluation / "events.parquet", f"cell {name}", f"srun evaluate {selectors}"),
+        events=_read_events(paths.evaluation / "events.parquet"),
     )
 
 
-def _read_events(file: Path, what: str, command: str) -> dict[str, EventRanks]:
+def _read_events(file: Path) -> dict[str, EventRanks]:
     """Ranks by split, in the order of the evaluation."""
     import pandas as pd
 
-    if not file.is_file():
-        raise DataError(f"{file}: the ranks of {what} are not there yet; make them with `{command}`")
     table = pd.read_parquet(file, columns=["split", "event", "user", "rank"])
     parts = {str(split): part for split, part in table.groupby("split", sort=False)}
     return {
@@ -139,29 +144,33 @@ def _read_probe(file: Path) -> ProbeScores | None:
 def read_original(layout: Layout, name: str) -> Trained:
     """What is known of a trained Original; raises DataError naming the command when it is not there."""
     paths = layout.original(name)
-    info = _read_json(paths.model / "model.json", f"Original {name}", f"srun train --original {name}")
+    info = _read_sealed(paths.model / "model.json", f"Original {name}", f"srun train --original {name}")
     return Trained(name, info, _read_run(paths).get("cost"), _history(paths))
 
 
 def _read_run(paths: CellPaths) -> dict[str, Any]:
     """What was measured; nothing where the results came from a cache and were not computed here."""
-    return _read_json(paths.run, paths.run.stem, "dvc repro --force") if paths.run.is_file() else {}
-
-
-def _read_json(file: Path, what: str, command: str) -> dict[str, Any]:
+    if not paths.run.is_file():
+        return {}
+    mend = "remove it, and costs are not measured here; or compute it anew"
+    values = read_json(paths.run, DataError, mend)
     try:
-        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{file}: {what} is not there yet; make it with `{command}`") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file}:{error.lineno}: not valid JSON; make it again with `{command}`") from error
+        Measured.model_validate(values)
+    except ValidationError as error:
+        where = ascii(".".join(map(str, error.errors()[0]["loc"])))[:60]
+        raise DataError(f"{paths.run}: {where}: not what a run writes; {mend}") from error
     return values
 
 
-def _history(paths: CellPaths) -> History:
-    """Curves of a published model: one row an epoch, without the figures that were not taken at it."""
-    file = paths.model / "history.csv"
+def _read_sealed(file: Path, what: str, command: str) -> dict[str, Any]:
+    """A JSON file of a published folder; raises DataError where it is not there, or the folder is damaged."""
     if not file.is_file():
-        return []
-    lines = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
-    return [{name: float(value) for name, value in line.items() if value} for line in lines]
+        raise DataError(f"{file}: {what} is not there yet; make it with `{command}`")
+    mend = f"make it again with `{command}`"
+    verify_folder(file.parent, DataError, mend)
+    return read_json(file, DataError, mend)
+
+
+def _history(paths: CellPaths) -> History:
+    """Curves of a published model, if it has any."""
+    return load_history(paths.model) if (paths.model / HISTORY_FILE).is_file() else []

@@ -29,6 +29,7 @@ from srun.models.scorer import Scorer
 from srun.rng import Streams
 from srun.stages.common import Reporter, Step, has_key, load_dataset, load_original, stage_key
 from srun.stages.layout import Layout
+from srun.tables import harmless
 from srun.tracking import NullTracker
 from srun.training.checkpoint import ResumeFolder, copy_weights
 from srun.training.fit import TrainConfig, target_loss
@@ -282,4 +283,4 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _text(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(harmless(value))

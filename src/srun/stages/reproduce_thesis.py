@@ -126,7 +126,7 @@ def _notes(name: str, records: Sequence[Record], left: Sequence[str]) -> list[st
 
 
 def _case(layout: Layout, cells: Mapping[str, Cell]) -> list[dict[str, str]]:
-    """Rows of Table 6: a user of ours under Original and SRUGA, of the first seed."""
+    """Rows of Table 6: a user of ours under Original and SRUGA, of the first seed, by item numbers."""
     found = {(cell.original, cell.method) for cell in cells.values()}
     shown = {
         name: cell
@@ -134,19 +134,18 @@ def _case(layout: Layout, cells: Mapping[str, Cell]) -> list[dict[str, str]]:
         if cell.method in ("original", "sruga") and {(cell.original, m) for m in ("original", "sruga")} <= found
     }
     rows = []
-    for title, study in (examples(layout, shown) if shown else {}).items():
-        original = title.split(", ")[1]
-        for asked in study["questions"]:
-            for method, rank in asked["ranks"].items():
+    for original, study in (examples(layout, shown) if shown else {}).items():
+        for asked in study.questions:
+            for method, rank in asked.ranks.items():
                 rows.append(
                     {
                         "Model": f"{model_name(original.split('-')[0])} (ours, {original})",
                         "Method": style(method).name,
-                        "Question": asked["split"],
-                        "History": ", ".join(asked["history"][-10:]),
-                        "Target": asked["target"]["item_id"],
+                        "Question": asked.split,
+                        "History": ", ".join(map(str, asked.history[-10:])),
+                        "Target": str(asked.target),
                         "Rank": f"{rank:g}",
-                        "Top": ", ".join(item["item_id"] for item in asked["top"][method]),
+                        "Top": ", ".join(map(str, asked.top[method])),
                     }
                 )
     return rows

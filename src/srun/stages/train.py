@@ -7,9 +7,9 @@ from srun.data.interactions import Dataset, Role
 from srun.data.partition import original_validation
 from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
 from srun.evaluation.evaluate import Probe
-from srun.models.scorer import Scorer, publish
+from srun.models.scorer import Scorer, publish, without_parts
 from srun.stages.cells import OriginalCell
-from srun.stages.common import Reporter, load_dataset, resume_folder, stage_key, write_run
+from srun.stages.common import Reporter, load_dataset, registered, resume_folder, stage_key, write_run
 from srun.stages.layout import Layout
 from srun.tracking import Tracker
 from srun.training.fit import Fit, TrainConfig, Watch
@@ -83,7 +83,8 @@ def run(
     publish(paths.model, scorer.to("cpu"), info, histories, data.items, parts)
     resume.clear()
     write_run(paths, cost, tracker)
-    tracker.model(paths.model, f"srun-{name}", "original")
+    with without_parts(paths.model) as shown:
+        tracker.model(shown, registered(data, name, "original", None, original.seed, "original"))
     return figures
 
 

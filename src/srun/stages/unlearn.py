@@ -1,5 +1,6 @@
 """Stage unlearn: a request carried out by one method on one Original."""
 
+import logging
 from typing import Any
 
 from srun.data.partition import Partition
@@ -11,6 +12,7 @@ from srun.stages.common import (
     Reporter,
     load_dataset,
     load_original,
+    registered,
     resume_folder,
     stage_key,
     weights_sha256,
@@ -21,6 +23,8 @@ from srun.tracking import Tracker
 from srun.training.fit import Cost
 from srun.unlearning import UNLEARNERS
 from srun.unlearning.base import Context
+
+log = logging.getLogger("srun")
 
 
 def run(
@@ -67,7 +71,12 @@ def run(
     publish(paths.model, result.scorer.to("cpu"), info, result.history, data.items)
     context.resume.clear()
     write_run(paths, result.cost, tracker)
-    tracker.model(paths.model, f"srun-{cell.original}", f"{cell.request}-{paths.model.name}")
+    if result.scorer.names_users:
+        log.info("%s: not given to the tracker, for it tells who forgot what; the folder keeps it", paths.model)
+    else:
+        place = paths.model.relative_to(layout.original(cell.original).model.parent)
+        alias = "-".join(place.parts)
+        tracker.model(paths.model, registered(data, cell.original, cell.method, cell.request, cell.seed, alias))
     return result.cost
 
 

@@ -5,17 +5,24 @@ at least one complete state is there. Shapes are those of the tensors given.
 """
 
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from srun import distributed
-from srun.files import write_folder
+from srun.errors import CheckpointError
+from srun.files import read_json, verify_folder, write_folder
+
+MEND = "the run goes on from what was saved before it, or starts anew"
+
+log = logging.getLogger(__name__)
 
 
 class ResumeFolder:
@@ -28,7 +35,7 @@ class ResumeFolder:
         """Store the state numbered ``number`` (counting upwards) and drop the earlier ones."""
         if distributed.rank():
             return
-        with write_folder(self.folder / f"{number:08d}") as new:
+        with write_folder(self.folder / f"{number:08d}", sealed=True) as new:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new / "state.safetensors")
             (new / "state.json").write_text(json.dumps({"key": self.key, **state}))
         for older in self._numbers():
@@ -36,17 +43,24 @@ class ResumeFolder:
                 shutil.rmtree(self.folder / f"{older:08d}")
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the newest state, or None when there is none of this key; processes that share a run all read it."""
+        """Return the newest whole state, or None when there is none of this key; one line tells of a damaged one.
+
+        Processes that share a run all read it.
+        """
         found = self._newest()
         distributed.wait()  # before the first of them may clear the folder
         return found
 
     def _newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         for number in reversed(self._numbers()):
-            folder = self.folder / f"{number:08d}"
-            state = json.loads((folder / "state.json").read_text())
-            if state.pop("key") == self.key:
-                return load_file(folder / "state.safetensors"), state
+            try:
+                tensors, state = _read(self.folder / f"{number:08d}")
+            except CheckpointError as error:
+                if not distributed.rank():
+                    log.warning("%s", error)
+                continue
+            if state.pop("key", None) == self.key:
+                return tensors, state
         return None
 
     def child(self, name: str) -> "ResumeFolder":
@@ -63,6 +77,16 @@ class ResumeFolder:
         if not self.folder.is_dir():
             return []
         return sorted(int(child.name) for child in self.folder.iterdir() if re.fullmatch(r"\d{8}", child.name))
+
+
+def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A saved state; raises CheckpointError when it is not as it was written."""
+    verify_folder(folder, CheckpointError, MEND)
+    state = read_json(folder / "state.json", CheckpointError, MEND)
+    try:
+        return load_file(folder / "state.safetensors"), state
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: the saved state cannot be read; {MEND}") from error
 
 
 def pack(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
