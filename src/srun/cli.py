@@ -828,9 +828,7 @@ def _pipeline(presets: Sequence[str], assignments: Sequence[str], out: Path | No
     given = given_blocks(Layout(Path.cwd(), root).partitions)
     params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments, given)
     options = [word for preset in presets for word in ("--params", preset)]
-    for assignment in assignments:
-        if not assignment.startswith(("unlearn.", "optimize.")):  # over a trial's settings these would go
-            options += ["--set", assignment]
+    options += [word for assignment in assignments for word in ("--set", assignment)]
     options += [] if out is None else ["--out", str(out)]
     return Pipeline(params, Path.cwd(), root, options)
 
@@ -998,6 +996,8 @@ def _print_report(report: Mapping[str, Any], as_json: bool) -> None:
     for title, rows in report.get("tables", {}).items():
         click.echo(f"\n{title}")
         _print_rows(rows, as_json)
+    for text in [*report.get("headlines", []), *report.get("missing", [])]:
+        click.echo(f"\n{text}")
     click.echo("\n".join(["", *report.get("written", {}).values()]))
     if report.get("left"):
         click.echo(f"left, for the same command to go on with: {', '.join(report['left'])}")

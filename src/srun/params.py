@@ -95,14 +95,13 @@ class Params:
     def with_request(self, name: str) -> "Params":
         """The same with one request in the place of all others: the rows of the comparison whose methods can do it."""
         asked = self.request(name)
-        cells = {
-            key: replace(cell, request=name)
-            for key, cell in self.cells.items()
-            if asked.kind in UNLEARNERS[cell.method].kinds
-        }
-        if not cells:
+        rows: dict[Cell, str] = {}
+        for key, cell in self.cells.items():
+            if asked.kind in UNLEARNERS[cell.method].kinds:
+                rows.setdefault(replace(cell, request=name), key)
+        if not rows:
             raise ConfigError(f'no row of cells has a method for a request of kind "{asked.kind}"')
-        return replace(self, requests=(name,), cells=cells)
+        return replace(self, requests=(name,), cells={key: cell for cell, key in rows.items()})
 
     def with_given(self, name: str, file: str, form: str | None, columns: dict[str, str] | None, kind: Any) -> "Params":
         """The same with a request of the user's own as a block; catalogue and seed are those of the first block.
@@ -201,10 +200,11 @@ def _references(params: Params) -> Iterator[str]:
         yield from _unknown("requests", name, list(params.partition))
     for name, original in params.originals.items():
         yield from _unknown(f"originals.{name}.model", original.model, list(MODELS))
+    own = [name for name, request in params.partition.items() if isinstance(request, GivenRequest)]
     rows: dict[Cell, str] = {}
     for name, cell in params.cells.items():
         wrong = [
-            *_unknown(f"cells.{name}.request", cell.request, list(params.requests)),
+            *_unknown(f"cells.{name}.request", cell.request, list(dict.fromkeys([*params.requests, *own]))),
             *_unknown(f"cells.{name}.original", cell.original, list(params.originals)),
             *_unknown(f"cells.{name}.method", cell.method, list(UNLEARNERS)),
         ]

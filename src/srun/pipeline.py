@@ -56,8 +56,8 @@ class Pipeline:
 
     def only(self, request: str) -> "Pipeline":
         """The same for one request; its report has a folder of its own."""
-        layout = replace(self.layout, only=request)
-        return Pipeline(self.params.with_request(request), layout.project, layout, self.options)
+        layout, options = replace(self.layout, only=request), [*self.options, "--request", request]
+        return Pipeline(self.params.with_request(request), layout.project, layout, options)
 
     def prepare(self) -> dict[str, Any]:
         params = self.params
@@ -66,9 +66,8 @@ class Pipeline:
 
     def partition(self, name: str) -> dict[str, Any]:
         request = self.params.request(name)
-        shown = {
-            key: value for key, value in vars(request).items() if key not in ("users", "file")
-        }  # raw ids stay here
+        own = ("users", "file")  # which may hold raw ids, and stay here
+        shown = {key: value for key, value in vars(request).items() if key not in own}
         with self._tracked("partition", name, {"partition": {name: shown}}, request=name) as tracker:
             return partition.run(
                 self.layout.prepared, self.layout.partition(name), name, request, self._read_raw, tracker
@@ -142,7 +141,7 @@ class Pipeline:
 
     def report(self) -> dict[str, Any]:
         with self._tracked("report", self.params.data.name, {}) as tracker:
-            return report.run(self.layout, self.params.cells, tracker)
+            return report.run(self.layout, self.params.cells, tracker, self.options)
 
     def explain(self, user: str, request: str) -> dict[str, Any]:
         self._check_partition(request)
@@ -213,7 +212,7 @@ class Pipeline:
     def _steps(self) -> list[Step]:
         params = self.params
         steps = [Step("prepare", (), self._is_prepared, self.prepare)]
-        for name in params.requests:
+        for name in dict.fromkeys([*params.requests, *(cell.request for cell in params.cells.values())]):
             is_done = partial(self._is_partitioned, name)
             steps.append(Step(f"partition {name}", ("prepare",), is_done, partial(self.partition, name)))
         trained = set()
@@ -307,7 +306,7 @@ class Pipeline:
                 unlearn.run(layout, cell, settings, seed, params.evaluate, params.runtime, tracker)
             with self._tracked("evaluate", f"trial {number} of {name}", logged, **tags) as tracker:
                 metrics = evaluate.run(layout, cell, params.evaluate, params.relearning, params.runtime, tracker)
-            optimize.report(self.layout, study, params.cells, place, self.options)
+            optimize.report(self.layout, study, params.cells, place, _beside_a_trial(self.options))
             file = self.layout.trial_settings(name, number)
             return [file, layout.cell(cell).model, layout.cell(cell).evaluation], metrics
 
@@ -322,7 +321,7 @@ class Pipeline:
         return place or str(self.layout.journal(name))
 
     def _finish_study(self, study: "Study", place: str | None) -> StudyResult:
-        result = optimize.report(self.layout, study, self.params.cells, place, self.options)
+        result = optimize.report(self.layout, study, self.params.cells, place, _beside_a_trial(self.options))
         folder = self.layout.study(result.name)
         logging.getLogger(__name__).info("%s", folder / "index.html")
         tracker = self._track_study(study)
@@ -369,6 +368,12 @@ class Pipeline:
 
         folder = self.layout.raw(self.params.data.name)
         return str(read_info(folder)["fingerprint"]) if folder.is_dir() else None
+
+
+def _beside_a_trial(options: Sequence[str]) -> list[str]:
+    """Without what would lie over a trial's own settings."""
+    pairs = zip(options[::2], options[1::2], strict=True)
+    return [word for pair in pairs if not pair[1].startswith(("unlearn.", "optimize.")) for word in pair]
 
 
 def _tell_of_the_dead(result: StudyResult, num_trials: int, died: Sequence[str]) -> None:

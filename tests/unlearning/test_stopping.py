@@ -54,6 +54,9 @@ class Script:
     def positions(self, what, users=None):
         return self.real.positions(what, users)
 
+    def queries(self, what, users=None):
+        return self.real.queries(what, users)
+
 
 def scripted(world, folder, shifts, **changes):
     settings = UNLEARNERS["sruga"](world_settings({**SETTINGS, "max_epochs": len(shifts) - 1, **changes}))
@@ -150,6 +153,8 @@ def test_its_looks_are_a_cost_of_the_method(learned, tmp_path):
     result, _ = scripted(learned, tmp_path / "a", [-9, -6, -4, -2])
     fixed = learned.run("sruga", tmp_path / "b", **{**SETTINGS, "stop": "fixed"}, max_epochs=3)
     assert result.cost.target_gradients - fixed.cost.target_gradients == pytest.approx(4 * seen * FORWARD_SHARE)
+    asked = len(learned.request.queries(TUNE)) + sum(map(len, rule.unseen))
+    assert result.cost.scored_positions - fixed.cost.scored_positions == 4 * asked
     early, _ = scripted(learned, tmp_path / "c", [-9, -3, -4, 9])
     assert early.cost.epochs == 1
     assert early.cost.seconds_patience > 0

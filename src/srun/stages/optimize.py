@@ -127,7 +127,7 @@ class Bench:
         self.num_positions = int(self.request.retain.sum())
         unseen = [self.probe.ranks(self.original.scorer, queries) for queries in self.match.unseen]
         self.level = hit(np.concatenate(unseen), 10)
-        """Hit@10 of comparable never-seen events under Original: what lies below it is over-unlearning."""
+        """Hit@10 of comparable never-seen events under Original: a stand-in for Retrain's."""
         self.before = self._measure(self.original.scorer, Cost(), None)
 
     @property

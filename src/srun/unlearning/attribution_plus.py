@@ -149,7 +149,7 @@ def _largest_dose(
     """
 
     def look() -> NDArray[np.float64]:
-        cost.target_gradients += FORWARD_SHARE * context.probe.positions(OUTSIDE)
+        cost.add_look(context.probe.positions(OUTSIDE), context.probe.queries(OUTSIDE))
         return np.array([*context.probe(Scorer([model]), OUTSIDE).values()])
 
     def within(dose: int) -> bool:

@@ -63,6 +63,9 @@ class Probe(Protocol):
     def positions(self, what: str | Queries, users: Mask | None = None) -> int:
         """Real input positions that one look passes forward; they count a third of a target gradient each."""
 
+    def queries(self, what: str | Queries, users: Mask | None = None) -> int:
+        """Queries that one look scores the whole catalogue for."""
+
 
 @dataclass(frozen=True)
 class Context:

@@ -26,6 +26,8 @@ class StopRule:
     """Whether it looks at the model at all; else a look of others at forget_tune is for the curves only."""
     positions = 0
     """Real input positions that a look passes forward."""
+    queries = 0
+    """Queries that a look scores the whole catalogue for."""
     improved = False
     """Whether the last look is the best so far; a rule that says so once makes the best look the result."""
 
@@ -52,7 +54,7 @@ class Plateau(StopRule):
 
     def __init__(self, patience: int, context: Context) -> None:
         self.patience, self.probe = patience, context.probe
-        self.positions = context.probe.positions(TUNE)
+        self.positions, self.queries = context.probe.positions(TUNE), context.probe.queries(TUNE)
         self.lowest, self.lowest_epoch = math.inf, 0
 
     def look(self, scorer: Scorer, epoch: int) -> dict[str, float]:
@@ -94,6 +96,7 @@ class Match(StopRule):
         rng = numpy_stream(context.seed, "match")
         self.rows, self.unseen = comparable(request, request.queries(TUNE), PARTNERS, rng)
         self.positions = context.probe.positions(TUNE) + sum(map(context.probe.positions, self.unseen))
+        self.queries = context.probe.queries(TUNE) + sum(map(len, self.unseen))
         self.lowest, self.reached = math.inf, False
 
     def look(self, scorer: Scorer, epoch: int) -> dict[str, float]:
