@@ -50,7 +50,7 @@ def check_clean(result, code):
         (["reproduce", "thesis", "--dataset", "{}"], 2),
         (["{}"], 2),
         (["params", "--{}"], 2),
-        (["recommend", "--model", "nowhere", "--history", "1\n{}"], 2),
+        (["recommend", "--model", "nowhere", "--history", "1\n{}"], 1),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",
 )

@@ -115,7 +115,7 @@ def outcome(file: Path) -> str:
 def test_a_damaged_file_is_refused_in_short_lines_or_is_a_valid_one(tmp_path: Path) -> None:
     rng, seen = random.Random(0), {"refused": 0, "valid": 0}
     file = tmp_path / "params.yaml"
-    for number in range(200):
+    for number in range(300):
         file.write_bytes(MUTATIONS[number % len(MUTATIONS)](rng))
         result = outcome(file)
         seen[result] += 1

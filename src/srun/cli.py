@@ -732,8 +732,11 @@ def reproduce_thesis(
     Example:
       srun reproduce thesis --dataset beauty --models sasrec --data downloads --budget 60
     """
+    from srun.models import MODELS
     from srun.stages.reproduce_thesis import assignments, raw_name
 
+    for model in _words(models):
+        MODELS[model]  # an unknown one is refused by its name, not by those of the Originals that it would get
     name = raw_name(dataset, Path("data/raw"), source)
     laid = [f"experiments/{file}.yaml" for file in ("thesis", f"thesis-{dataset}")]
     cells = assignments(name, _words(models), _numbers("--seeds", seeds))
