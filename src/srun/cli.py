@@ -665,9 +665,19 @@ def _pipeline(presets: Sequence[str], assignments: Sequence[str], out: Path | No
     params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments)
     options = [word for preset in presets for word in ("--params", preset)]
     for assignment in assignments:
-        if not assignment.startswith(("unlearn.", "optimize.")):  # over a trial's settings these would go
+        over_a_trial = assignment.startswith(("unlearn.", "optimize."))  # over a trial's settings these would go
+        if not over_a_trial and not _names_users(assignment):
             options += ["--set", assignment]
     return Pipeline(params, Path.cwd(), None if out is None else out.resolve(), options)
+
+
+def _names_users(assignment: str) -> bool:
+    """Whether an override holds raw user ids, which are shown in no command: pages travel further than the data."""
+    from srun.config import flatten, parse_assignment
+
+    key, value = parse_assignment(assignment)
+    leaves = flatten({key: value}).items()
+    return any(re.fullmatch(r"partition\.[^.]+\.users", leaf) and users is not None for leaf, users in leaves)
 
 
 def _budget(minutes: float | None) -> "Budget | None":

@@ -36,7 +36,12 @@ def bench_of(worlds, small, tmp_path_factory):
         world.data.save(layout.prepared)
         world.request.save(layout.partition("r"))
         about = {"stage": "train", "cost": {}, "key": "k", "threads": 1, "device": "cpu", "best_epoch": [1]}
-        info = {**world.original.info, **about, "fingerprint": world.data.fingerprint, "prepare": world.data.info["config"]}
+        info = {
+            **world.original.info,
+            **about,
+            "fingerprint": world.data.fingerprint,
+            "prepare": world.data.info["config"],
+        }
         publish(layout.original("o").model, world.original.scorer, info, [])
         cell = Cell(request="r", original="o", method=method, seed=0)
         return Bench(layout, cell, small.method_settings(method, **changes), 0, EVALUATION, runtime, evaluate_every)
