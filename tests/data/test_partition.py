@@ -334,6 +334,16 @@ def test_a_category_of_a_few_users_has_no_tune_half(small):
     assert "no_tune_half" in request.info
 
 
+def test_named_users_are_counted_in_the_info_and_known_again_when_loaded(small, tmp_path):
+    data = small.make_data(small.random_events(60, 12, low=8), CATEGORIES)
+    request = partition(data, "r", small.category_request(users=tuple(data.users["user_id"][:8])))
+    request.save(tmp_path / "r")
+    again = Partition.load(tmp_path / "r", data)
+    assert again.info["request"]["users"] == 8
+    assert set(again.masked_pairs[:, 0]) == set(range(8))
+    assert (again.masked_pairs == request.masked_pairs).all()
+
+
 def test_never_seen_events_of_a_category_are_those_of_all_calibration_users(small):
     data = small.make_data(small.random_events(60, 12), CATEGORIES, calibration_users=0.3)
     trained = data.users["user_id"][np.unique(data.user[data.role == Role.TRAIN])]

@@ -87,7 +87,8 @@ class Partition:
     removed: Mask  # (E,) named by the request, in whatever role
     never_seen: Mask  # (E,) events of calibration users that stand for forgotten ones
     group: NDArray[np.uint8]  # (U,) TUNE, REPORT or 0, of users of the request and of calibration users
-    info: dict[str, Any]  # request, name, counts
+    info: dict[str, Any]  # request, with named users counted; name, counts
+    named: Mask | None = None  # (U,) the users a category request is for; None means everybody
 
     @property
     def kind(self) -> str:
@@ -177,9 +178,7 @@ class Partition:
             events = np.stack([self.data.user[self.removed], self.data.item[self.removed]], axis=1)
             return np.unique(events.astype(np.int64), axis=0)
         items = np.flatnonzero(category_items(self.data, request["categories"]))
-        users = np.array([-1])
-        if request["users"] is not None:
-            users = np.flatnonzero(self.data.users["user_id"].isin(request["users"]))
+        users = np.array([-1]) if self.named is None else np.flatnonzero(self.named)
         return np.stack([np.repeat(users, len(items)), np.tile(items, len(users))], axis=1).astype(np.int64)
 
     def forget_queries(self) -> Queries:
@@ -204,6 +203,8 @@ class Partition:
         """Write the partition as one folder, whole or not at all; the data set itself is not copied."""
         with write_folder(folder, sealed=True) as new:
             flags = {"removed": self.removed.astype(np.uint8), "never_seen": self.never_seen.astype(np.uint8)}
+            if self.named is not None:
+                flags["named"] = self.named.astype(np.uint8)
             save_file({**flags, "group": self.group}, new / "masks.safetensors")
             (new / "info.json").write_text(json.dumps(self.info, indent=1, sort_keys=True) + "\n")
 
@@ -215,10 +216,12 @@ class Partition:
         fault = DataError, "run `srun partition` again"
         verify_folder(folder, *fault)
         info = read_json(folder / "info.json", *fault)
-        masks = read_tensors(folder / "masks.safetensors", ("removed", "never_seen", "group"), *fault)
+        names = ("removed", "never_seen", "group", *(("named",) if info["request"].get("users") is not None else ()))
+        masks = read_tensors(folder / "masks.safetensors", names, *fault)
         if info["fingerprint"] != data.fingerprint or info.get("prepare") != data.info["config"]:
             raise DataError(f"{folder}: made for other data than the prepared set; run `srun partition` again")
-        return cls(data, masks["removed"].astype(bool), masks["never_seen"].astype(bool), masks["group"], info)
+        flags = {name: masks[name].astype(bool) for name in names if name != "group"}
+        return cls(data, group=masks["group"], info=info, **flags)
 
 
 def training_windows(data: Dataset, events: Mask) -> Windows:
@@ -259,9 +262,14 @@ def partition(data: Dataset, name: str, request: Request) -> Partition:
     train, calibration = data.role == Role.TRAIN, data.role == Role.CALIBRATION
     never_trained = calibration | (data.role == Role.SET_ASIDE)
     notes: dict[str, Any] = {}
+    named: Mask | None = None
+    asked = dict(vars(request))
     if isinstance(request, CategoryRequest):
         items = category_items(data, request.categories)
-        removed = items[data.item] & _named_users(data, request)[data.user]
+        concerned = _named_users(data, request)
+        if request.users is not None:  # raw ids stay with the data
+            named, asked["users"] = concerned, len(request.users)
+        removed = items[data.item] & concerned[data.user]
         never_seen = items[data.item] & _calibration_training(data)
         report = report_users(data.num_users, int(data.info["config"]["seed"]))
         group = np.where(report, REPORT, TUNE).astype(np.uint8)
@@ -283,7 +291,7 @@ def partition(data: Dataset, name: str, request: Request) -> Partition:
         "name": name,
         "fingerprint": data.fingerprint,
         "prepare": data.info["config"],
-        "request": dict(vars(request)),
+        "request": asked,
         "num_users": int(_of(data, forget).sum()),
         "num_forget": int(forget.sum()),
         "num_retain": int((train & ~removed).sum()),
@@ -292,7 +300,7 @@ def partition(data: Dataset, name: str, request: Request) -> Partition:
         "num_items_only_forgotten": int((item_mask(data, forget) & ~item_mask(data, train & ~removed)).sum()),
         **notes,
     }
-    result = Partition(data, removed, never_seen, group, info)
+    result = Partition(data, removed, never_seen, group, info, named)
     info["num_forget_without_context"] = int(forget.sum()) - len(result.forget_queries())
     info["splits"] = {split: len(queries) for split, queries in result.splits.items()}
     return result

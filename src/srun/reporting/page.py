@@ -126,7 +126,7 @@ def _request(record: Record) -> str:
     """A request's settings and counts; named users are counted, since the page travels further than the data."""
     request = dict(record.partition["request"])
     if request.get("users") is not None:
-        request["users"] = f"{len(request['users'])} named"
+        request["users"] = f"{request['users']} named"
     counts = {key: value for key, value in record.partition.items() if key.startswith("num_") and value}
     return "; ".join(f"{key} {_text(value)}" for key, value in {**request, **counts}.items())
 
