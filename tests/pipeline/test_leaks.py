@@ -19,15 +19,15 @@ from srun.models.scorer import load_published
 PLANTED = "planted-user"
 TITLE = "Planted Title"
 METHODS = {
-    "interactions": (("original", 0), ("retrain", 0), ("retrain", 1), ("sruga", 0), ("output_mask", 0)),
-    "people": (("original", 0), ("retrain", 0), ("sruga", 0)),
-    "named": (("original", 0), ("retrain", 0), ("attribution", 0), ("output_mask", 0)),
-    "everybody": (("original", 0), ("retrain", 0), ("output_mask", 0)),
+    "interactions": ("retrain", "sruga", "output_mask"),
+    "people": ("retrain",),
+    "named": ("retrain", "attribution", "output_mask"),
+    "everybody": ("retrain", "output_mask"),
 }
 CELLS = {
-    f"{request}-{method}-{seed}": {"request": request, "original": "sasrec-0", "method": method, "seed": seed}
-    for request, rows in METHODS.items()
-    for method, seed in rows
+    f"{request}-{method}": {"request": request, "original": "sasrec-0", "method": method, "seed": 0}
+    for request, methods in METHODS.items()
+    for method in methods
 }
 
 
