@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from srun.data.interactions import Role
 from srun.data.partition import MIN_USERS_TO_TUNE, Partition, original_validation, partition, training_windows
 from srun.errors import DataError
+from srun.files import seal
 
 CATEGORIES = {f"i{item}": ["red", "green", "red|green", ""][item % 4] for item in range(12)}
 KINDS = ("interactions", "category", "users", "category all", "category of some")
@@ -592,3 +593,14 @@ def test_no_raw_user_id_is_among_the_counts(small):
     info = partition(data, "r", small.category_request(users=("u3", "u4"))).info
     shown = {key: value for key, value in info.items() if key != "request"}
     assert "u3" not in str(shown)
+
+
+@pytest.mark.parametrize("name", ["masks.safetensors", "info.json"])
+@pytest.mark.parametrize("resealed", [False, True])
+def test_a_damaged_partition_is_one_line_that_names_the_file(world, tmp_path, name, resealed):
+    world.request.save(tmp_path / "r")
+    (tmp_path / "r" / name).write_bytes(b"\xff" + (tmp_path / "r" / name).read_bytes())
+    if resealed:
+        seal(tmp_path / "r")
+    with pytest.raises(DataError, match=rf"{name}.*; run `srun partition` again$"):
+        Partition.load(tmp_path / "r", world.data)
