@@ -105,6 +105,7 @@ def test_no_raw_user_id_leaves_the_data(project: Path) -> None:
     assert TITLE in story, "the terminal of who asks shows it"
     given = f"partition.named.users=[{user(1)}, {user(2)}, {user(3)}]"
     ok("optimize", "--trials", "2", *preset, "--set", given)
+    ok("optimize", "apply", "--trial", "0", *preset)
     assert holding(project, PLANTED) == []
     assert holding(project, TITLE), "the search finds what is there: titles are in the models' item tables"
 
@@ -120,6 +121,7 @@ def test_no_raw_user_id_leaves_the_data(project: Path) -> None:
     client = mlflow.MlflowClient()
     aliases = client.get_registered_model("srun-planted-sasrec-0").aliases
     assert "everybody-output_mask-0" in aliases
+    assert "interactions-pareto-sasrec-0-interactions-sruga-pareto-trial-0" in aliases, "studies share no alias"
     assert not {"interactions-output_mask-0", "named-output_mask-0"} & set(aliases)
     kept = load_file(project / "models/sasrec-0/interactions/output_mask-0/weights.safetensors")
     assert (kept["masked"][:, 0] >= 0).all(), "the model's own folder keeps the mask"
