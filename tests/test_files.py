@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import signal
+import subprocess
 import time
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -13,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from srun.errors import RunError
-from srun.files import held, locked, write_folder, write_text
+from srun.errors import DataError, RunError
+from srun.files import SUMS, held, locked, read_json, read_tensors, seal, verify_folder, write_folder, write_text
 
 
 def content(folder):
@@ -250,3 +251,68 @@ def test_a_file_system_without_locks_is_an_error_that_names_the_place(tmp_path, 
     with pytest.raises(RunError, match=f"{tmp_path / 'x'}.*No locks available"), held(tmp_path / "x", "training"):
         pytest.fail("not held")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    with write_folder(tmp_path / "x", sealed=True) as new:
+        (new / "a.txt").write_text("a")
+        (new / "deep").mkdir()
+        (new / "deep/b.txt").write_text("b")
+    return tmp_path / "x"
+
+
+def verify(folder):
+    verify_folder(folder, DataError, "make it again")
+
+
+def test_a_sealed_folder_is_what_sha256sum_checks(sealed):
+    verify(sealed)
+    done = subprocess.run(["sha256sum", "-c", SUMS], cwd=sealed, capture_output=True, text=True, check=True)
+    assert done.stdout == "a.txt: OK\ndeep/b.txt: OK\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda folder: (folder / "a.txt").write_text("A"), r"x/a\.txt: not what was written .*; make it again"),
+        (lambda folder: (folder / "a.txt").write_text(""), r"x/a\.txt: not what was written"),
+        (lambda folder: (folder / "deep/b.txt").unlink(), r"x: deep/b\.txt is missing; make it again"),
+        (lambda folder: (folder / "c\x1b\n.txt").touch(), r"x: c\\x1b\\n\.txt is not one of .*; remove it, or make it"),
+        (lambda folder: (folder / ".hidden").touch(), r"x: \.hidden is not one of the files"),
+        (lambda folder: (folder / SUMS).unlink(), rf"x: its list of checksums, {SUMS}, is missing; make it again"),
+        (lambda folder: (folder / SUMS).write_bytes(b"\xff"), rf"x/{SUMS}: not a list of checksums"),
+        (lambda folder: (folder / SUMS).write_text("abc a.txt\n"), rf"x/{SUMS}:1: not a line of a list"),
+        (lambda folder: (folder / "a.txt").rename(folder / "aa.txt"), r"x: a\.txt is missing"),
+    ],
+)
+def test_a_change_in_a_sealed_folder_is_named_with_what_to_do(sealed, change, said):
+    change(sealed)
+    with pytest.raises(DataError, match=said) as told:
+        verify(sealed)
+    assert str(told.value).isprintable()
+
+
+def test_the_same_files_have_the_same_list(sealed):
+    before = (sealed / SUMS).read_bytes()
+    seal(sealed)
+    assert (sealed / SUMS).read_bytes() == before
+
+
+@pytest.mark.parametrize("data", [b"[]", b"\xff", b"{", b"[" * 100_000, b"1" * 5000, b'{"a": ' * 50_000, b""])
+def test_json_that_is_not_ours_is_one_line_that_names_it(tmp_path, data):
+    (tmp_path / "x.json").write_bytes(data)
+    with pytest.raises(DataError, match=r"x\.json.*; make it again$") as told:
+        read_json(tmp_path / "x.json", DataError, "make it again")
+    assert str(told.value).isprintable()
+
+
+def test_arrays_that_are_not_ours_are_one_line_that_names_them(tmp_path):
+    save_file({"a": torch.zeros(2)}, tmp_path / "x.safetensors")
+    read_tensors(tmp_path / "x.safetensors", ("a",), DataError, "make it again")
+    with pytest.raises(DataError, match=r"x\.safetensors: expected the arrays a, b; make it again"):
+        read_tensors(tmp_path / "x.safetensors", ("a", "b"), DataError, "make it again")
+    for data in (b"", b"nothing of the kind", (tmp_path / "x.safetensors").read_bytes()[:-1]):
+        (tmp_path / "x.safetensors").write_bytes(data)
+        with pytest.raises(DataError, match=r"x\.safetensors: cannot be read"):
+            read_tensors(tmp_path / "x.safetensors", ("a",), DataError, "make it again")

@@ -142,12 +142,15 @@ def test_a_database_of_another_mlflow_says_so(used, revision):
 
 
 def test_what_fails_later_is_one_line_too_and_hides_no_other_error(used):
-    with pytest.raises(RunError, match=r"^tracking store .*mlflow\.db: "), opened(used) as tracker:
-        change(used, "DROP TABLE params")
-        tracker.params({"b": 1})
-    with pytest.raises(ZeroDivisionError), opened(used):
-        change(used, "DROP TABLE runs")
-        raise ZeroDivisionError
+    def lose(table, then):
+        with opened(used) as tracker:
+            change(used, f"DROP TABLE {table}")
+            then(tracker)
+
+    with pytest.raises(RunError, match=r"^tracking store .*mlflow\.db: "):
+        lose("params", lambda tracker: tracker.params({"b": 1}))
+    with pytest.raises(ZeroDivisionError):
+        lose("runs", lambda tracker: 1 / 0)
 
 
 def test_a_run_that_fails_ends_as_failed(used):

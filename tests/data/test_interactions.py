@@ -21,6 +21,7 @@ from srun.data.interactions import (
 )
 from srun.data.raw import read_raw
 from srun.errors import DataError
+from srun.files import seal
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 50)), min_size=1, max_size=60)
 SEQUENCES = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=12), min_size=1, max_size=8)
@@ -273,3 +274,22 @@ def test_movielens_1m_has_the_published_counts(small):
     settings = PrepareConfig(**{**small.PREPARE, "filter": "once", "min_interactions": 5})
     after = describe(read_raw(folder), settings)["after"]
     assert after == {"num_users": 6040, "num_items": 3416, "num_interactions": 999_611}
+
+
+@pytest.mark.parametrize("name", ["events.safetensors", "info.json", "users.csv", "items.csv"])
+@pytest.mark.parametrize("resealed", [False, True])
+def test_damaged_prepared_data_are_one_line_that_names_the_file(coloured, tmp_path, name, resealed):
+    coloured.save(tmp_path / "d")
+    (tmp_path / "d" / name).write_bytes(b"\xff" + (tmp_path / "d" / name).read_bytes())
+    if resealed:
+        seal(tmp_path / "d")
+    with pytest.raises(DataError, match=rf"{name}.*; run `srun prepare` again$"):
+        Dataset.load(tmp_path / "d")
+
+
+def test_ids_that_a_spreadsheet_would_take_for_formulas_come_back(small, tmp_path):
+    data = small.make_data([(user, item, t) for user in ("-5", "=1", "'x") for t, item in enumerate(["+1", "@b", "c"])])
+    data.save(tmp_path / "d")
+    again = Dataset.load(tmp_path / "d")
+    assert again.users["user_id"].tolist() == data.users["user_id"].tolist()
+    assert again.items.equals(data.items)

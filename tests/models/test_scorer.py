@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from srun.errors import CheckpointError, SrunError
 from srun.files import seal
 from srun.models import MODELS
+from srun.models.checks import check_parts
 from srun.models.scorer import Scorer, clone_model, load_published, model_description, new_model, publish
 
 HISTORIES = torch.tensor([[0, 0, 0, 1, 2], [3, 4, 5, 6, 7], [0, 2, 2, 1, 9]])
@@ -149,6 +151,99 @@ def test_tensors_that_are_missing_or_too_many_are_an_error(published, change, wo
     rewrite(published, tensors)
     with pytest.raises(CheckpointError, match=word):
         load_published(published)
+
+
+def masked_folder(folder, sasrec, masked, catalogue=None):
+    publish(folder, Scorer([sasrec], catalogue), {}, [])
+    with safe_open(folder / "weights.safetensors", "pt") as weights:
+        tensors = {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118
+    rewrite(folder, {**tensors, "masked": masked})
+    return folder
+
+
+@pytest.mark.parametrize(
+    "masked",
+    [
+        torch.tensor([[0, 0]]),
+        torch.tensor([[-2, 1]]),
+        torch.tensor([[0, 10**6]]),
+        torch.tensor([[0.0, 1.0]]),
+        torch.tensor([[0, 1]], dtype=torch.int32),
+        torch.tensor([0, 1]),
+        torch.tensor(3),
+        torch.tensor([[0, 1, 2]]),
+    ],
+)
+def test_masked_pairs_out_of_range_are_an_error(tmp_path, sasrec, masked):
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors: tensor masked"):
+        load_published(masked_folder(tmp_path / "m", sasrec, masked))
+
+
+def test_no_masked_pair_is_well(tmp_path, sasrec):
+    load_published(masked_folder(tmp_path / "m", sasrec, torch.zeros(0, 2, dtype=torch.int64)))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_no_numbers_are_an_error_that_names_the_tensor(published, value):
+    tensors = load_file(published / "weights.safetensors")
+    tensors["0/norm.weight"][3] = value
+    rewrite(published, tensors)
+    with pytest.raises(CheckpointError, match=r"tensor 0/norm\.weight holds NaN or infinite values"):
+        load_published(published)
+
+
+def test_weights_beside_the_description_of_another_model_are_an_error(tmp_path, sasrec, small, coloured):
+    publish(tmp_path / "a", Scorer([sasrec]), {}, [])
+    publish(tmp_path / "b", Scorer([small.random_model(coloured, heads=2)]), {}, [])
+    shutil.copy(tmp_path / "b/model.json", tmp_path / "a/model.json")
+    seal(tmp_path / "a")
+    with pytest.raises(CheckpointError, match=r"heads: 2, but the weights are of a model with 1"):
+        load_published(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: table[:-1], "the model has 30 items and its item table 29"),
+        (lambda table: table.assign(item_id="x"), "item number 2 has an id that stands above"),
+        (lambda table: table[["title", "item_id"]], "expected the header item_id,title"),
+    ],
+)
+def test_an_item_table_that_does_not_fit_is_an_error(tmp_path, sasrec, coloured, change, said):
+    publish(tmp_path / "m", Scorer([sasrec]), {}, [], coloured.items)
+    change(coloured.items[["item_id", "title"]]).to_csv(tmp_path / "m/items.csv", index=False)
+    seal(tmp_path / "m")
+    with pytest.raises(CheckpointError, match=rf"items\.csv:.*{said}"):
+        load_published(tmp_path / "m")
+
+
+def test_a_model_of_another_stage_is_an_error(published):
+    with pytest.raises(CheckpointError, match=r"model\.json: stage: expected train, found None"):
+        load_published(published, stage="train")
+
+
+def test_only_masks_of_single_users_name_users(sasrec):
+    for masked, names in ((None, False), ([[-1, 3]], False), ([[-1, 3], [0, 4]], True)):
+        assert Scorer([sasrec], masked=None if masked is None else torch.tensor(masked)).names_users is names
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda parts: parts.pop("slice_of_user"), "slice_of_user is missing"),
+        (lambda parts: parts.update(shard_of_user=torch.zeros(60, dtype=torch.int64)), "every one of 2 shards"),
+        (lambda parts: parts.update(shard_of_user=parts["shard_of_user"][1:]), "shard_of_user: expected int64"),
+        (lambda parts: parts.update(slice_of_user=parts["slice_of_user"] - 1), "numbers from 0"),
+        (lambda parts: parts.update({"state/0/1/norm.weight": torch.zeros(8)}), "norm.weight is unexpected"),
+    ],
+)
+def test_shards_that_do_not_fit_are_an_error(small, coloured, change, said):
+    models = [small.random_model(coloured, seed=seed) for seed in (1, 2)]
+    parts = {"shard_of_user": torch.arange(60) % 2, "slice_of_user": torch.zeros(60, dtype=torch.int64)}
+    check_parts(Path("parts"), parts, models, 60)
+    change(parts)
+    with pytest.raises(CheckpointError, match=said):
+        check_parts(Path("parts"), parts, models, 60)
 
 
 def test_masks_of_a_user_and_of_everybody(sasrec):

@@ -66,7 +66,7 @@ def test_served_model_answers_as_in_process(trained: Path) -> None:
     assert expected[1].unknown == ["no such item"]
     assert not set(expected[0].item_ids) & {"i1", "i4", "i13"}
     port = free_port()
-    command = ["serve", "-m", "models:/srun-sasrec-0@original", "--env-manager", "local", "--port", str(port)]
+    command = ["serve", "-m", "models:/srun-tiny-sasrec-0@original", "--env-manager", "local", "--port", str(port)]
     environment = {
         **os.environ,
         "MLFLOW_TRACKING_URI": f"sqlite:///{trained}/mlflow.db",
@@ -105,3 +105,53 @@ def test_recommend_command(trained: Path) -> None:
     missing = CliRunner().invoke(cli, ["recommend", "--model", "nowhere", "--history", "i1"])
     assert missing.exit_code == 1
     assert "nowhere: no model here" in missing.output
+
+
+def refused(*words: str) -> str:
+    """What is said of a history that cannot be taken: one line."""
+    result = CliRunner().invoke(cli, ["recommend", "--model", "models/sasrec-0/original", *words])
+    assert result.exit_code in (1, 2)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    [line] = result.output.strip().splitlines()[-1:]
+    assert line.startswith("Error: ")
+    assert line.isprintable()
+    return line
+
+
+def test_histories_that_cannot_be_read_are_one_line(trained: Path) -> None:
+    for history in ("i1\ni2", "i1,\r", "i1,\x1b[31mi2", '"i1,i2', 'i1,"i2"x', "i1\u2028i2", "\n" * 1000):
+        assert "--history: expected item ids with commas between them" in refused("--history", history)
+    for k in ("0", "-3", "30", "1000000"):
+        assert "expected 1 to 29, the number of items" in refused("--history", "i1", "-k", k)
+
+
+def test_unknown_items_are_told_once_each(trained: Path) -> None:
+    words = ["recommend", "--model", "models/sasrec-0/original", "--history"]
+    said = ok(*words, 'x, i1 ,"a,b",x,x,"a,b"').output
+    assert "unknown items left out: x, a,b\n" in said
+    assert "the history has no known item" in ok(*words, ",,").output
+    assert "the history has no known item" in ok(*words, "").output
+
+
+def test_a_model_that_was_tampered_with_is_not_served(trained: Path) -> None:
+    items = trained / "models/sasrec-0/original/items.csv"
+    header, *rows = items.read_text().splitlines()
+    items.write_text("\n".join([header, *reversed(rows)]) + "\n")
+    assert "items.csv: not what was written" in refused("--history", "i1")
+    for words in (["unlearn", "--method", "original"], ["optimize"]):
+        result = CliRunner().invoke(cli, [*words, "--params", "tiny.yaml"])
+        assert result.exit_code == 1
+        assert "items.csv: not what was written" in result.output
+    ok("train", "--params", "tiny.yaml")
+    assert ok("recommend", "--model", "models/sasrec-0/original", "--history", "i1").stdout
+
+
+def test_a_tracker_that_is_away_is_known_before_training(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    for words in (["train", "--set", "train.max_epochs=100000"], ["optimize"], ["unlearn", "--method", "sruga"]):
+        began = time.monotonic()
+        result = CliRunner().invoke(cli, [*words, "--params", "tiny.yaml", "--set", "runtime.tracking=true"])
+        assert result.exit_code == 1
+        [line] = result.output.strip().splitlines()
+        assert line.startswith("Error: tracking store http://127.0.0.1:9: start the server")
+        assert time.monotonic() - began < 30

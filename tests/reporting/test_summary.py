@@ -131,7 +131,7 @@ def test_named_users_are_counted(record):
     rows = [replace(row, partition={**row.partition, "request": request}) for row in rows]
     group = only(rows)
     text = write_summary([compare(group)], what_was_run([group]))
-    assert "2 named" in text
+    assert "users 2 named" in text
 
 
 def test_names_cannot_break_the_table():

@@ -10,11 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from srun.errors import DataError
+from srun.errors import CheckpointError, DataError
 from srun.files import seal
 from srun.params import load
 from srun.stages import report
 from srun.stages.cells import Cell
+from srun.stages.common import has_key
 from srun.stages.layout import Layout
 from srun.tracking import NullTracker
 
@@ -303,4 +304,29 @@ def test_ranks_of_other_events_are_not_compared(layout):
     table.assign(event=table["event"] + 1).to_parquet(file, index=False)
     seal(file.parent)
     with pytest.raises(DataError, match="different partitions"):
+        report.run(layout, CELLS, NullTracker())
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b"\xff", b'{"cost": 3}', b'{"machine": {"python": []}}', b"[" * 100_000])
+def test_a_damaged_run_file_is_one_line_that_names_it(layout, data):
+    layout.cell(CELLS["sruga-0"]).run.write_bytes(data)
+    with pytest.raises(DataError, match=r"runs/sasrec-0/r/sruga-0\.json:.*; remove it"):
+        report.run(layout, CELLS, NullTracker())
+
+
+def test_an_output_whose_file_cannot_be_read_is_made_again_and_told_of(tmp_path, caplog):
+    for data in (b"{", b"[]", b"\xff", b"[" * 100_000):
+        (tmp_path / "info.json").write_bytes(data)
+        assert not has_key(tmp_path / "info.json", "key")
+        assert "info.json" in caplog.records[-1].getMessage()
+        assert "it is made again" in caplog.records[-1].getMessage()
+
+
+def test_curves_that_are_none_are_one_line(layout):
+    folder = layout.original("sasrec-0").model
+    (folder / "history.csv").write_text("epoch,a\n1\n")
+    with pytest.raises(DataError, match=r"history\.csv: not what was written"):
+        report.run(layout, CELLS, NullTracker())
+    seal(folder)
+    with pytest.raises(CheckpointError, match=r"history\.csv: not a table of curves"):
         report.run(layout, CELLS, NullTracker())

@@ -316,21 +316,17 @@ def load_parts(folder: Path) -> dict[str, Tensor]:
 def load_history(folder: Path) -> list[dict[str, float]]:
     """The curves of a published model: one row an epoch, without the figures that were not taken at it.
 
-    Raises CheckpointError naming the line that is none.
+    Raises CheckpointError when they are none.
     """
-    file, number = folder / HISTORY_FILE, 1
+    file = folder / HISTORY_FILE
     try:
         header, *lines = csv.reader(file.read_text(encoding="utf-8").split("\n"), strict=True)
-        rows = []
-        for number, line in enumerate(lines, start=2):
-            if line:
-                cells = zip(header, line, strict=True)
-                rows.append({name: float(value) for name, value in cells if value})
+        rows = [zip(header, line, strict=True) for line in lines if line]
+        return [{name: float(value) for name, value in row if value} for row in rows]
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror or error}); {MEND}") from error
     except (ValueError, csv.Error) as error:
-        raise CheckpointError(f"{file}:{number}: not a line of curves; {MEND}") from error
-    return rows
+        raise CheckpointError(f"{file}: not a table of curves; {MEND}") from error
 
 
 @contextmanager
