@@ -22,7 +22,7 @@ from srun.files import write_text
 from srun.metrics.forgetting import Interval
 from srun.reporting.methods import model_name, style
 from srun.reporting.records import KINDS, METRIC, SPLIT
-from srun.reporting.verdict import ORIGINAL_TOO, OVER, PLACES, STAND_IN, retrains_text
+from srun.reporting.verdict import ORIGINAL_TOO, OVER, PLACES, STAND_IN, provisional, retrains_text
 from srun.search.results import Mark, StudyResult, TrialResult
 from srun.tables import harmless
 
@@ -126,8 +126,15 @@ class Reference:
     """Hit@10 of comparable never-seen events under Original; None where something else goes across."""
     interval: Interval | None
     """Of the Retrains' tune hits; None with too few of them."""
-    note: str
-    """What limits any verdict by it."""
+    blind: str
+    """Why nothing can be told by it; empty where it can."""
+    few: str = ""
+    """That there are few Retrains."""
+
+    @property
+    def note(self) -> str:
+        """What limits any verdict by it."""
+        return ", ".join(text for text in (self.blind, self.few) if text)
 
     @property
     def line(self) -> str:
@@ -146,7 +153,8 @@ def reference(study: StudyResult, marks: Sequence[Mark], key: str | None = FORGE
         return Reference(level, None, f"not judged: {retrains_text(len(found['retrain']))}")
     blind = not found["original"] or any(interval.place(value) != "above" for value in found["original"])
     too = ORIGINAL_TOO if found["original"] else "Original was not evaluated"
-    return Reference(level, interval, f"hits alone cannot tell: {too}" if blind else "")
+    said = f"hits alone cannot tell: {too}" if blind else ""
+    return Reference(level, interval, said, provisional(len(found["retrain"])))
 
 
 def _of(marks: Sequence[Mark], method: str) -> list[Mark]:
@@ -159,11 +167,10 @@ def _hits_text(mark: Mark, found: Reference) -> str:
     if mark.method == "retrain":
         return "the reference"
     if value is None or found.interval is None:
-        return found.note or "–"
+        return found.blind or "–"
     place = found.interval.place(value)
-    if place == "below" or not found.note or mark.method == "original":
-        return PLACES[place]
-    return found.note
+    told = place == "below" or not found.blind or mark.method == "original"
+    return (PLACES[place] if told else found.blind) + (f" ({found.few})" if found.few else "")
 
 
 def _page(study: StudyResult, marks: Sequence[Mark], again: Again, progress: bytes) -> str:

@@ -216,7 +216,7 @@ NOTES = (
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table, texts to the left and figures to the right."""
-    rule = ["---" if title in ("Method", "Verdict") else "---:" for title in header]
+    rule = ["---" if title in ("Model", "Method", "Verdict") else "---:" for title in header]
     return [f"| {' | '.join(_escape(cell) for cell in row)} |" for row in (header, rule, *rows)]
 
 

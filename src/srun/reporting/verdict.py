@@ -65,8 +65,7 @@ class Verdict:
     @property
     def provisional(self) -> str:
         """``provisional, 3 Retrains`` where they are few; empty for a firm verdict and for none."""
-        few = self.word != "not judged" and self.num_retrains < FIRM
-        return f"provisional, {self.num_retrains} Retrains" if few else ""
+        return provisional(self.num_retrains) if self.word != "not judged" else ""
 
 
 def decide(quality: ForgetQuality, originals: Sequence[ForgetQuality]) -> Verdict:
@@ -167,6 +166,11 @@ def standing(group: Group) -> str:
         return f"not judged: {found[0].how}"
     blind = next((f"cannot tell: {one.how}" for one in found if one.word == "cannot tell"), "")
     return ", ".join(text for text in (blind, found[0].provisional) if text)
+
+
+def provisional(number: int) -> str:
+    """``provisional, 3 Retrains`` where a verdict by so many is; else empty."""
+    return f"provisional, {number} Retrains" if number < FIRM else ""
 
 
 def retrains_text(number: int) -> str:
