@@ -2,7 +2,7 @@
 
     srun report && python scripts/readme_table.py
 
-The rows are those that `srun report` prints, which it also leaves in runs/report.json.
+The rows are those that `srun report` prints, which it also leaves in runs/reports/all.json.
 """
 
 import json
@@ -22,7 +22,7 @@ FIGURE = "utility_vs_suppression"
 
 def main(project: Path) -> None:
     """Write README.md and docs/utility_vs_suppression.png of a project anew; DataError where something is missing."""
-    report, readme = project / "runs/report.json", project / "README.md"
+    report, readme = project / "runs/reports/all.json", project / "README.md"
     if not report.is_file():
         raise DataError(f"{report} is not there; make it with `srun report`")
     text = readme.read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ def project(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     shutil.copy(ROOT / "README.md", tmp_path)
     result = {"tables": {"SASRec, request “interactions”": [ROW]}, "headlines": ["SASRec: SRUGA: cannot tell 1 of 1."]}
-    (tmp_path / "runs/report.json").write_text(json.dumps({"result": result}))
+    (tmp_path / "runs/reports/all.json").write_text(json.dumps({"result": result}))
     for model in ("bert4rec", "sasrec"):
         (tmp_path / f"reports/figures/utility_vs_suppression-{model}-interactions.png").write_bytes(model.encode())
     return tmp_path
@@ -58,7 +58,7 @@ def test_the_table_of_the_report_stands_in_the_readme(project):
 @pytest.mark.parametrize(
     ("file", "said"),
     [
-        ("runs/report.json", "report.json is not there; make it with `srun report`"),
+        ("runs/reports/all.json", "all.json is not there; make it with `srun report`"),
         ("reports/figures", "has no utility_vs_suppression*.png"),
     ],
 )
