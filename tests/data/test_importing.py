@@ -331,7 +331,7 @@ BAD = {
     "user without items": ("1 2 3\n2 3\n4\n", 'log:3: not a known form ("4")'),
     "NaN in pairs": ("1 2\n2 nan\n", 'log:2, word 2: the item is missing ("nan")'),
     "Latin-1 in pairs": (b"1 2\n" * 20_000 + b"\xfc 1\n", "log:20001: not UTF-8 text"),
-    "ambiguous": ("1 2 3\n4 5 6\n", "columns or sequences; for sequences say --format sequences"),
+    "ambiguous": ("1 2 3\n4 5 6\n", "columns or sequences; if these are sequences say --format sequences"),
     "foreign records": ('{"user": 1}\n', "log:1: a record with the fields user; expected reviewerID and asin or"),
     "broken record": ("{user}\n", "log:1: neither a JSON object nor a Python literal"),
     "broken Parquet": (b"PAR1" + b"x" * 100, "cannot be read as Parquet"),

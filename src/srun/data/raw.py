@@ -42,6 +42,9 @@ ITEM_COLUMNS = ["item_id", "title", "categories"]
 SEPARATOR = "|"
 """Between the categories of one item."""
 
+FEW_ITEMS = 10
+"""A catalogue of so many items, or fewer, has every item among the first ten, and every Hit@10 is 1."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _INTEGER = r"^-?[0-9]{1,1000}$"  # ids longer than this are text
 _CHUNK = 1 << 20

@@ -123,8 +123,8 @@ def _refuse(whole: Ints, text: Callable[[int], str]) -> None:
         )
     raise FaultError(
         row,
-        f"{said}, {UNITS[slots[row] // 2]} to judge by its size, but the first one, {shown(text(0))}, is"
-        f" {UNITS[slots[0] // 2]}; expected one unit for all",
+        f"{said}: {UNITS[slots[row] // 2]} by its size, while the first one, {shown(text(0))}, is"
+        f" {UNITS[slots[0] // 2]}; write all in one unit",
     )
 
 

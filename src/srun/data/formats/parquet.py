@@ -69,7 +69,8 @@ def _read(path: Path, wanted: Wanted) -> tuple[pa.Table, dict[str, str]]:
             if not has_header:
                 raise DataError(f"{path}: Parquet has column names; name them with {wanted.option}, not numbers")
             found = {key: header[index] for key, index in places.items()}
-            table = source.read(columns=list(found.values()))
+            # one thread: the process would abort if an error ended it while the reader's threads are still starting
+            table = source.read(columns=list(found.values()), use_threads=False)
     except pa.ArrowException as error:
         raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)}); write it again") from error
     if len(table) == 0:
