@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srun.data.raw import canonical, check_name, positions, read_info, read_raw, sort_ids, write_raw
+from srun.data.values import is_missing
 from srun.errors import DataError, RunError, SrunError
 
 IDS = st.one_of(
     st.integers(-(10**20), 10**20).map(str),
-    st.text(st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=("Cs",)), min_size=1),
-)
+    st.text(st.characters(min_codepoint=32, exclude_characters="\x7f\ufeff", exclude_categories=("Cs",)), min_size=1),
+).filter(lambda text: not is_missing(text))
 ROWS = st.lists(st.tuples(IDS, IDS, st.integers(0, 2**40)), min_size=1, max_size=30)
 
 

@@ -30,6 +30,7 @@ from srun.data.formats.columns import (
     judged,
     label,
     listed,
+    refuse_doubtful_numbers,
 )
 from srun.data.formats.delimited import read_delimited, rows
 from srun.data.formats.guessing import FORMATS, LAYOUTS, guess_format, is_parquet, refuse_other_delimiters
@@ -175,6 +176,7 @@ def _item_rows(path: Path, wanted: Wanted) -> Iterator[tuple[str, tuple[str, str
     for number, row in rows(path, None, delimiter):
         if not header:
             header = [name.strip() for name in row]
+            refuse_doubtful_numbers(path, header, wanted)
             found, has_header = _item_columns(path, header, wanted)
             if has_header:
                 continue

@@ -169,6 +169,16 @@ def find_columns(path: Path, header: list[str], wanted: Wanted) -> tuple[dict[st
     return found, True
 
 
+def refuse_doubtful_numbers(path: Path, header: list[str], wanted: Wanted) -> None:
+    """Raise DataError if a mapping's numbers may be names as well, since a text file's first line holds them all."""
+    numbers = set(wanted.named.values())
+    if numbers and all(number.isdigit() for number in numbers) and numbers <= set(header):
+        raise DataError(
+            f"{path}:1: {wanted.option} gives {listed(sorted(numbers))}, which may be numbers of columns or names in the"
+            f" first line ({listed(header)}); put a header with other names above it, or rename that header"
+        )
+
+
 def _only(path: Path, header: list[str], key: str, places: list[int]) -> int:
     """Return the one place of a name; raises DataError if a header has it twice."""
     if len(places) > 1:
