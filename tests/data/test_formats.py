@@ -1,6 +1,7 @@
 """Two ways of reading, one fast and one careful, agree on every file: rows, lines, and what is refused."""
 
 import gzip
+import io
 import json
 import re
 import subprocess
@@ -8,7 +9,7 @@ import subprocess
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from srun.data.formats import delimited, lines
@@ -58,6 +59,7 @@ def careful_rows(path, width):
 @example(b"\n\r\n\ra,1\n", 2)
 @example(b'"a\n\n,1\n', 1)
 def test_fast_and_careful_agree_on_columns(file, content, width):
+    assume(content != b"\xef\xbb\xbf")  # as good as empty, and refused before
     file.write_bytes(content)
     quick, careful = fast_rows(file, width), careful_rows(file, width)
     if quick is None:
@@ -72,21 +74,20 @@ def test_fast_and_careful_agree_on_columns(file, content, width):
 @example(b"a\r\nb c\rd", False, 3)
 def test_fast_and_careful_agree_on_lines_of_ids(file, content, pairs, size):
     file.write_bytes(content)
-    with pytest.MonkeyPatch.context() as patch:
+    refused = ""
+    with pytest.MonkeyPatch.context() as patch, file.open("rb") as opened:
         patch.setattr(lines, "BLOCK", size)
         try:
-            with file.open("rb") as opened:
-                blocks = [
-                    (first, block, *lines.split(file, first, block, pairs)) for first, block in lines.blocks(opened)
-                ]
+            blocks = [(first, block, *lines.split(file, first, block, pairs)) for first, block in lines.blocks(opened)]
         except DataError as error:
-            assert re.match(rf"{re.escape(str(file))}:\d+: ", str(error))
-            return
+            refused = str(error)
+    if refused:
+        assert re.match(rf"{re.escape(str(file))}:\d+: ", refused)
+        return
     for first, block, _, _ in blocks:
         lines.raise_first_fault(file, first, block, pairs)
-    with file.open("rb") as opened:
-        expected = [line.split() for _, line in lines_of(opened)]
-    expected[:1] = [file.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()[0].split()] if expected else []
+    text = io.BytesIO(content.removeprefix(b"\xef\xbb\xbf"))
+    expected = [line.split() for _, line in lines_of(text)]
     assert [word.as_py().encode() for _, _, _, flat in blocks for word in flat] == [
         w for line in expected for w in line
     ]

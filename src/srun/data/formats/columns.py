@@ -78,7 +78,7 @@ class Wanted:
 
     def mapping(self, header: list[str]) -> dict[str, str]:
         """The names to look for: those given, and those recorded that the header has."""
-        recorded = {key: name for key, name in self.recorded.items() if name in header and key in self.keys}
+        recorded = {key: name for key, name in self.recorded.items() if name in header and key not in self.columns}
         return {**recorded, **self.named}
 
 
@@ -174,8 +174,8 @@ def refuse_doubtful_numbers(path: Path, header: list[str], wanted: Wanted) -> No
     numbers = set(wanted.named.values())
     if numbers and all(number.isdigit() for number in numbers) and numbers <= set(header):
         raise DataError(
-            f"{path}:1: {wanted.option} gives {listed(sorted(numbers))}, which may be numbers of columns or names in the"
-            f" first line ({listed(header)}); put a header with other names above it, or rename that header"
+            f"{path}:1: {wanted.option} gives {listed(sorted(numbers))}, which may be numbers of columns or names in"
+            f" the first line ({listed(header)}); put a header with other names above it, or rename that header"
         )
 
 
