@@ -227,6 +227,22 @@ def log_columns(path: Path, header: list[str], wanted: Wanted, form: str) -> tup
     return found, has_header
 
 
+def item_columns(path: Path, header: list[str], wanted: Wanted) -> tuple[dict[str, int], bool]:
+    """Find the columns of an item table; raises DataError if one is missing."""
+    found, has_header = find_columns(path, header, wanted)
+    if "item" not in found:
+        raise DataError(
+            f"{path}:1: no column for the item; the header has {listed(header)}; name it with --item-columns item=.."
+            " (commas, semicolons or tabs must separate the columns)"
+        )
+    if len(found) == 1:
+        raise DataError(
+            f"{path}:1: neither a title nor categories; the header has {listed(header)}; name them with"
+            " --item-columns title=..,categories=.."
+        )
+    return found, has_header
+
+
 def label(header: list[str], index: int, has_header: bool) -> str:
     """Return how a message names a column."""
     return shown(header[index]) if has_header else str(index + 1)

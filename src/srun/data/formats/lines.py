@@ -110,9 +110,9 @@ def raise_first_fault(path: Path, first_line: int, block: bytes, pairs: bool) ->
     """Go through a block line by line and raise DataError for the first fault."""
     expected = "two words, a user and an item" if pairs else "a user and one or more items"
     for number, line in enumerate(block.split(b"\n"), start=first_line):
-        count = len(words(decoded(path, number, line)))
+        text, count = decoded(path, number, line), len(line.split())
         if count and (count != 2 if pairs else count < 2):
             raise DataError(
-                f"{path}:{number}: {count} words ({shown(line.decode().strip())}); expected {expected}, separated by"
+                f"{path}:{number}: {count} words ({shown(text.strip())}); expected {expected}, separated by"
                 " spaces or tabs"
             )
