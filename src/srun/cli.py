@@ -280,7 +280,10 @@ def data_fetch(name: str, place: str | None, out: Path | None, as_json: bool) ->
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="Name of the new data set: a folder of data/raw.")
 @click.option(
-    "--format", "form", default=None, help="csv, tsv, parquet, pairs, sequences, amazon, steam; else guessed."
+    "--format",
+    "form",
+    default=None,
+    help="csv, tsv, semicolons, parquet, pairs, sequences, amazon, steam; else guessed.",
 )
 @click.option(
     "--columns", default=None, metavar="user=A,item=B,time=C", help="Which column is what; time=none: by line."
@@ -299,7 +302,11 @@ def data_import(
     item_columns: str | None,
     as_json: bool,
 ) -> None:
-    """Import a log of your own as data/raw/NAME: CSV, TSV, Parquet, "user item" or "user item item ..." lines, gzip.
+    """Import a log of your own as data/raw/NAME.
+
+    CSV (commas or semicolons), TSV, Parquet, "user item" or "user item item ..." lines, plain or gzip. Times are ISO
+    8601 dates or numbers since 1970 from seconds to nanoseconds, all in one unit; fractions of a second decide the
+    order and are then cut off.
 
     \b
     Example:

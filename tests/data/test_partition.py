@@ -469,7 +469,7 @@ def outcomes(request) -> dict:
 
 def test_every_row_has_an_outcome_and_none_stops_the_others(small, tmp_path):
     """Filtered films, unknown users and users kept out of training used to refuse the whole request."""
-    events = small.random_events(40, 12, low=8) + [("u1", "rare", 99)]
+    events = [*small.random_events(40, 12, low=8), ("u1", "rare", 99)]
     data = small.make_data(events, calibration_users=0.2, calibration_events=0.5, filter="once", min_interactions=2)
     ids, items = data.users["user_id"].to_numpy(), data.items["item_id"].to_numpy()
 

@@ -19,7 +19,7 @@ from srun.tracking import NullTracker
 
 NUMBER = 500
 HEADER = ["user_id", "item_id", "timestamp"]
-ROLES = {Role.TRAIN: "forgotten"}
+ODD = ["", "nan", " ", "0", "-1", "1e9", "u\u2028x", '"', "\x00", "∞", "=1"]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,9 @@ def mutate(rng: random.Random, rows: list[list[str]]) -> bytes:
         elif change == 1:
             rows.append(list(row))
         elif change == 2:
-            row[rng.randrange(len(row))] = rng.choice(["", "nan", " ", "0", "-1", "1e9", "u\u2028x", '"', "\x00", "∞", "=1"])
+            row[rng.randrange(len(row))] = rng.choice(
+                ["", "nan", " ", "0", "-1", "1e9", "u\u2028x", '"', "\x00", "∞", "=1"]
+            )
         elif change == 3:
             row.reverse()
         elif change == 4:
@@ -111,6 +113,10 @@ def test_every_mutated_request_is_carried_out_to_the_row_or_refused_in_one_line(
     monkeypatch.chdir(folder)
     ids, items = data.users["user_id"].to_numpy(), data.items["item_id"].to_numpy()
     done = refused = compared = 0
+
+    def raw():
+        return read_raw(folder / "raw")
+
     for number in range(NUMBER):
         rng = random.Random(number)
         content = mutate(rng, base_rows(rng, log))
@@ -120,7 +126,9 @@ def test_every_mutated_request_is_carried_out_to_the_row_or_refused_in_one_line(
         out = folder / "partition" / "mine"
         before = {path.name: path.read_bytes() for path in out.glob("*")} if out.is_dir() else {}
         try:
-            info = partition.run(folder / "prepared", out, "mine", request, lambda: read_raw(folder / "raw"), NullTracker())
+            info = partition.run(
+                folder / "prepared", out, "mine", request, lambda: read_raw(folder / "raw"), NullTracker()
+            )
         except SrunError as error:
             refused += 1
             said = str(error)

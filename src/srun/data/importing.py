@@ -26,10 +26,10 @@ from srun.data.formats.columns import (
     Wanted,
     check_keys,
     delimiter_of,
-    find_columns,
+    item_columns,
     judged,
     label,
-    listed,
+    refuse_doubtful_numbers,
 )
 from srun.data.formats.delimited import read_delimited, rows
 from srun.data.formats.guessing import FORMATS, LAYOUTS, guess_format, is_parquet, refuse_other_delimiters
@@ -175,7 +175,8 @@ def _item_rows(path: Path, wanted: Wanted) -> Iterator[tuple[str, tuple[str, str
     for number, row in rows(path, None, delimiter):
         if not header:
             header = [name.strip() for name in row]
-            found, has_header = _item_columns(path, header, wanted)
+            refuse_doubtful_numbers(path, header, wanted)
+            found, has_header = item_columns(path, header, wanted)
             if has_header:
                 continue
         if len(row) != len(header):
@@ -201,21 +202,6 @@ def _described(path: Path, rows: Iterator[tuple[str, tuple[str, str, str]]]) -> 
     if not known:
         raise DataError(f"{path}: a header and no items; expected one a line below it")
     return pd.DataFrame(list(known.values()), columns=["item_id", "title", "categories"])
-
-
-def _item_columns(path: Path, header: list[str], wanted: Wanted) -> tuple[dict[str, int], bool]:
-    found, has_header = find_columns(path, header, wanted)
-    if "item" not in found:
-        raise DataError(
-            f"{path}:1: no column for the item; the header has {listed(header)}; name it with --item-columns item=.."
-            " (commas, semicolons or tabs must separate the columns)"
-        )
-    if len(found) == 1:
-        raise DataError(
-            f"{path}:1: neither a title nor categories; the header has {listed(header)}; name them with"
-            " --item-columns title=..,categories=.."
-        )
-    return found, has_header
 
 
 def _check_match(path: Path, items_path: Path, table: pd.DataFrame, items: pd.DataFrame) -> None:

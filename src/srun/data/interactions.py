@@ -20,7 +20,7 @@ from pydantic import Field
 from safetensors.numpy import save_file
 
 from srun.config import config
-from srun.data.raw import RawData
+from srun.data.raw import FEW_ITEMS, RawData
 from srun.data.sequences import cut, ragged_rows
 from srun.errors import DataError
 from srun.files import read_json, read_tensors, verify_folder, write_folder
@@ -30,8 +30,6 @@ from srun.tables import read_table, write_table
 log = logging.getLogger("srun.data")
 
 PADDING = 0
-FEW_ITEMS = 10
-"""A catalogue of so many items, or fewer, has every item among the first ten, and every Hit@10 is 1."""
 SPLIT_SHARE = 0.8  # of the users, for the category splits and holdout users_80_20 ([A] 5.1)
 MAX_SHARE_SET_ASIDE = (
     0.5  # of a user's training events: floor(len / 2), as [T] draws; of never-seen events beside a given request too

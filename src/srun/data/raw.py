@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from srun.data.values import BROKEN, MISSING_PATTERN, is_missing
+from srun.data.values import BROKEN, is_missing, missing
 from srun.errors import DataError, RunError
 from srun.files import write_folder
 from srun.names import name_fault
@@ -41,6 +41,9 @@ INTERACTION_COLUMNS = ["user_id", "item_id", "timestamp"]
 ITEM_COLUMNS = ["item_id", "title", "categories"]
 SEPARATOR = "|"
 """Between the categories of one item."""
+
+FEW_ITEMS = 10
+"""A catalogue of so many items, or fewer, has every item among the first ten, and every Hit@10 is 1."""
 
 _INTEGER = r"^-?[0-9]{1,1000}$"  # ids longer than this are text
 _CHUNK = 1 << 20
@@ -247,17 +250,17 @@ def _encode(column: pd.Series, label: str, name: str) -> tuple[np.ndarray, pa.Ar
         ids = pa.array(column.cat.categories, type=pa.string(), from_pandas=True)
         used = np.zeros(len(ids) + 1, dtype=bool)
         used[codes] = True
-        missing = bool(used[-1])
+        gaps = bool(used[-1])
         kept = np.flatnonzero(used[:-1])
         ids = ids.take(pa.array(kept))
     else:
         values = pa.array(column, from_pandas=True)
         values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-        missing = values.null_count > 0
+        gaps = values.null_count > 0
         encoded = pc.cast(values, pa.string()).dictionary_encode()
         codes, ids = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), encoded.dictionary
         kept = np.arange(len(ids))
-    if missing or (len(ids) and pc.any(pc.match_substring_regex(ids, MISSING_PATTERN)).as_py()):
+    if gaps or (len(ids) and pc.any(missing(ids)).as_py()):
         raise DataError(f'data set "{name}": a missing {label}; every interaction needs one')
     broken = ids.filter(pc.match_substring_regex(ids, BROKEN))
     if len(broken):
@@ -324,7 +327,7 @@ def _tidy(column: pd.Series) -> pd.Series:
     """Return text with single spaces; empty where it stands for no value."""
     text = column.fillna("").astype("str")
     text = text.str.replace(r"[\s\x00-\x1f\x7f]+", " ", regex=True).str.strip()
-    return text.mask(text.str.fullmatch(MISSING_PATTERN), "")
+    return text.mask(missing(pa.array(text, type=pa.string())).to_numpy(zero_copy_only=False), "")
 
 
 def _tidy_categories(column: pd.Series) -> pd.Series:

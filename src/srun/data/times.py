@@ -51,15 +51,18 @@ class Times:
     """In which they were given: one of UNITS, or dates."""
 
 
-def read_times(column: pa.ChunkedArray) -> Times:
-    """Return the times of a column of text or of any type that Parquet has for times.
+def holds_times(kind: pa.DataType) -> bool:
+    """Whether ``read_times`` reads a type."""
+    tests = (pa.types.is_string, pa.types.is_timestamp, pa.types.is_date, pa.types.is_integer, pa.types.is_floating)
+    return pa.types.is_decimal(kind) or any(test(kind) for test in tests)
 
-    Raises FaultError for the first row that is no time or of another unit than the rows before; TypeError for a type
-    that holds no times.
+
+def read_times(column: pa.ChunkedArray) -> Times:
+    """Return the times of a column of text or of any type that ``holds_times``.
+
+    Raises FaultError for the first row that is no time or of another unit than the rows before.
     """
     kind = column.type
-    if pa.types.is_string(kind):
-        return _of_text(pc.utf8_trim_whitespace(column).combine_chunks())
     values = column.combine_chunks()
     if pa.types.is_timestamp(kind):
         return _of_stamps(values)
@@ -70,7 +73,7 @@ def read_times(column: pa.ChunkedArray) -> Times:
         return in_seconds(pc.cast(wide, pa.int64()).to_numpy(zero_copy_only=False), None)
     if pa.types.is_floating(kind):
         return _of_floats(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False))
-    raise TypeError(str(kind))
+    return _of_text(pc.utf8_trim_whitespace(pc.cast(values, pa.string())))
 
 
 def exact(text: str) -> tuple[int, int] | None:
@@ -123,8 +126,8 @@ def _refuse(whole: Ints, text: Callable[[int], str]) -> None:
         )
     raise FaultError(
         row,
-        f"{said}, {UNITS[slots[row] // 2]} to judge by its size, but the first one, {shown(text(0))}, is"
-        f" {UNITS[slots[0] // 2]}; expected one unit for all",
+        f"{said}: {UNITS[slots[row] // 2]} by its size, while the first one, {shown(text(0))}, is"
+        f" {UNITS[slots[0] // 2]}; write all in one unit",
     )
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 MISSING = ("", "nan", "null", "none", "<na>")
-MISSING_PATTERN = rf"(?i)^({'|'.join(filter(None, MISSING))})?$"
+_MISSING_PATTERN = rf"(?i)^({'|'.join(filter(None, MISSING))})?$"
 BROKEN = "[\\x00-\\x1f\\x7f\ufeff]"
 """Control characters and byte order marks: no id may hold one."""
 TEXT_IDS = pa.dictionary(pa.int32(), pa.string())
@@ -30,6 +30,11 @@ class FaultError(Exception):
 def is_missing(text: str) -> bool:
     """Whether a text stands for no value."""
     return text.strip().lower() in MISSING
+
+
+def missing(texts: pa.Array) -> pa.BooleanArray:
+    """Return for each text whether it stands for no value."""
+    return pc.match_substring_regex(pc.utf8_trim_whitespace(texts), _MISSING_PATTERN)
 
 
 def shown(text: str) -> str:
@@ -55,7 +60,7 @@ def read_ids(column: pa.ChunkedArray, key: str) -> pd.Categorical:
     encoded = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
     trimmed = pc.utf8_trim_whitespace(encoded.dictionary).dictionary_encode()
     codes, ids = trimmed.indices.to_numpy()[encoded.indices.to_numpy()], trimmed.dictionary
-    bad = pc.match_substring_regex(ids, f"{MISSING_PATTERN}|{BROKEN}").to_numpy(zero_copy_only=False)
+    bad = pc.or_(missing(ids), pc.match_substring_regex(ids, BROKEN)).to_numpy(zero_copy_only=False)
     if bad.any() and len(rows := np.flatnonzero(bad[codes])):
         said = id_fault(key, ids[int(codes[rows[0]])].as_py())
         raise FaultError(int(rows[0]), str(said))

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srun.data.importing import read_import
-from srun.data.interactions import FEW_ITEMS
-from srun.data.raw import canonical, check_name, read_info, read_raw, write_raw
+from srun.data.raw import FEW_ITEMS, canonical, check_name, read_info, read_raw, write_raw
 from srun.data.sources import SOURCES, Source, load_source
 from srun.errors import DataError
 

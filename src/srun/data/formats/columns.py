@@ -78,7 +78,7 @@ class Wanted:
 
     def mapping(self, header: list[str]) -> dict[str, str]:
         """The names to look for: those given, and those recorded that the header has."""
-        recorded = {key: name for key, name in self.recorded.items() if name in header and key in self.keys}
+        recorded = {key: name for key, name in self.recorded.items() if name in header and key not in self.columns}
         return {**recorded, **self.named}
 
 
@@ -169,6 +169,16 @@ def find_columns(path: Path, header: list[str], wanted: Wanted) -> tuple[dict[st
     return found, True
 
 
+def refuse_doubtful_numbers(path: Path, header: list[str], wanted: Wanted) -> None:
+    """Raise DataError if a mapping's numbers may be names as well, since a text file's first line holds them all."""
+    numbers = set(wanted.named.values())
+    if numbers and all(number.isdigit() for number in numbers) and numbers <= set(header):
+        raise DataError(
+            f"{path}:1: {wanted.option} gives {listed(sorted(numbers))}, which may be numbers of columns or names in"
+            f" the first line ({listed(header)}); put a header with other names above it, or rename that header"
+        )
+
+
 def _only(path: Path, header: list[str], key: str, places: list[int]) -> int:
     """Return the one place of a name; raises DataError if a header has it twice."""
     if len(places) > 1:
@@ -214,6 +224,22 @@ def log_columns(path: Path, header: list[str], wanted: Wanted, form: str) -> tup
         log.info("%s: no time; the order of the lines is taken as the order in time", path)
     named = {key: header[index] if has_header else str(index + 1) for key, index in found.items()}
     log.info("%s: %s", path, ", ".join(f"{key} from {listed([name])}" for key, name in named.items()))
+    return found, has_header
+
+
+def item_columns(path: Path, header: list[str], wanted: Wanted) -> tuple[dict[str, int], bool]:
+    """Find the columns of an item table; raises DataError if one is missing."""
+    found, has_header = find_columns(path, header, wanted)
+    if "item" not in found:
+        raise DataError(
+            f"{path}:1: no column for the item; the header has {listed(header)}; name it with --item-columns item=.."
+            " (commas, semicolons or tabs must separate the columns)"
+        )
+    if len(found) == 1:
+        raise DataError(
+            f"{path}:1: neither a title nor categories; the header has {listed(header)}; name them with"
+            " --item-columns title=..,categories=.."
+        )
     return found, has_header
 
 

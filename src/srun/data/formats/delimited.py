@@ -15,7 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from srun.data.formats.columns import DELIMITERS, Content, Wanted, delimiter_of, label, log_columns
+from srun.data.formats.columns import (
+    DELIMITERS,
+    Content,
+    Wanted,
+    delimiter_of,
+    label,
+    log_columns,
+    refuse_doubtful_numbers,
+)
 from srun.data.formats.opening import decoded, lines_of, one_line, opened, sample_lines
 from srun.data.values import TEXT_IDS
 from srun.errors import DataError
@@ -36,6 +44,7 @@ def read_delimited(path: Path, form: str, wanted: Wanted) -> Content:
     with opened(path) as file:
         end, first = next(rows(path, file, delimiter))
     header = [name.strip() for name in first]
+    refuse_doubtful_numbers(path, header, wanted)
     found_at, has_header = log_columns(path, header, wanted, form)
     skip = end if has_header else 0
     types = {index: pa.string() if key == "time" else TEXT_IDS for key, index in found_at.items()}

@@ -61,7 +61,7 @@ def _as_tabs(path: Path, mark: str) -> str:
     target = shlex.quote(f"{path.name}.tsv")
     return (
         f"separate them by tabs: {cat} {shlex.quote(str(path))} | {translate} '\\t' > {target}, and use {target} (with"
-        " --columns user=1,item=2,time=3 if there is no header)"
+        " --format tsv --columns user=1,item=2,time=3 if there is no header)"
     )
 
 
@@ -81,11 +81,12 @@ def _guess_lines(path: Path, lines: list[tuple[int, str]]) -> tuple[str, str]:
     if min(counts) >= 2 and (len(counts) > 1 or min(counts) > 4):
         return "sequences", f"its lines hold {min(counts)} to {max(counts)} words"
     if counts in ({3}, {4}):
-        numbers = "--format tsv --columns user=1,item=2,time=.. (numbers of columns)"
-        columns = f"say {numbers}" if "\t" in lines[0][1] else f"{_as_tabs(path, ' ')}: {numbers}"
+        columns = "--format tsv --columns user=1,item=2,time=.. (numbers of columns)"
+        if "\t" not in lines[0][1]:
+            columns = _as_tabs(path, " ")
         raise DataError(
-            f"{path}:{lines[0][0]}: {counts.pop()} words on every line may be columns or sequences; for sequences say"
-            f" --format sequences; for columns {columns}"
+            f"{path}:{lines[0][0]}: {counts.pop()} words on every line may be columns or sequences; if these are"
+            f" sequences say --format sequences; if columns, {columns}"
         )
     number, line = next((number, line) for number, line in lines if len(words(line)) < 2)
     raise DataError(

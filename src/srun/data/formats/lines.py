@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from srun.data.formats.columns import Content, known_columns
-from srun.data.formats.opening import decoded, one_line, opened, sample_lines, words
+from srun.data.formats.opening import decoded, opened, sample_lines, words
 from srun.data.values import TEXT_IDS, shown
 from srun.errors import DataError
 
@@ -73,26 +73,26 @@ def _unix(block: bytes, line: int) -> bytes:
 
 
 def split(path: Path, first_line: int, block: bytes, pairs: bool) -> tuple[np.ndarray, pa.Array]:
-    """Return the number of words of each line that is not blank, and all words; raises DataError for the first fault."""
-    text, words_of = _words(block)
-    counts = words_of[1] if words_of else np.zeros(0, dtype=np.int64)
-    if words_of is None or ((counts != 2) if pairs else (counts < 2)).any():
+    """Return the number of words of each line that is not blank, and all words; raises DataError if one is wrong."""
+    found = _words(block)
+    counts = np.zeros(0, dtype=np.int64) if found is None else pc.list_value_length(found).to_numpy()
+    if found is None or ((counts != 2) if pairs else (counts < 2)).any():
         raise_first_fault(path, first_line, block, pairs)
-        raise DataError(f"{path}: cannot be read as lines of ids ({text})")
-    return counts, words_of[0].flatten()
+        raise DataError(f"{path}: cannot be read as lines of ids; save it as UTF-8")
+    return counts, found.flatten()
 
 
-def _words(block: bytes) -> tuple[str, tuple[pa.Array, np.ndarray] | None]:
+def _words(block: bytes) -> pa.ListArray | None:
+    """Return the words of each line that is not blank; None if the block is not UTF-8."""
     ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + 1
     offsets = np.r_[0, ends].astype(np.int32)
     lines = pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(block))
     try:
         lines.validate(full=True)
-    except pa.ArrowInvalid as error:
-        return one_line(error), None
+    except pa.ArrowInvalid:
+        return None
     lines = pc.ascii_trim_whitespace(lines)
-    found = pc.ascii_split_whitespace(lines.filter(pc.not_equal(lines, "")))
-    return "", (found, pc.list_value_length(found).to_numpy())
+    return pc.ascii_split_whitespace(lines.filter(pc.not_equal(lines, "")))
 
 
 def _lines(path: Path, pairs: bool) -> np.ndarray:
@@ -110,9 +110,9 @@ def raise_first_fault(path: Path, first_line: int, block: bytes, pairs: bool) ->
     """Go through a block line by line and raise DataError for the first fault."""
     expected = "two words, a user and an item" if pairs else "a user and one or more items"
     for number, line in enumerate(block.split(b"\n"), start=first_line):
-        count = len(words(decoded(path, number, line)))
+        text, count = decoded(path, number, line), len(line.split())
         if count and (count != 2 if pairs else count < 2):
             raise DataError(
-                f"{path}:{number}: {count} words ({shown(line.decode().strip())}); expected {expected}, separated by"
+                f"{path}:{number}: {count} words ({shown(text.strip())}); expected {expected}, separated by"
                 " spaces or tabs"
             )

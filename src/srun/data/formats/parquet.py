@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from srun.data.formats.columns import Content, Wanted, find_columns, log_columns
+from srun.data.formats.columns import Content, Wanted, item_columns, log_columns
 from srun.data.formats.opening import one_line, opened
+from srun.data.times import holds_times
 from srun.data.values import FaultError, shown
 from srun.errors import DataError
 
@@ -23,6 +24,8 @@ def read_parquet(path: Path, wanted: Wanted) -> Content:
     for key, name in found.items():
         try:
             column = _plain(table.column(name), key)
+            if key == "time" and not holds_times(column.type):
+                raise TypeError(column.type)
             columns[key] = column if key == "time" else id_text(column, key).dictionary_encode()
         except FaultError as fault:
             raise DataError(f"{_place(path, name, fault.row)}: {fault}") from fault
@@ -65,11 +68,12 @@ def _read(path: Path, wanted: Wanted) -> tuple[pa.Table, dict[str, str]]:
             if wanted.option == "--columns":
                 places, has_header = log_columns(path, header, wanted, "columns")
             else:
-                places, has_header = find_columns(path, header, wanted)
+                places, has_header = item_columns(path, header, wanted)
             if not has_header:
                 raise DataError(f"{path}: Parquet has column names; name them with {wanted.option}, not numbers")
             found = {key: header[index] for key, index in places.items()}
-            table = source.read(columns=list(found.values()))
+            # one thread: the process would abort if an error ended it while the reader's threads are still starting
+            table = source.read(columns=list(found.values()), use_threads=False)
     except pa.ArrowException as error:
         raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)}); write it again") from error
     if len(table) == 0:
@@ -84,9 +88,7 @@ def _place(path: Path, name: str, row: int) -> str:
 def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column without dictionary, text in its one plain type."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_decimal(kind):
-        kind = pa.string()
-    if pa.types.is_null(kind):
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):
         kind = pa.string()
     return column if column.type == kind else pc.cast(column, kind)
 
@@ -101,10 +103,12 @@ def _plain(column: pa.ChunkedArray, key: str) -> pa.ChunkedArray:
 
 
 def id_text(column: pa.ChunkedArray, key: str) -> pa.ChunkedArray:
-    """Return text or numbers as text; raises FaultError for floats that are no exact integers, TypeError for others."""
+    """Return text or numbers as text; raises FaultError for those that are no exact integers, TypeError for others."""
     kind = column.type
     if pa.types.is_floating(kind):
         column = _whole(column, key)
+    elif pa.types.is_decimal(kind):
+        column = _whole_decimals(pc.cast(column, pa.string()), key)
     elif not (pa.types.is_string(kind) or pa.types.is_integer(kind)):
         raise TypeError(str(kind))
     return pc.cast(column, pa.string())
@@ -122,3 +126,11 @@ def _whole(column: pa.ChunkedArray, key: str) -> pa.ChunkedArray:
             why = f"floats from {limit} on stand for several integers, so ids may be merged; write text or integers"
         raise FaultError(row, f"the {key} is {values[row]}; {why}")
     return pc.cast(pc.cast(column, pa.float64()), pa.int64())
+
+
+def _whole_decimals(texts: pa.ChunkedArray, key: str) -> pa.ChunkedArray:
+    whole = pc.fill_null(pc.match_substring_regex(texts, r"^-?[0-9]+([.]0*)?$"), True).to_numpy()
+    if not whole.all():
+        row = int(np.flatnonzero(~whole)[0])
+        raise FaultError(row, f"the {key} is {texts[row]}; expected an id: text or integer")
+    return pc.replace_substring_regex(texts, r"[.]0*$", "")
