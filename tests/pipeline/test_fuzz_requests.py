@@ -1,6 +1,7 @@
 """500 mutated request files: each is carried out to the row, recounted in plain Python, or refused in one line."""
 
 import csv
+import io
 import random
 import re
 from collections import Counter
@@ -82,7 +83,7 @@ def mutate(rng: random.Random, rows: list[list[str]]) -> bytes:
 def recount(content: bytes, data, log: list) -> tuple[Counter, set[tuple[str, str, int]]] | None:
     """Outcomes, and forgotten events, of a file with the plain header, from the specification's words; else None."""
     text = content.decode()
-    table = [row for row in csv.reader(text.splitlines(keepends=True)) if any(row)]
+    table = [row for row in csv.reader(io.StringIO(text, newline="")) if any(row)]
     header = [cell.strip() for cell in table[0]]
     if header not in (HEADER[:2], HEADER):
         return None
@@ -93,6 +94,7 @@ def recount(content: bytes, data, log: list) -> tuple[Counter, set[tuple[str, st
         known.setdefault(key, set()).add(int(data.role[e]))
     outcomes, gone = Counter(), set()
     for row in table[1:]:
+        assert len(row) == len(header), content
         user, item, *time = (cell.strip() for cell in row)
         meant = [e for e in log if e[:2] == (user, item) and (not time or e[2] == float(time[0]) // 1)]
         roles = {role for e in meant for role in known.get(e, ())}
