@@ -22,7 +22,7 @@ ROW = {
 
 @pytest.fixture
 def project(tmp_path):
-    for folder in ("runs", "docs", "reports/figures"):
+    for folder in ("runs/reports", "docs", "reports/figures"):
         (tmp_path / folder).mkdir(parents=True)
     shutil.copy(ROOT / "README.md", tmp_path)
     result = {"tables": {"SASRec, request “interactions”": [ROW]}, "headlines": ["SASRec: SRUGA: cannot tell 1 of 1."]}

@@ -20,7 +20,7 @@ FILES = {
     "empty file": (b"", "empty"),
     "header only": (HEADER.encode(), ""),
     "one user": (f"{HEADER}u1,i1,1\nu1,i2,2\nu1,i3,3\n".encode(), "user"),
-    "wrong delimiter": (GOOD.replace(",", ";").encode(), ""),
+    "wrong delimiter": (GOOD.replace(",", "|").encode(), ""),
     "binary junk": (bytes(range(256)) * 40, ""),
     "truncated gzip": (gzip.compress(GOOD.encode())[:-20], "gzip"),
     "a field too many": (f"{GOOD}u1,i1,7,8\n".encode(), ":74"),
