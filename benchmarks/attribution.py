@@ -8,13 +8,11 @@ median shown. captum goes through the whole network for each layer, as its `Inte
 """
 
 import argparse
-import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
-
+import engine  # first: torch reads what it sets
 import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor
@@ -24,8 +22,10 @@ from srun.models.scorer import new_model
 from srun.unlearning.integrated_gradients import attribute
 
 NUM_ITEMS, MAX_LENGTH, STEPS = 3416, 50, 20
-SETTINGS = {"hidden": 64, "blocks": 2, "heads": 4, "dropout": 0.2, "mask_probability": 0.2}
-AUTHORS = {"norm_first": True, "gelu": "tanh", "tie_embeddings": True}
+BERT4REC = (
+    *("model.bert4rec.hidden=64", "model.bert4rec.blocks=2", "model.bert4rec.heads=4"),
+    *("model.bert4rec.norm_first=true", "model.bert4rec.gelu=tanh"),
+)
 
 
 def whole_network(model: SequenceModel, layer: int, history: Tensor, target: Tensor) -> tuple[Tensor, Callable]:
@@ -61,15 +61,14 @@ def in_batches(model: SequenceModel, histories: Tensor, targets: Tensor) -> None
     attribute(model, histories, targets, "joint", "gauss_legendre", STEPS)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sequences", type=int, default=10_000)
     parser.add_argument("--loop", type=int, default=50, help="sequences of a loop")
     parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     torch.set_num_threads(options.threads)
-    settings = {**SETTINGS, **AUTHORS}
-    model = new_model({"name": "bert4rec", "settings": settings, "num_items": NUM_ITEMS, "max_length": MAX_LENGTH})
+    model = new_model(engine.describe(engine.settings(*BERT4REC), "bert4rec", NUM_ITEMS, MAX_LENGTH))
     model.initialise(torch.Generator().manual_seed(0))
     model.eval()
     drawn = torch.randint(1, NUM_ITEMS + 1, (options.sequences, MAX_LENGTH + 1), generator=torch.Generator())

@@ -8,11 +8,29 @@ it was; models lie in out/base-NAME, what is written here is small: figures, cur
 import argparse
 import csv
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+import engine  # first: torch reads what it sets
+import torch
+from engine import ROOT
+from matplotlib.figure import Figure
+from safetensors.torch import load_file
+
+from srun.data.interactions import Dataset
+from srun.metrics.ranking import hit, ndcg
+from srun.models.scorer import Scorer, new_model
+from srun.params import Params
+from srun.pipeline import Pipeline
+from srun.stages.cells import Cell
+from srun.stages.layout import Layout
+from srun.training.checkpoint import unpack
+
 HERE = Path(__file__).parent
+KEY = "validation/ndcg_10"
 PUBLISHED = {  # NDCG@10, full ranking, leave one out; what each is, and its source
     "ml-1m-sasrec": (0.182, "SASRec, full CE: Klenitskiy and Vasilev, 2023"),
     "ml-1m-gru4rec": (0.141, "GRU4Rec: public replications"),
@@ -20,6 +38,33 @@ PUBLISHED = {  # NDCG@10, full ranking, leave one out; what each is, and its sou
     "beauty-sasrec-10": None,  # peer_quality.json, a peer trained beside them
     "beauty-sasrec": None,
 }
+
+
+@dataclass(frozen=True)
+class Base:
+    """A preset of base models in a project."""
+
+    name: str
+    project: Path
+    """Its data/raw has the log; its out/ gets the models."""
+    overrides: tuple[str, ...]
+    """Of params.yaml, for all models alike."""
+    variant: tuple[str, ...] = ()
+    """More of them, such as ``train.loss=bce``, which lead to a folder of their own."""
+
+    @cached_property
+    def params(self) -> Params:
+        preset = ROOT / "experiments" / f"base-{self.name}.yaml"
+        return engine.settings(*self.overrides, *self.variant, presets=[preset])
+
+    @property
+    def folder(self) -> Path:
+        parts = [f"base-{self.name}", *(text.partition(".")[2] for text in self.variant)]
+        return self.project / "out" / "-".join(parts)
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.project, self.folder)
 
 
 def published(preset: str) -> tuple[float, str]:
@@ -31,20 +76,12 @@ def published(preset: str) -> tuple[float, str]:
     return found
 
 
-def train(name: str, threads: int, originals: list[str] | None, overrides: tuple[str, ...] = ()) -> None:
-    """Train and rank every Original of a preset that is not done yet, or only those named.
-
-    ``overrides`` of params.yaml, such as ``train.loss=bce``, lead to a folder of their own.
-    """
-    from srun.params import load
-    from srun.pipeline import Pipeline
-
-    preset = ROOT / "experiments" / f"base-{name}.yaml"
-    settings = [f"runtime.threads={threads}", "runtime.tracking=false", *overrides]
-    pipeline = Pipeline(params := load(ROOT / "params.yaml", [preset], settings), ROOT, folder(name, overrides))
+def train_all(base: Base, originals: list[str] | None) -> None:
+    """Train and rank every Original of a preset that is not done yet, or only those named."""
+    pipeline = Pipeline(base.params, base.project, base.folder)
     pipeline.prepare()
     pipeline.partition("interactions")
-    for cell in params.cells.values():
+    for cell in base.params.cells.values():
         wanted = originals is None or cell.original in originals
         if wanted and not pipeline.layout.cell(cell).evaluation.is_dir():
             pipeline.train(cell.original)
@@ -52,67 +89,51 @@ def train(name: str, threads: int, originals: list[str] | None, overrides: tuple
             pipeline.evaluate(cell)
 
 
-def folder(name: str, overrides: tuple[str, ...] = ()) -> Path:
-    """Where the models of a preset lie."""
-    return ROOT / "out" / "-".join([f"base-{name}", *(text.partition(".")[2] for text in overrides)])
-
-
-def collect(name: str, overrides: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+def collect(base: Base) -> list[dict[str, Any]]:
     """A row for each Original of a preset: its figures and its curve, as far as it is trained."""
-    from srun.params import load
-    from srun.stages.layout import Layout
-
-    params = load(ROOT / "params.yaml", [ROOT / "experiments" / f"base-{name}.yaml"])
-    layout = Layout(ROOT, folder(name, overrides))
     rows = []
-    for cell in params.cells.values():
-        paths, original = layout.cell(cell), layout.original(cell.original)
-        row: dict[str, Any] = {"preset": f"base-{name}", "original": cell.original, "seed": cell.seed}
-        if paths.evaluation.is_dir():
-            found = json.loads((paths.evaluation / "report.json").read_text())
-            test = found["metrics"]["test_raw"]  # the whole history: no request has been carried out
-            info = json.loads((original.model / "model.json").read_text())
-            cost = json.loads(original.run.read_text())["cost"]
-            row |= {"test/ndcg_10": test["ndcg_10"], "test/recall_10": test["recall_10"], "finished": True}
-            row |= {"best_epoch": info["best_epoch"][0], "minutes": (cost["seconds"] + cost["seconds_patience"]) / 60}
-            row["curve"] = _curve((original.model / "history.csv").read_text().splitlines())
+    for cell in base.params.cells.values():
+        about: dict[str, Any] = {"preset": f"base-{base.name}", "original": cell.original, "seed": cell.seed}
+        states = sorted(base.layout.original(cell.original).resume.glob("shard-0/*/state.json"))
+        if base.layout.cell(cell).evaluation.is_dir():
+            row = _finished(base.layout, cell)
+        elif states:
+            row = _cut_off(base, base.params.original(cell.original).model, states[-1])
         else:
-            states = sorted(original.resume.glob("shard-0/*/state.json"))
-            if not states:
-                continue
-            state = json.loads(states[-1].read_text())
-            row |= {"finished": False, "best_epoch": state["best_epoch"], "minutes": state["seconds"] / 60}
-            row |= _rank_best(params, layout, params.original(cell.original), states[-1].with_suffix(".safetensors"))
-            row["curve"] = [[r["epoch"], r[KEY]] for r in state["history"] if KEY in r]
+            continue
         row["curve"] = [[int(epoch), round(value, 5)] for epoch, value in row["curve"]]
-        rows.append(row)
+        rows.append(about | row)
     return rows
 
 
-KEY = "validation/ndcg_10"
+def _finished(layout: Layout, cell: Cell) -> dict[str, Any]:
+    original = layout.original(cell.original)
+    found = json.loads((layout.cell(cell).evaluation / "report.json").read_text())
+    test = found["metrics"]["test_raw"]  # the whole history: no request has been carried out
+    info = json.loads((original.model / "model.json").read_text())
+    cost = json.loads(original.run.read_text())["cost"]
+    return {
+        **{"test/ndcg_10": test["ndcg_10"], "test/recall_10": test["recall_10"], "finished": True},
+        **{"best_epoch": info["best_epoch"][0], "minutes": (cost["seconds"] + cost["seconds_patience"]) / 60},
+        "curve": _curve((original.model / "history.csv").read_text().splitlines()),
+    }
 
 
-def _rank_best(params: Any, layout: Any, original: Any, file: Path) -> dict[str, float]:
-    """Test figures of the best weights so far of a training that has not ended."""
-    import numpy as np
-    import torch
-    from safetensors.torch import load_file
+def _cut_off(base: Base, model: str, file: Path) -> dict[str, Any]:
+    """Of a training that has not ended: figures of the best weights so far."""
+    state = json.loads(file.read_text())
+    return {
+        **{"finished": False, "best_epoch": state["best_epoch"], "minutes": state["seconds"] / 60},
+        **_rank_best(base, model, file.with_suffix(".safetensors")),
+        "curve": [[row["epoch"], row[KEY]] for row in state["history"] if KEY in row],
+    }
 
-    from srun.data.interactions import Dataset, Role
-    from srun.data.sequences import make_queries
-    from srun.evaluation.ranking import RankingTask
-    from srun.metrics.ranking import hit, ndcg
-    from srun.models.scorer import Scorer, new_model
-    from srun.training.checkpoint import unpack
 
-    data = Dataset.load(layout.prepared)
-    settings = dict(vars(params.model_settings(original.model)))
-    sizes = {"num_items": data.num_items, "max_length": data.max_length}
-    model = new_model({"name": original.model, "settings": settings, **sizes})
+def _rank_best(base: Base, name: str, file: Path) -> dict[str, float]:
+    data = Dataset.load(base.layout.prepared)
+    model = new_model(engine.describe(base.params, name, data.num_items, data.max_length))
     model.load_state_dict(unpack("best", load_file(file)))
-    everything = np.ones(data.num_events, dtype=bool)
-    queries = make_queries(data.item, data.user, data.offsets, everything, data.role == Role.TEST)
-    ranks = RankingTask.make(queries, data.max_length, torch.device("cpu"), 512).ranks(Scorer([model.eval()]))[0]
+    ranks = engine.test_task(data, torch.device("cpu")).ranks(Scorer([model.eval()]))[0]
     return {"test/ndcg_10": ndcg(ranks, 10), "test/recall_10": hit(ranks, 10)}
 
 
@@ -120,9 +141,9 @@ def _curve(lines: list[str]) -> list[list[float]]:
     return [[float(row["epoch"]), float(row[KEY])] for row in csv.DictReader(lines) if row[KEY]]
 
 
-def write(rows: list[dict[str, Any]]) -> None:
+def write(rows: list[dict[str, Any]], out: Path) -> None:
     """base_models.json, .md and .png of all rows."""
-    (HERE / "base_models.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (out / "base_models.json").write_text(json.dumps(rows, indent=1) + "\n")
     lines = [
         "# Base models",
         "",
@@ -138,18 +159,14 @@ def write(rows: list[dict[str, Any]]) -> None:
         figures[0] += "" if row["finished"] else f" (cut off after {row['curve'][-1][0]} epochs)"
         shown = [row["preset"], str(row["seed"]), *figures, str(row["best_epoch"]), f"{row['minutes']:.0f}"]
         lines.append(f"| {' | '.join(shown)} | {value:.4g} ({what}) |")
-    (HERE / "base_models.md").write_text("\n".join([*lines, "", "![validation curves](base_models.png)", ""]))
-    _draw(rows)
+    (out / "base_models.md").write_text("\n".join([*lines, "", "![validation curves](base_models.png)", ""]))
+    _draw(rows, out / "base_models.png")
 
 
-def _draw(rows: list[dict[str, Any]]) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def _draw(rows: list[dict[str, Any]], path: Path) -> None:
     presets = list(dict.fromkeys(row["preset"] for row in rows))
-    figure, axes = pyplot.subplots(1, len(presets), figsize=(3.6 * len(presets), 3), squeeze=False)
+    figure = Figure(figsize=(3.6 * len(presets), 3), layout="tight")
+    axes = figure.subplots(1, len(presets), squeeze=False)
     for axis, preset in zip(axes[0], presets, strict=True):
         for row in rows:
             if row["preset"] == preset:
@@ -158,24 +175,38 @@ def _draw(rows: list[dict[str, Any]]) -> None:
         axis.set(title=preset.removeprefix("base-"), xlabel="epoch", ylabel="validation NDCG@10")
         axis.legend(frameon=False, fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(HERE / "base_models.png", dpi=110)
+    figure.savefig(path, dpi=110)
 
 
-def main() -> None:
+def add_base_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that ``base`` reads."""
+    parser.add_argument("--project", type=Path, default=ROOT, help="whose data/raw has the logs and out/ the models")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one of params.yaml")
+
+
+def base(name: str, options: argparse.Namespace) -> Base:
+    """The preset of a name as the options say."""
+    return Base(name, options.project, tuple(options.set))
+
+
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[[], *PUBLISHED], help="what to train; none: only write the table")
     parser.add_argument("--originals", nargs="+", metavar="ORIGINAL", help="only these of the preset, e.g. sasrec-1")
     parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    for name in arguments.names:
-        train(name, arguments.threads, arguments.originals)
-    file = HERE / "base_models.json"
-    rows = {(row["preset"], row["original"]): row for row in json.loads(file.read_text() if file.is_file() else "[]")}
-    for name in PUBLISHED:  # what is not trained in this checkout stays as it was written
-        rows |= {(row["preset"], row["original"]): row for row in collect(name)}
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of the table; default benchmarks")
+    add_base_options(parser)
+    options = parser.parse_args(words)
+    options.set.append(f"runtime.threads={options.threads}")
+    for name in options.names:
+        train_all(base(name, options), options.originals)
+    kept = engine.read_rows(options.out / "base_models.json")  # of what is not trained in this project
+    rows = {(row["preset"], row["original"]): row for row in kept}
+    for name in PUBLISHED:
+        rows |= {(row["preset"], row["original"]): row for row in collect(base(name, options))}
     order = [f"base-{name}" for name in PUBLISHED]
-    write(sorted(rows.values(), key=lambda row: (order.index(row["preset"]), row["original"])))
+    options.out.mkdir(parents=True, exist_ok=True)
+    write(sorted(rows.values(), key=lambda row: (order.index(row["preset"]), row["original"])), options.out)
 
 
 if __name__ == "__main__":

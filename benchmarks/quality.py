@@ -9,79 +9,70 @@ that was stopped goes on.
 """
 
 import argparse
-import dataclasses
-import json
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import base_models
-import run  # first, for it sets how threads wait, which torch reads when it is imported
+import engine  # first: torch reads what it sets
+import torch
+from base_models import Base, add_base_options, base, collect, train_all
+
+from srun.data.interactions import Dataset
+from srun.metrics.ranking import ndcg
+from srun.models.scorer import Scorer
 
 BASE = "beauty-sasrec"
-STUDIES: dict[str, dict[str, Any]] = {"lazy_adam": {"work": "bce-10", "epochs": 40}}
+WORK, EPOCHS = "bce-10", 40
+STUDY = "lazy_adam"
 SEEDS = (0, 1, 2)
 
 
-def train(study: str, value: bool, seed: int, data: Any, device: Any) -> dict[str, Any]:
-    """Train a model with the switch ``study`` at ``value`` and rank the test items: one entry of quality.json."""
-    from srun.metrics.ranking import ndcg
-    from srun.models.scorer import Scorer
-    from srun.training.fit import make_optimiser, train_step
-
-    work, epochs = run.WORKS[STUDIES[study]["work"]], STUDIES[study]["epochs"]
-    model, windows, recipe, streams = run.setting(work, data, device, seed)
-    recipe = dataclasses.replace(recipe, **{study: value})
-    optimiser = make_optimiser(model, recipe)
-    model.train()
-    began, steps = time.process_time(), 0
-    for _ in range(epochs):
-        for rows in windows.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
-            train_step(model, windows, recipe, streams, optimiser, rows)
-            steps += 1
+def train(value: bool, seed: int, epochs: int, data: Dataset, device: torch.device) -> dict[str, Any]:
+    """Train a model with or without lazy Adam and rank the test items: one entry of quality.json."""
+    work = engine.WORKS[WORK]
+    setting = engine.setting(work, data, device, f"train.{STUDY}={str(value).lower()}", seed=seed)
+    optimiser = setting.optimiser()
+    setting.model.train()
+    began = time.process_time()
+    steps = sum(setting.epoch(optimiser) for _ in range(epochs))
     seconds = time.process_time() - began
-    found = ndcg(run.test_task(data, device).ranks(Scorer([model.eval()]))[0], 10)
-    return {"study": study, "on": value, "seed": seed} | {
+    found = ndcg(engine.test_task(data, device).ranks(Scorer([setting.model.eval()]))[0], 10)
+    return {"study": STUDY, "on": value, "seed": seed} | {
         **{"work": work.title, "length": work.length, "epochs": epochs, "steps": steps},
         **{"ndcg_10": round(found, 5), "seconds": round(seconds, 1)},
     }
 
 
-def group_by_length() -> list[dict[str, Any]]:
+def group_by_length(grouped: Base) -> list[dict[str, Any]]:
     """Entries of quality.json of the base model with groups and without, of as many seeds as are trained."""
     rows = []
-    for value, overrides in ((True, ()), (False, ("train.group_by_length=false",))):
-        base_models.train(BASE, 1, None, overrides)
-        for row in base_models.collect(BASE, overrides):
+    for value in (True, False):
+        one = grouped if value else replace(grouped, variant=("train.group_by_length=false",))
+        train_all(one, None)
+        for row in collect(one):
             found = {"study": "group_by_length", "on": value, "seed": row["seed"], "work": "SASRec full CE"}
             rows.append({**found, "length": 50, "epochs": row["best_epoch"], "ndcg_10": round(row["test/ndcg_10"], 5)})
     return rows
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=run.ROOT.parent / "shared" / "data", help="where Beauty's folder is"
-    )
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("quality.json"))
-    arguments = parser.parse_args()
-    from srun.devices import RuntimeConfig, start
-
-    device = start(RuntimeConfig(device="cpu", threads=1, together="off", tracking=False, progress=False))
-    rows = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
-    rows = [row for row in rows if row["study"] in STUDIES]
-    done = {(row["study"], row["on"], row["seed"]) for row in rows}
-    for study, seed, value in ((s, n, v) for s in STUDIES for n in SEEDS for v in (False, True)):
-        if (study, value, seed) not in done:
-            work = run.WORKS[STUDIES[study]["work"]]
-            rows.append(train(study, value, seed, run.load_data(work.data, work.length, arguments.data), device))
-            write(rows, arguments.out)
-    write(rows + group_by_length(), arguments.out)
-
-
-def write(rows: list[dict[str, Any]], path: Path) -> None:
-    """One line of quality.json for each entry."""
-    path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    engine.add_logs(parser)
+    add_base_options(parser)
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of lazy Adam's models")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("quality.json"), help="file to write")
+    options = parser.parse_args(words)
+    device = engine.one_thread()
+    rows = [row for row in engine.read_rows(options.out) if row["study"] == STUDY]
+    done = {(row["on"], row["seed"]) for row in rows}
+    for seed, value in ((seed, value) for seed in SEEDS for value in (False, True)):
+        if (value, seed) not in done:
+            data = engine.logs(options).prepared(engine.WORKS[WORK].data, engine.WORKS[WORK].length)
+            rows.append(train(value, seed, options.epochs, data, device))
+            engine.write_rows(rows, options.out)
+    engine.write_rows(rows + group_by_length(base(BASE, options)), options.out)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,12 @@
 
 Each row is measured in a process of its own with one thread, right after its peer, so that a busy machine slows both
 down. Rates of training are per second of processor time (for a peer that waits, of whichever time flatters it more),
-those of ranking and the time to a quality are by the clock; for the latter our recipe (``QUALITY``) was chosen among
-four by validation NDCG@10 (recipe.py), the peer's is the kit's. Peers are those of the kit at ``--peers`` (its run.sh
-installs them on first use); without the kit, or with ``--peers none``, our own figures stand alone.
+those of ranking and the time to a quality are by the clock; for the latter our recipe (``engine.QUALITY``) was chosen
+among four by validation NDCG@10 (recipe.py), the peer's is the kit's. Peers are those of the kit at ``--peers`` (its
+run.sh installs them on first use); without the kit, or with ``--peers none``, our own figures stand alone.
 """
 
 import argparse
-import dataclasses
-import gzip
 import json
 import os
 import resource
@@ -19,148 +17,59 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: spinning threads starve the peer
+import engine  # first: torch reads what it sets
+import torch
+from engine import HIDDEN, ROOT, WORKS, Logs, Work
+from torch import Tensor
 
-ROOT = Path(__file__).parents[1]
-BEAUTY = "amazon-beauty-5core"
-HIDDEN, BATCH, SLICES = 64, 256, 5
+from srun.data.interactions import Dataset
+from srun.devices import machine
+from srun.metrics.ranking import ndcg
+from srun.models.scorer import Scorer
+from srun.training.fit import train_step
 
-MODELS: dict[str, dict[str, Any]] = {  # as the peers are set
-    "sasrec": {"blocks": 2, "heads": 1, "dropout": 0.5},
-    "gru4rec": {"dropout": 0.2},
-    "bert4rec": {
-        **{"blocks": 2, "heads": 2, "dropout": 0.2, "mask_probability": 0.2, "norm_first": False, "gelu": "exact"}
-    },
-}
-QUALITY = {"batch_size": 128, "learning_rate": 0.002}  # chosen on validation: recipe.py
-QUALITY_DROPOUT = 0.3
+SLICES = 5
 
 
-@dataclass(frozen=True)
-class Work:
-    """A row: what is measured, on which data, and which figure of which peer it is compared with."""
-
-    title: str
-    kind: str  # train | rank | quality
-    data: str
-    length: int
-    model: str
-    loss: str
-    unit: str
-    peer: tuple[str, str]  # driver, model; run.sh knows it by both
-    target: float
-    """Ratio to reach."""
-
-
-RECTOOLS, RECBOLE = "peer_rectools.py", "peer_recbole.py"
-WORKS = {
-    "bce-50": Work("SASRec BCE", "train", BEAUTY, 50, "sasrec", "bce", "sequences/s", (RECTOOLS, "sasrec"), 15),
-    "bce-10": Work("SASRec BCE", "train", BEAUTY, 10, "sasrec", "bce", "sequences/s", (RECTOOLS, "sasrec"), 4.5),
-    "ml1m-50": Work("SASRec BCE", "train", "ml-1m", 50, "sasrec", "bce", "sequences/s", (RECTOOLS, "sasrec"), 2.2),
-    "bce-200": Work("SASRec BCE", "train", BEAUTY, 200, "sasrec", "bce", "sequences/s", (RECTOOLS, "sasrec"), 15),
-    "ml1m-200": Work("SASRec BCE", "train", "ml-1m", 200, "sasrec", "bce", "sequences/s", (RECTOOLS, "sasrec"), 2.2),
-    "ce-50": Work("SASRec full CE", "train", BEAUTY, 50, "sasrec", "ce", "targets/s", (RECBOLE, "sasrec-ce"), 10),
-    "bert-50": Work("BERT4Rec full CE", "train", BEAUTY, 50, "bert4rec", "ce", "targets/s", (RECBOLE, "bert4rec"), 20),
-    "gru-50": Work("GRU4Rec", "train", BEAUTY, 50, "gru4rec", "bce", "targets/s", (RECBOLE, "gru4rec"), 8),
-    "rank-10": Work("full ranking", "rank", BEAUTY, 10, "gru4rec", "bce", "users/s", (RECBOLE, "gru4rec"), 3),
-    "ndcg-10": Work("NDCG@10 of the peer", "quality", BEAUTY, 10, "sasrec", "ce", "s", (RECBOLE, "sasrec-ce"), 4),
-}
-
-
-def load_data(name: str, length: int, kit_data: Path) -> Any:
-    """The prepared data set of a name: Beauty from the kit's files, anything else from data/raw."""
-    from srun.data.importing import read_import
-    from srun.data.interactions import PrepareConfig, prepare
-    from srun.data.raw import canonical, read_raw
-
-    if name == BEAUTY:
-        found = read_import(kit_data / name / "sequences.txt.gz", form="sequences")
-        raw = canonical(found.interactions, None, name=name, time=found.time)
-    else:
-        raw = read_raw(ROOT / "data" / "raw" / name)
-    settings = {"filter": "none" if name == BEAUTY else "once", "min_interactions": 5, "max_length": length}
-    return prepare(raw, PrepareConfig(**settings, holdout="user", drop_short=False, calibration_users=0.0, seed=0))
-
-
-def peer_file(name: str, kit_data: Path, folder: Path) -> Path:
-    """The same log as a file of the peers' form: a user and its items in order of time on a line."""
-    if name == BEAUTY:
-        return kit_data / name / "sequences.txt.gz"
-    data = load_data(name, 10, kit_data)
+def peer_file(name: str, logs: Logs, folder: Path) -> Path:
+    """The same log as a file of the peers' form, which Beauty's has already."""
+    if name == engine.BEAUTY:
+        return logs.sequences(name)
     path = folder / name / "sequences.txt.gz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with gzip.open(path, "wt") as file:
-        for user in range(data.num_users):
-            items = data.item[data.offsets[user] : data.offsets[user + 1]]
-            file.write(f"{user + 1} {' '.join(map(str, items))}\n")
+    engine.write_sequences(logs.prepared(name, 10), path)
     return path
 
 
-def measure(work: Work, kit_data: Path, seconds: float, goal: float | None) -> dict[str, Any]:
-    """Our figures of a row, in this process."""
-    import torch
-
-    from srun.devices import RuntimeConfig, start
-
-    device = start(RuntimeConfig(device="cpu", threads=1, together="off", tracking=False, progress=False))
-    data = load_data(work.data, work.length, kit_data)
+def measure(work: Work, logs: Logs, seconds: float, goal: float) -> dict[str, Any]:
+    """Our figures of a row, in this process; ``goal``: the NDCG@10 that a row of quality is to reach."""
+    device = engine.one_thread()
+    data = logs.prepared(work.data, work.length)
     torch.manual_seed(0)
-    found = {"train": _measure_training, "rank": _measure_ranking, "quality": _measure_quality}[work.kind](
-        work, data, device, seconds, goal
-    )
+    if work.kind == "train":
+        found: dict[str, Any] = _measure_training(work, data, device, seconds)
+    elif work.kind == "rank":
+        found = _measure_ranking(work, data, device)
+    else:
+        found = _measure_quality(work, data, device, seconds, goal)
     return {**found, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def setting(work: Work, data: Any, device: Any, seed: int = 0) -> tuple[Any, ...]:
-    """Model, windows, recipe and streams of a row."""
-    from srun.data.batches import TrainingData
-    from srun.data.interactions import Role
-    from srun.models.scorer import new_model
-    from srun.rng import Streams
-    from srun.training.fit import TrainConfig
-
-    settings = {"hidden": HIDDEN, "tie_embeddings": True, **MODELS[work.model]}
-    if work.kind == "quality":
-        settings["dropout"] = QUALITY_DROPOUT
-    streams = Streams(seed)
-    model = new_model(
-        {"name": work.model, "settings": settings, "num_items": data.num_items, "max_length": work.length}
-    )
-    model.initialise(streams["weights"])
-    model.use_generator(streams["dropout"])
-    recipe = TrainConfig(
-        **{"loss": work.loss, "num_negatives": 1, "gbce_t": 0.0, "learning_rate": 0.001, "batch_size": BATCH},
-        **{
-            "group_by_length": True,
-            "lazy_adam": False,
-            "precision": "float32",
-            "max_epochs": 1,
-            "evaluate_every": 1,
-            "patience": 1,
-        },
-    )
-    return model, TrainingData(data, data.role == Role.TRAIN, None, device), recipe, streams
-
-
-def _measure_training(work: Work, data: Any, device: Any, seconds: float, goal: float | None) -> dict[str, float]:
-    from srun.training.fit import make_optimiser, train_step
-
-    model, windows, recipe, streams = setting(work, data, device)
-    optimiser = make_optimiser(model, recipe)
-    model.train()
+def _measure_training(work: Work, data: Dataset, device: torch.device, seconds: float) -> dict[str, float]:
+    setting = engine.setting(work, data, device)
+    recipe, optimiser, has_ceiling = setting.recipe, setting.optimiser(), (work.model, work.loss) == ("sasrec", "bce")
+    setting.model.train()
     rates: list[tuple[float, float, float]] = []  # sequences, targets, FLOP a second, one for each slice
     began, counts, warm, steps = time.process_time(), [0.0, 0.0, 0.0], True, 0
     while len(rates) < SLICES:
-        for rows in windows.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
-            loss, inputs = train_step(model, windows, recipe, streams, optimiser, rows)
-            lengths = (inputs != 0).sum(1).double()
+        for rows in setting.windows.epoch(recipe.batch_size, setting.streams["batches"], recipe.group_by_length):
+            loss, inputs = train_step(*setting, optimiser, rows)
             counts[0] += len(rows)
             counts[1] += len(loss)
-            counts[2] += _sasrec_flop(lengths) if work.model == "sasrec" and work.loss == "bce" else 0.0
+            counts[2] += _sasrec_flop((inputs != 0).sum(1).double()) if has_ceiling else 0.0
             steps += 1
             passed = time.process_time() - began
             if warm and steps >= 10:
@@ -174,7 +83,7 @@ def _measure_training(work: Work, data: Any, device: Any, seconds: float, goal: 
     return {"sequences/s": sequences, "targets/s": targets, "ceiling": flop / _sgemm_rate()}
 
 
-def _sasrec_flop(lengths: Any) -> float:
+def _sasrec_flop(lengths: Tensor) -> float:
     """FLOP of a training step for windows of real ``lengths``: products only, backward counted twice forward."""
     position = 2 * (2 * 4 * HIDDEN**2 + 2 * 2 * HIDDEN**2) + 2 * 2 * HIDDEN  # two blocks; two scored items
     return float(3 * (lengths * position + 2 * 4 * HIDDEN * lengths**2).sum())
@@ -182,8 +91,6 @@ def _sasrec_flop(lengths: Any) -> float:
 
 def _sgemm_rate() -> float:
     """FLOP a second of a large product of matrices, the best of seven: this core's ceiling."""
-    import torch
-
     one, other = torch.randn(2048, 2048), torch.randn(2048, 2048)
     times = []
     for _ in range(7):
@@ -193,57 +100,36 @@ def _sgemm_rate() -> float:
     return 2 * 2048**3 / min(times)
 
 
-def test_task(data: Any, device: Any) -> Any:
-    """The peers' ranking: the last item of every user after all the ones before it."""
-    import numpy as np
-
-    from srun.data.interactions import Role
-    from srun.data.sequences import make_queries
-    from srun.evaluation.ranking import RankingTask
-
-    everything = np.ones(data.num_events, dtype=bool)
-    queries = make_queries(data.item, data.user, data.offsets, everything, data.role == Role.TEST)
-    return RankingTask.make(queries, data.max_length, device, 512)
-
-
-def _measure_ranking(work: Work, data: Any, device: Any, seconds: float, goal: float | None) -> dict[str, float]:
-    from srun.models.scorer import Scorer
-
-    model, *_ = setting(work, data, device)
-    rates = []
+def _measure_ranking(work: Work, data: Dataset, device: torch.device) -> dict[str, float]:
+    model, rates = engine.setting(work, data, device).model, []
     for _ in range(SLICES):
         began = time.perf_counter()
-        task = test_task(data, device)
+        task = engine.test_task(data, device)
         task.ranks(Scorer([model]))
         rates.append(len(task) / (time.perf_counter() - began))
     return {"users/s": statistics.median(rates)}
 
 
-def _measure_quality(work: Work, data: Any, device: Any, seconds: float, goal: float | None) -> dict[str, Any]:
+def _measure_quality(work: Work, data: Dataset, device: torch.device, seconds: float, goal: float) -> dict[str, Any]:
     """Seconds of training until the test NDCG@10 reaches ``goal``; looks at it are not counted, as for the peer."""
-    from srun.metrics.ranking import ndcg
-    from srun.models.scorer import Scorer
-    from srun.training.fit import make_optimiser, train_step
-
-    model, windows, recipe, streams = setting(work, data, device)
-    recipe = dataclasses.replace(recipe, **QUALITY)
-    optimiser, task = make_optimiser(model, recipe), test_task(data, device)
+    setting = engine.setting(work, data, device, *engine.QUALITY)
+    optimiser, task = setting.optimiser(), engine.test_task(data, device)
     spent, reached = 0.0, 0.0
-    while reached < (goal or 1.0) and spent < seconds:
-        model.train()
+    while reached < goal and spent < seconds:
+        setting.model.train()
         began = time.perf_counter()
-        for rows in windows.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
-            train_step(model, windows, recipe, streams, optimiser, rows)
+        setting.epoch(optimiser)
         spent += time.perf_counter() - began
-        reached = ndcg(task.ranks(Scorer([model]))[0], 10)
-    return {"s": spent if reached >= (goal or 1.0) else None, "ndcg": reached}
+        reached = ndcg(task.ranks(Scorer([setting.model]))[0], 10)
+    return {"s": spent if reached >= goal else None, "ndcg": reached}
 
 
-def ours(key: str, arguments: argparse.Namespace, goal: float | None = None) -> dict[str, Any]:
+def ours(key: str, arguments: argparse.Namespace, goal: float = 1.0) -> dict[str, Any]:
     """Measure a row in a fresh process, so that its memory is its own."""
     seconds = arguments.quality_seconds if WORKS[key].kind == "quality" else arguments.seconds
-    command = [sys.executable, __file__, "--row", key, "--seconds", str(seconds), "--data", str(arguments.data)]
-    run = subprocess.run([*command, "--goal", str(goal or 0)], stdout=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, __file__, "--row", key, "--seconds", str(seconds), "--goal", str(goal)]
+    places = ["--data", str(arguments.data), "--raw", str(arguments.raw)]
+    run = subprocess.run([*command, *places], stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(run.stdout.splitlines()[-1]))
 
 
@@ -259,7 +145,7 @@ def peer(work: Work, arguments: argparse.Namespace, folder: Path) -> dict[str, A
         **{"WHAT": "speed1" if work.kind == "train" else "quality", "REPT": str(budget), "BUDGET": str(budget)},
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    file = peer_file(work.data, arguments.data, folder)
+    file = peer_file(work.data, engine.logs(arguments), folder)
     run = subprocess.run(
         ["bash", str(arguments.peers / "run.sh"), str(file)], env=environment, capture_output=True, text=True
     )
@@ -272,54 +158,54 @@ def peer(work: Work, arguments: argparse.Namespace, folder: Path) -> dict[str, A
 def compare(key: str, arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Rows of results.json for one work: the figure, its memory and, for SASRec with BCE, its share of the ceiling."""
     work = WORKS[key]
-    title = f"{work.title}, {work.data}, L={work.length}"
     line = peer(work, arguments, folder) if arguments.peers else None
-    name = None if line is None else f"{line['peer']} {line['model']} {line['loss']}"
+    title = f"{work.title}, {work.data}, L={work.length}"
+    theirs, memory, name = None, None, None
+    if line is not None:
+        name, memory = f"{line['peer']} {line['model']} {line['loss']}", line["rss_mb"]
     if work.kind == "quality":
         if line is None:
             return []
-        mine, theirs = ours(key, arguments, line["NDCG10_m"]), line["train_s"]
         title = f"NDCG@10 {line['NDCG10_m']:.4f}, {work.data}, L={work.length}"
+        mine, theirs = ours(key, arguments, line["NDCG10_m"]), line["train_s"]
         ratio = theirs / mine["s"] if mine["s"] else None  # null: not reached
     else:
         mine = ours(key, arguments)
-        theirs = None
-        if line is not None:
-            theirs = (
-                line["own_eval_users_s"]
-                if work.kind == "rank"
-                else statistics.median(max(part["rate"], part["cpu_rate"]) for part in line["slices"])
-            )
-            if work.unit == "targets/s" and "RecTools" in line["peer"]:
-                theirs *= mine["targets/s"] / mine["sequences/s"]  # it trains all positions of a sequence, as we do
+        theirs = None if line is None else _peer_rate(work, line, mine)
         ratio = None if theirs is None else mine[work.unit] / theirs
-    rows = [_row(title, mine[work.unit], theirs, name, work.unit, ratio, work.target)]
-    memory = None if line is None else line["rss_mb"]
-    rows.append(
-        _row(f"memory of {title}", mine["memory_mb"], memory, name, "MB", memory and memory / mine["memory_mb"])
-    )
+    rows = [_row(title, work.unit, mine[work.unit], theirs, name, ratio, work.target)]
+    saved = memory and memory / mine["memory_mb"]
+    rows.append(_row(f"memory of {title}", "MB", mine["memory_mb"], memory, name, saved))
     if mine.get("ceiling"):
         target = 0.5 if work.length == 200 else None
-        rows.append(_row(f"share of the ceiling of {title}", mine["ceiling"], None, None, "share", None, target))
+        rows.append(_row(f"share of the ceiling of {title}", "share", mine["ceiling"], target=target))
     return rows
+
+
+def _peer_rate(work: Work, line: dict[str, Any], mine: dict[str, Any]) -> float:
+    """What a peer did a second, in the row's unit."""
+    if work.kind == "rank":
+        return float(line["own_eval_users_s"])
+    rate = statistics.median(max(part["rate"], part["cpu_rate"]) for part in line["slices"])
+    if work.unit == "targets/s" and "RecTools" in line["peer"]:
+        rate *= mine["targets/s"] / mine["sequences/s"]  # it trains all positions of a sequence, as we do
+    return float(rate)
 
 
 def _row(
     work: str,
-    ours: float | None,
-    peer: float | None,
-    name: str | None,
     unit: str,
-    ratio: float | None,
-    target: Any = None,
+    ours: float | None,
+    peer: float | None = None,
+    name: str | None = None,
+    ratio: float | None = None,
+    target: float | None = None,
 ) -> dict[str, Any]:
     return {"work": work, "ours": ours, "peer": peer, "peer_name": name, "unit": unit, "ratio": ratio, "target": target}
 
 
 def write(rows: list[dict[str, Any]], out: Path) -> None:
     """results.json, results.md and results.png."""
-    from srun.devices import machine
-
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
     facts = {**machine(), "threads": "1", "OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"]}
@@ -351,13 +237,10 @@ def _cell(value: Any) -> str:
 
 
 def _plot(rows: list[dict[str, Any]], path: Path) -> None:
-    import matplotlib
+    from matplotlib.figure import Figure  # here, so that its memory is in no measurement
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 0.5 * len(rows) + 1), layout="constrained")
-    places = range(len(rows))
+    figure = Figure(figsize=(8, 0.5 * len(rows) + 1), layout="constrained")
+    axes, places = figure.subplots(), range(len(rows))
     axes.barh(places, [row["ratio"] for row in rows], color="#4477aa", label="ours / peer")
     axes.plot([row["target"] for row in rows], places, "k|", markersize=18, label="to reach")
     axes.set_yticks(places, [row["work"] for row in rows])
@@ -367,19 +250,20 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=lambda text: Path(text), default=ROOT.parent / "shared" / "bench")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="where Beauty's folder is")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
+    parser.add_argument("--peers", type=Path, default=ROOT.parent / "shared" / "bench", help="the kit, or none")
+    engine.add_logs(parser)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks", help="folder of what is written")
     parser.add_argument("--seconds", type=float, default=10, help="of a row, after a warm-up")
     parser.add_argument("--quality-seconds", type=float, default=240, help="that the peer trains in the row of NDCG@10")
-    parser.add_argument("--only", nargs="*", choices=WORKS, default=list(WORKS))
+    parser.add_argument("--only", nargs="*", choices=WORKS, default=list(WORKS), help="rows; default all")
     parser.add_argument("--row", choices=WORKS, help=argparse.SUPPRESS)  # what a process of one row is told
-    parser.add_argument("--goal", type=float, default=0, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    parser.add_argument("--goal", type=float, default=1.0, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(words)
+    logs = engine.logs(arguments)
     if arguments.row:
-        print(json.dumps(measure(WORKS[arguments.row], arguments.data, arguments.seconds, arguments.goal)))
+        print(json.dumps(measure(WORKS[arguments.row], logs, arguments.seconds, arguments.goal)))
         return
     if not (arguments.peers / "run.sh").exists() or shutil.which("bash") is None:
         print(f"no peers at {arguments.peers}: our own figures only", file=sys.stderr)
@@ -387,19 +271,14 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for key in arguments.only:
-            name = WORKS[key].data
-            if not (arguments.data / name if name == BEAUTY else ROOT / "data" / "raw" / name).is_dir():
-                print(f"{key}: no data set {name} here", file=sys.stderr)
+            if not logs.folder(WORKS[key].data).is_dir():
+                print(f"{key}: no data set {WORKS[key].data} here", file=sys.stderr)
                 continue
-            rows += compare(key, arguments, Path(folder))
-            print(
-                *(
-                    f"{row['work']}: {_cell(row['ours'])} {row['unit']}, ratio {_cell(row['ratio'])}"
-                    for row in rows[-3:]
-                ),
-                sep="\n",
-                file=sys.stderr,
-            )
+            found = compare(key, arguments, Path(folder))
+            for row in found:
+                shown = f"{_cell(row['ours'])} {row['unit']}, ratio {_cell(row['ratio'])}"
+                print(f"{row['work']}: {shown}", file=sys.stderr)
+            rows += found
             write(rows, arguments.out)
 
 

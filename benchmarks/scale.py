@@ -9,17 +9,23 @@ command. Memory is the peak resident set (VmHWM, so Linux only). Nothing here is
 import argparse
 import json
 import math
-import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+import engine  # first: torch reads what it sets
+from engine import ROOT
 
-ROOT = Path(__file__).parents[1]
+from srun.data.raw import write_raw
+from srun.data.synthetic import steam_like
+from srun.devices import machine
+from srun.pipeline import Pipeline
+from srun.stages.cells import Cell
+
 NAME = "synthetic-steam"
 SIZES = (0.1, 0.3, 1.0, 3.0, 10.0)
 STAGES = ("generate", "prepare", "partition", "train", "sruga", "evaluate")
@@ -29,27 +35,23 @@ SETTINGS = (
     "prepare.calibration_events=0.0",
     *("train.loss=bce", "train.max_epochs=1", "train.evaluate_every=1", "train.patience=1"),
     *("unlearn.sruga.max_epochs=1", "unlearn.sruga.kl_items=100"),
-    *("runtime.device=cpu", "runtime.threads=1", "runtime.tracking=false", "runtime.progress=false"),
 )
+FITS = {"cpu_seconds": 3, "peak_mb": 2}
+"""What is fitted, and over how many of the largest sizes."""
+Rows = dict[tuple[float, str], dict[str, Any]]
+"""By size and stage."""
 
 
 def generate(folder: Path, size: float) -> None:
     """Write a raw data set of the shape of Steam's; the same bytes at every run."""
-    from srun.data.raw import write_raw
-    from srun.data.synthetic import steam_like
-
     write_raw(folder / "data" / "raw" / NAME, steam_like(size, seed=0))
 
 
 def carry_out(stage: str, size: float, folder: Path) -> dict[str, float]:
     """Do one stage in this process; returns its seconds by the clock and of the processor, imports not counted."""
-    from srun.params import load
-    from srun.pipeline import Pipeline
-    from srun.stages.cells import Cell
-
-    pipeline = Pipeline(load(ROOT / "params.yaml", [], SETTINGS), folder)
+    pipeline = Pipeline(engine.settings(*SETTINGS), folder)
     cell = Cell(request="interactions", original="sasrec-0", method="sruga", seed=0)
-    works = {
+    works: dict[str, Callable[[], object]] = {
         "generate": lambda: generate(folder, size),
         "prepare": pipeline.prepare,
         "partition": lambda: pipeline.partition("interactions"),
@@ -65,12 +67,12 @@ def carry_out(stage: str, size: float, folder: Path) -> dict[str, float]:
 def measure(stage: str, size: float, folder: Path) -> dict[str, Any]:
     """Run a stage in a process of its own and watch its memory."""
     command = [sys.executable, __file__, "--stage", stage, "--size", str(size), "--work", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peak = 0.0
-    while process.poll() is None:
-        peak = max(peak, _peak_mb(process.pid))  # asked again and again: srun itself sets it back before it trains
-        time.sleep(0.02)
-    output = process.stdout.read() if process.stdout else ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            peak = max(peak, _peak_mb(process.pid))  # asked again and again: srun itself sets it back before it trains
+            time.sleep(0.02)
+        output = process.stdout.read() if process.stdout else ""
     if process.returncode:
         raise SystemExit(f"{stage} at size {size:g} ended with {process.returncode}")
     return {"size": size, "stage": stage, **json.loads(output.splitlines()[-1]), "peak_mb": peak}
@@ -106,7 +108,7 @@ def run_size(size: float, work: Path, until: float) -> list[dict[str, Any]]:
     return rows
 
 
-def exponent(points: list[tuple[float, float]]) -> float:
+def exponent(points: Sequence[tuple[float, float]]) -> float:
     """Slope of log y over log x by least squares: 1 is linear; NaN for fewer than two points."""
     if len(points) < 2:
         return math.nan
@@ -117,24 +119,15 @@ def exponent(points: list[tuple[float, float]]) -> float:
 
 def write(rows: list[dict[str, Any]], out: Path) -> None:
     """scale.json, scale.md and scale.png."""
-    from srun.devices import machine
-
     out.mkdir(parents=True, exist_ok=True)
-    events = {row["size"]: row["num_interactions"] for row in rows if row["stage"] == "generate"}
-    users = {row["size"]: row["num_users"] for row in rows if row["stage"] == "generate"}
+    generated = [row for row in rows if row["stage"] == "generate"]
+    events = {row["size"]: row["num_interactions"] for row in generated}
     found = {(row["size"], row["stage"]): row for row in rows}
-    fits = {
-        stage: {
-            what: exponent(
-                [(events[size], found[size, stage][what]) for size in events if (size, stage) in found][-count:]
-            )
-            for what, count in (("cpu_seconds", 3), ("peak_mb", 2))
-        }
-        for stage in STAGES
-    }
-    record = {"machine": {**machine(), "threads": "1"}, "settings": SETTINGS, "rows": rows, "exponents": fits}
+    fits = {stage: {what: _fit(found, events, stage, what) for what in FITS} for stage in STAGES}
+    about = {**machine(), "threads": "1"}
+    record = {"machine": about, "settings": [*SETTINGS, *engine.ONE_THREAD], "rows": rows, "exponents": fits}
     (out / "scale.json").write_text(json.dumps(record, indent=1) + "\n")
-    sizes = list(events)
+    sizes = [f"x{row['size']:g}: {row['num_users']:,} users, {row['num_interactions']:,} events" for row in generated]
     lines = [
         "# Scale",
         "",
@@ -143,32 +136,45 @@ def write(rows: list[dict[str, Any]], out: Path) -> None:
         "SRUGA one epoch with KL over 100 drawn items; every split ranked in the whole catalogue and among 100 sampled",
         "items. Each stage is a process of its own.",
         "",
-        *(f"- {key}: {value}" for key, value in record["machine"].items()),
+        *(f"- {key}: {value}" for key, value in about.items()),
         "",
         "Processor seconds (seconds by the clock on a machine that does other work too), and the exponent of their",
         "growth over the three largest sizes: 1 is linear.",
         "",
-        "| stage | "
-        + " | ".join(f"x{size:g}: {users[size]:,} users, {events[size]:,} events" for size in sizes)
-        + " | exponent |",
-        "|---" * (len(sizes) + 2) + "|",
+        *_table(sizes, found, list(events), fits, "cpu_seconds"),
+        "",
+        "Peak memory, MB, and the exponent of its growth between the two largest sizes.",
+        "",
+        *_table([f"x{size:g}" for size in events], found, list(events), fits, "peak_mb"),
+        "",
+        *_verdicts(rows, events),
+        "",
+        "![seconds and memory over interactions](scale.png)",
     ]
-    for stage in STAGES:
-        cells = [found.get((size, stage)) for size in sizes]
-        shown = [f"{row['cpu_seconds']:.1f} ({row['seconds']:.0f})" if row else "-" for row in cells]
-        lines.append(f"| {stage} | {' | '.join(shown)} | {fits[stage]['cpu_seconds']:.2f} |")
-    lines += ["", "Peak memory, MB, and the exponent of its growth between the two largest sizes.", ""]
-    lines += [
-        "| stage | " + " | ".join(f"x{size:g}" for size in sizes) + " | exponent |",
-        "|---" * (len(sizes) + 2) + "|",
-    ]
-    for stage in STAGES:
-        cells = [found.get((size, stage)) for size in sizes]
-        shown = [f"{row['peak_mb']:,.0f}" if row else "-" for row in cells]
-        lines.append(f"| {stage} | {' | '.join(shown)} | {fits[stage]['peak_mb']:.2f} |")
-    lines += ["", *_verdicts(rows, events), "", "![seconds and memory over interactions](scale.png)"]
     (out / "scale.md").write_text("\n".join(lines) + "\n")
     _plot(found, events, out / "scale.png")
+
+
+def _fit(found: Rows, events: dict[float, int], stage: str, what: str) -> float:
+    points = [(events[size], found[size, stage][what]) for size in events if (size, stage) in found]
+    return exponent(points[-FITS[what] :])
+
+
+def _table(
+    titles: list[str], found: Rows, sizes: list[float], fits: dict[str, dict[str, float]], what: str
+) -> list[str]:
+    """The lines of a table: a row a stage, a column a size."""
+    lines = [f"| stage | {' | '.join(titles)} | exponent |", "|---" * (len(sizes) + 2) + "|"]
+    for stage in STAGES:
+        cells = [_cell(found.get((size, stage)), what) for size in sizes]
+        lines.append(f"| {stage} | {' | '.join(cells)} | {fits[stage][what]:.2f} |")
+    return lines
+
+
+def _cell(row: dict[str, Any] | None, what: str) -> str:
+    if row is None:
+        return "-"
+    return f"{row['peak_mb']:,.0f}" if what == "peak_mb" else f"{row['cpu_seconds']:.1f} ({row['seconds']:.0f})"
 
 
 def _verdicts(rows: list[dict[str, Any]], events: dict[float, int]) -> list[str]:
@@ -192,20 +198,17 @@ def _verdicts(rows: list[dict[str, Any]], events: dict[float, int]) -> list[str]
     return lines
 
 
-def _plot(found: dict[tuple[float, str], dict[str, Any]], events: dict[float, int], path: Path) -> None:
-    import matplotlib
+def _plot(found: Rows, events: dict[float, int], path: Path) -> None:
+    from matplotlib.figure import Figure  # here, so that its memory is in no measurement
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    for axes, what, label in (
-        (panels[0], "cpu_seconds", "processor seconds"),
-        (panels[1], "peak_mb", "peak memory, MB"),
-    ):
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2)
+    labels = {"cpu_seconds": "processor seconds", "peak_mb": "peak memory, MB"}
+    for axes, (what, label) in zip(panels, labels.items(), strict=True):
         for stage in STAGES:
-            points = [(events[size], found[size, stage][what]) for size in events if (size, stage) in found]
-            axes.loglog(*zip(*points, strict=True), "o-", label=stage)
+            sizes = [size for size in events if (size, stage) in found]
+            points = [events[size] for size in sizes], [found[size, stage][what] for size in sizes]
+            axes.loglog(*points, "o-", label=stage)
         axes.set_xlabel("interactions")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
@@ -217,15 +220,15 @@ def _plot(found: dict[tuple[float, str], dict[str, Any]], events: dict[float, in
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks", help="folder of what is written")
     parser.add_argument("--work", type=Path, default=ROOT / "out" / "scale", help="what is done, and to go on from")
     parser.add_argument("--sizes", type=float, nargs="*", default=SIZES, help="times the users of Steam")
     parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which no stage is begun")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)  # what a process of one stage is told
     parser.add_argument("--size", type=float, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if arguments.stage:
         print(json.dumps(carry_out(arguments.stage, arguments.size, arguments.work)))
         return

@@ -4,34 +4,30 @@ Prints processor seconds of an epoch over K shards of a data set of data/raw, in
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+import engine  # first: torch reads what it sets
+import torch
 
-ROOT = Path(__file__).parents[1]
+from srun.data.interactions import Dataset, Role
+from srun.data.raw import read_raw
+from srun.training.checkpoint import ResumeFolder
+from srun.training.fit import STOP_METRIC, Watch
+from srun.training.shards import Shards
+from srun.training.together import Job, train_all
+
 SHAPES = ((64, 256), (32, 64), (16, 64))  # hidden, batch
 
 
-def seconds(data: Any, hidden: int, batch: int, number: int, loss: str, together: bool) -> float:
+def seconds(data: Dataset, hidden: int, batch: int, number: int, loss: str, together: bool) -> float:
     """Processor seconds to train ``number`` shards for an epoch."""
-    import torch
-
-    from srun.config import read_yaml
-    from srun.data.interactions import Role
-    from srun.training.checkpoint import ResumeFolder
-    from srun.training.fit import STOP_METRIC, TrainConfig, Watch
-    from srun.training.shards import Shards
-    from srun.training.together import Job, train_all
-
-    values = read_yaml(ROOT / "params.yaml")
-    changes = {"loss": loss, "batch_size": batch, "max_epochs": 1, "evaluate_every": 1, "patience": 1}
-    settings = {**values["model"]["sasrec"], "hidden": hidden}
-    about = {"name": "sasrec", "settings": settings, "num_items": data.num_items, "max_length": data.max_length}
+    once = ("train.max_epochs=1", "train.evaluate_every=1", "train.patience=1")
+    params = engine.settings(f"model.sasrec.hidden={hidden}", f"train.loss={loss}", f"train.batch_size={batch}", *once)
+    about = engine.describe(params, "sasrec", data.num_items, data.max_length)
     shards = Shards.draw(data.num_users, number, 0)
     windows = [shards.data(data, data.role == Role.TRAIN, k, None, torch.device("cpu")) for k in range(number)]
     with tempfile.TemporaryDirectory() as folder:
@@ -43,34 +39,27 @@ def seconds(data: Any, hidden: int, batch: int, number: int, loss: str, together
 
         jobs = [job(shard) for shard in range(number)]
         began = time.process_time()
-        train_all(jobs, TrainConfig(**{**values["train"], **changes}), together)
+        train_all(jobs, params.train, together)
         return time.process_time() - began
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="amazon-beauty-5core", help="a folder of data/raw: see srun data import")
+    parser.add_argument("--data", default=engine.BEAUTY, help="a folder of --raw: see srun data import")
+    parser.add_argument("--raw", type=Path, default=engine.ROOT / "data" / "raw", help="default data/raw")
     parser.add_argument("--shards", type=int, nargs="*", default=(2, 5))
+    parser.add_argument("--repeats", type=int, default=3, help="of which the median is shown")
     parser.add_argument("--losses", nargs="*", default=("bce",))
-    arguments = parser.parse_args()
-
-    from srun.data.interactions import PrepareConfig, prepare
-    from srun.data.raw import read_raw
-    from srun.devices import RuntimeConfig, start
-
-    start(RuntimeConfig(device="cpu", threads=1, together="off", tracking=False, progress=False))
-    settings = {"filter": "none", "min_interactions": 5, "max_length": 10, "holdout": "user", "drop_short": False}
-    data = prepare(
-        read_raw(ROOT / "data" / "raw" / arguments.data),
-        PrepareConfig(**settings, calibration_users=0.0, calibration_events=0.0, seed=0),
-    )
+    options = parser.parse_args(words)
+    engine.one_thread()
+    data = engine.prepared(read_raw(options.raw / options.data), "prepare.filter=none", 10)
     print("| loss | hidden | batch | K | one after the other, s | as one, s | ratio |\n|" + "---|" * 7)
-    for loss in arguments.losses:
+    for loss in options.losses:
         for hidden, batch in SHAPES:
-            for number in arguments.shards:
+            for number in options.shards:
                 pairs = [
                     [seconds(data, hidden, batch, number, loss, together) for together in (False, True)]
-                    for _ in range(3)
+                    for _ in range(options.repeats)
                 ]
                 alone, joint = (statistics.median(values) for values in zip(*pairs, strict=True))
                 print(f"| {loss} | {hidden} | {batch} | {number} | {alone:.2f} | {joint:.2f} | {alone / joint:.2f} |")

@@ -19,8 +19,9 @@ import torch
 
 from srun.config import build, read_yaml
 from srun.data.interactions import Dataset, PrepareConfig, Role, prepare
-from srun.data.partition import CategoryRequest, InteractionsRequest, Partition, UsersRequest, partition
+from srun.data.partition import Partition, partition
 from srun.data.raw import RawData, canonical
+from srun.data.requests import CategoryRequest, DrawnInteractions, DrawnUsers, GivenRequest
 from srun.evaluation.evaluate import Probe
 from srun.models.scorer import Scorer, new_model
 from srun.training.checkpoint import ResumeFolder
@@ -59,12 +60,23 @@ PREPARE = {
 }
 
 
+RAW: dict[str, RawData] = {}
+"""Every log that a test has made, by fingerprint: what data were prepared from."""
+
+
+def carry_out(data: Dataset, request, name: str = "r") -> Partition:
+    """The partition of a request; the raw log is at hand, as it is in the flow."""
+    return partition(data, name, request, lambda: RAW[data.fingerprint])
+
+
 def make_raw(events: list[tuple[str, str, int]], categories: dict[str, str] | None = None) -> RawData:
     """A raw data set of (user, item, time); ``categories`` maps an item to its ``|``-separated categories."""
     items = None
     if categories is not None:
         items = pd.DataFrame({"item_id": list(categories), "title": "", "categories": list(categories.values())})
-    return canonical(pd.DataFrame(events, columns=["user_id", "item_id", "timestamp"]), items, name="tiny")
+    raw = canonical(pd.DataFrame(events, columns=["user_id", "item_id", "timestamp"]), items, name="tiny")
+    RAW[raw.fingerprint] = raw
+    return raw
 
 
 def make_data(events: list[tuple[str, str, int]], categories: dict[str, str] | None = None, **settings) -> Dataset:
@@ -89,14 +101,24 @@ def log_of(sequences: list[list[int]]) -> list:
     return [(f"u{u}", f"i{item}", t) for u, items in enumerate(sequences) for t, item in enumerate(items)]
 
 
-def interactions_request(**changes) -> InteractionsRequest:
-    values = {"file": None, "share_of_users": 0.5, "max_share_of_items": 0.5, "catalogue": "full", "seed": 0}
-    return InteractionsRequest(kind="interactions", **{**values, **changes})
+def interactions_request(**changes) -> DrawnInteractions | GivenRequest:
+    """A drawn request, or a given one where ``file`` is among the changes."""
+    if "file" in changes:
+        return given_request("interactions", **changes)
+    values = {"share_of_users": 0.5, "max_share_of_items": 0.5, "catalogue": "full", "seed": 0}
+    return DrawnInteractions(kind="interactions", **{**values, **changes})
 
 
-def users_request(**changes) -> UsersRequest:
-    values = {"file": None, "share_of_users": 0.3, "catalogue": "full", "seed": 0}
-    return UsersRequest(kind="users", **{**values, **changes})
+def users_request(**changes) -> DrawnUsers | GivenRequest:
+    """A drawn request, or a given one where ``file`` is among the changes."""
+    if "file" in changes:
+        return given_request("users", **changes)
+    return DrawnUsers(kind="users", **{"share_of_users": 0.3, "catalogue": "full", "seed": 0, **changes})
+
+
+def given_request(kind: str, file: str, **changes) -> GivenRequest:
+    values = {"format": None, "columns": None, "catalogue": "full", "seed": 0}
+    return GivenRequest(kind=kind, file=file, **{**values, **changes})
 
 
 def category_request(**changes) -> CategoryRequest:
@@ -189,7 +211,16 @@ def weight_bytes(scorer: Scorer) -> bytes:
 def small() -> SimpleNamespace:
     """The builders above."""
     names = (
-        *("make_raw", "make_data", "random_events", "log_of", "write_request", "describe_model", "random_model"),
+        *(
+            "make_raw",
+            "make_data",
+            "carry_out",
+            "random_events",
+            "log_of",
+            "write_request",
+            "describe_model",
+            "random_model",
+        ),
         *("interactions_request", "users_request", "category_request", "method_settings", "recipe", "no_telling"),
         *("make_world", "weight_bytes", "no_server", "PREPARE", "RECIPE", "PARAMS", "ROOT", "CPU"),
     )

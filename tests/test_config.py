@@ -1,5 +1,6 @@
 """Parameters: YAML 1.2, one dotted key for every value, errors that name it and the nearest known one."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -260,3 +261,170 @@ def test_a_section_has_one_block_for_every_entry():
     assert build(made, {"first": block, "second": block}).second.size == 3
     with pytest.raises(ConfigError, match="second"):
         build(made, {"first": block})
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefghi", "bcdefghij", strict=True)
+)
+MERGES = "a: &a {x: 1}\n" + "".join(
+    f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 9)}]}}\n" for old, new in zip("abcdefghi", "bcdefghij", strict=True)
+)
+CHAIN = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{x: *a{n - 1}}}\n" for n in range(1, 3000))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &x [*x]\n", "refers to itself"),
+        ("a: &x {b: *x}\n", "refers to itself"),
+        ("a: &x {<<: *x}\n", ""),
+        ("a: *x\n", "undefined alias"),
+        (BOMB, "too large"),
+        (MERGES, "too large"),
+        (CHAIN, "too large"),
+        ("a: " + "[" * 3000 + "]" * 3000, "32 levels"),
+        ("a: " + "[" * 200_000, "32 levels"),
+        ("".join(" " * n + "a:\n" for n in range(1000)), "32 levels"),
+        ("a: 1\na: 2\n", "p.yaml:2"),
+        ("1: 2\n", "is no text"),
+        ("[a]: 2\n", "is no text"),
+        ("{a: 1}: 2\n", "is no text"),
+        ("a: {null: 1}\n", "is no text"),
+        ("a: .nan\n", '"a": expected a finite number'),
+        ("a: {b: [1, -.inf]}\n", '"a.b.1": expected a finite number'),
+        ("a: 2020-01-01\n", "put it in quotes"),
+        ("a: 2020-99-99\n", "put it in quotes"),
+        ("a: !!binary aGk=\n", "parameters have none"),
+        ("a: !!python/object:os.system x\n", "parameters have none"),
+        ("a: !!int x\n", "not valid YAML"),
+        ("%YAML 1.1\n---\na: off\n", "YAML 1.2"),
+        ("a: 1\n---\nb: 2\n", "not valid YAML"),
+        ("a:\n\tb: 1\n", "p.yaml:2"),
+        ("a: x\0y\n", "not valid YAML"),
+        ('a: "x\\0y"\n', '"a": expected text without control characters'),
+        ('a: "\\x1b[31m"\n', "control characters"),
+        (f"a: {'9' * 5000}\n", "not valid YAML"),
+        (f"a: {'9' * 30}\n", "64 bits"),
+        ("a: x # " + "y" * 1_000_000, "more than 1000000 bytes"),
+    ],
+    ids=lambda text: str(text)[:12],
+)
+def test_yaml_that_is_more_than_plain_values_is_refused_in_one_line(tmp_path, text, said):
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(path)
+    assert len(caught.value.faults) == 1
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "&x [*x]",
+        "[" * 3000,
+        "[" * 200_000,
+        "{1: 2}",
+        ".nan",
+        "2020-01-01",
+        "!!binary aGk=",
+        '"\\0"',
+        "9" * 5000,
+        "x\0y",
+        "\udcff",
+    ],
+    ids=lambda value: value[:12],
+)
+def test_an_assignment_that_is_more_than_plain_values_is_refused_in_one_short_line(value):
+    with pytest.raises(ConfigError, match=r"--set") as caught:
+        parse_assignment(f"a.b={value}")
+    assert len(caught.value.faults) == 1
+    assert len(str(caught.value)) < 300
+
+
+def test_two_values_of_one_alias_are_changed_one_by_one(tmp_path):
+    (tmp_path / "p.yaml").write_text("a: &x {seed: 0}\nb: *x\n")
+    read = read_yaml(tmp_path / "p.yaml")
+    override(read, "a.seed", 1)
+    assert read == {"a": {"seed": 1}, "b": {"seed": 0}}
+
+
+def test_merge_keys_and_anchors_are_read(tmp_path):
+    (tmp_path / "p.yaml").write_text("a: &x {seed: 0, n: 1}\nb: {<<: *x, n: 2}\n")
+    assert read_yaml(tmp_path / "p.yaml")["b"] == {"seed": 0, "n": 2}
+
+
+def test_a_path_with_a_nul_is_refused():
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_yaml(Path("a\0b"))
+
+
+def faults(change):
+    changed = values()
+    change(changed)
+    with pytest.raises(ConfigError) as caught:
+        build(Outer, changed)
+    return list(caught.value.faults)
+
+
+def test_all_faults_are_told_at_once():
+    def change(v):
+        v["train"].update(rate=0, loss="bec", sice=v["train"].pop("size"))
+        v["pets"]["tom"]["lives"] = "nine"
+        v["tags"] = ["a", 1]
+        v["trian"] = {}
+
+    found = faults(change)
+    assert [fault.split('"')[1] for fault in found] == [
+        *("train.rate", "train.loss", "train.sice", "pets.tom.lives", "tags.1", "trian"),
+    ]
+    assert 'did you mean "bce"' in found[1]
+
+
+@config
+class Named:
+    word: str
+    low: int
+
+
+@config
+class Listed:
+    of: tuple[int, ...]
+
+
+@config
+class Unions:
+    number_or_word: Literal["all", "none"] | Annotated[int, Field(ge=2)]
+    section: Named | Listed
+    mixed: int | Named
+
+
+def union_faults(**changes):
+    good = {"number_or_word": 2, "section": {"of": [1]}, "mixed": 1}
+    build(Unions, good)
+    with pytest.raises(ConfigError) as caught:
+        build(Unions, {**good, **changes})
+    return list(caught.value.faults)
+
+
+def test_a_value_of_several_kinds_is_told_once_without_the_names_of_types():
+    [fault] = union_faults(number_or_word="al")
+    assert fault.startswith("parameter \"number_or_word\": expected 'all' or 'none' or a valid integer, found")
+    assert 'did you mean "all"' in fault
+    [fault] = union_faults(mixed="x")
+    assert "a valid integer or a mapping" in fault
+
+
+def test_a_section_of_several_kinds_is_told_as_the_one_that_was_meant():
+    assert union_faults(section={"fo": [1]}) == ['unknown parameter "section.fo"; did you mean "of"?']
+    assert union_faults(section={"word": "x", "lwo": 1}) == ['unknown parameter "section.lwo"; did you mean "low"?']
+    [fault] = union_faults(mixed={"word": "x", "low": "y"})
+    assert fault.startswith('parameter "mixed.low": expected a valid integer')
+
+
+def test_every_unknown_key_of_a_preset_is_told_and_the_others_are_laid():
+    changed = values()
+    with pytest.raises(ConfigError) as caught:
+        merge(changed, {"train": {"sise": 8, "los": 1, "rate": 0.5}, "tag": []}, ("pets",), ())
+    assert len(caught.value.faults) == 3
+    assert changed["train"]["rate"] == 0.5

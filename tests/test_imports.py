@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 ORDER = [
-    *("errors", "registry", "config", "rng", "distributed", "files", "tables", "devices", "progress", "tracking"),
-    *("metrics", "data", "models"),
+    *("errors", "names", "registry", "plain_yaml", "faults", "config"),
+    *("rng", "distributed", "files", "tables", "devices", "progress", "tracking", "metrics"),
+    *("data", "models"),
     *(
         "training",
         "unlearning",
@@ -23,8 +24,10 @@ ORDER = [
         "serving",
         "serving_pyfunc",
         "slurm",
+        "starter",
         "stages",
         "params",
+        "plan",
         "pipeline",
         "cli",
         "__main__",

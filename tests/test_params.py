@@ -1,12 +1,15 @@
 """params.yaml, presets and --set: one value, one place, one precedence."""
 
+import re
 from copy import deepcopy
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from srun.config import flatten
+from srun.data.requests import input_files
 from srun.errors import ConfigError
 from srun.models import MODELS
 from srun.params import Params, load, load_values
@@ -109,9 +112,8 @@ def test_a_cell_of_a_method_that_is_not_defined_for_its_request_is_refused():
         (m, k) for m in UNLEARNERS for k in ("interactions", "category", "users") if k not in UNLEARNERS[m].kinds
     ]
     requests = {
-        "interactions": "{kind: interactions, file: null, share_of_users: 0.1, max_share_of_items: 0.5, "
-        "catalogue: full, seed: 0}",
-        "users": "{kind: users, file: null, share_of_users: 0.1, catalogue: full, seed: 0}",
+        "interactions": "{kind: interactions, share_of_users: 0.1, max_share_of_items: 0.5, catalogue: full, seed: 0}",
+        "users": "{kind: users, share_of_users: 0.1, catalogue: full, seed: 0}",
         "category": "{kind: category, categories: [a], users: null, context: retained, catalogue: full, seed: 0}",
     }
     original = next(iter(load_values(FILE)["originals"]))
@@ -154,3 +156,61 @@ def test_a_request_for_a_category_is_found_or_made():
     assert name not in params.partition
     with pytest.raises(ConfigError, match='kind "category"'):
         load(FILE, [], ["cells={}", "requests=[]", "partition={}"]).with_category("Action")
+
+
+GIVEN = "{kind: interactions, file: mine.csv, format: null, columns: null, catalogue: full, seed: 0}"
+
+
+def test_a_request_of_ones_own_is_a_block_without_what_only_draws_have():
+    params = load(FILE, [], [f"partition.mine={GIVEN}"])
+    assert params.request("mine").file == "mine.csv"
+    message = error(FILE, [], [f"partition.mine={GIVEN[:-1]}, share_of_users: 0.1}}"])
+    assert "partition.mine" in message
+    assert "share_of_users" in message
+    assert "not drawn" in message
+
+
+def test_a_file_in_the_place_of_a_drawn_request_is_refused_with_the_command_that_works():
+    message = error(FILE, [], ["partition.interactions.file=mine.csv"])
+    assert "srun partition --request NAME --file mine.csv" in message
+    load(FILE, [], [f"partition.mine={GIVEN}", "partition.mine.file=other.csv"])
+
+
+def test_a_block_without_a_kind_or_of_an_unknown_one_is_named():
+    for block in ("{file: mine.csv}", "{kind: interaction, file: mine.csv}", "{kind: 3}", "3"):
+        assert "partition.mine" in error(FILE, [], [f"partition.mine={block}"])
+
+
+def test_every_parameter_that_names_a_file_is_marked_as_one():
+    """Unmarked, its content would be part of no key and no dependency, and a change to it would go unseen."""
+    request = load(FILE, [], [f"partition.mine={GIVEN}"]).request("mine")
+    assert list(input_files(request)) == [Path("mine.csv")]
+    names_files = re.compile(r"(^|_)(file|csv|folder)s?$")
+    for values, block in _blocks(load(FILE, [], [f"partition.mine={GIVEN}"])):
+        marked = {str(path) for path in input_files(block)}
+        for name, value in values.items():
+            if names_files.search(name) and value is not None:
+                assert str(value) in marked, name
+
+
+def _blocks(node):
+    """Every dataclass within the parameters, with its values."""
+    if is_dataclass(node):
+        values = vars(node)
+        yield values, node
+        for value in values.values():
+            yield from _blocks(value)
+    elif isinstance(node, dict):
+        for value in node.values():
+            yield from _blocks(value)
+
+
+def test_one_request_can_stand_in_the_place_of_all_others():
+    params = load(FILE, [], [f"partition.mine={GIVEN}"])
+    only = params.with_request("mine")
+    assert only.requests == ("mine",)
+    assert {cell.request for cell in only.cells.values()} == {"mine"}
+    assert set(only.cells) == set(params.cells)
+    named = "{kind: category, categories: [a], users: null, context: retained, catalogue: full, seed: 0}"
+    category = load(FILE, [], [f"partition.c={named}"]).with_request("c")
+    assert all("category" in UNLEARNERS[cell.method].kinds for cell in category.cells.values())

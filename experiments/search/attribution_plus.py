@@ -11,14 +11,15 @@ report part and no test target is looked at. Rows that are in the file are not m
 """
 
 import argparse
-import csv
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rows import append, done
 
 from srun.config import build, read_yaml
 from srun.data.partition import Partition
@@ -41,7 +42,7 @@ FIGURES = (
 )
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of `srun reproduce attribution --out`")
     parser.add_argument("--original", default="bert4rec-0")
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0], help="of unlearning")
     parser.add_argument("--only", nargs="*", help="entries; all if not given")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     torch.set_num_threads(1)
     layout = Layout(options.out, options.out)
     data = load_dataset(layout)
@@ -60,10 +61,11 @@ def main() -> None:
         for seed in options.seeds:
             shown = " ".join(f"{k}={v}" for k, v in (changes or {}).items())
             values = (data.info["name"], options.original, options.request, name, str(seed), shown)
-            if (options.only and name not in options.only) or values in _done(options.csv):
+            if (options.only and name not in options.only) or values in done(options.csv, KEY):
                 continue
             print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
-            _append(options.csv, dict(zip(KEY, values, strict=True)) | _try(original, request, changes or {}, seed))
+            row = dict(zip(KEY, values, strict=True)) | _try(original, request, changes or {}, seed)
+            append(options.csv, [*KEY, *FIGURES], [row])
 
 
 def _try(original: Original, request: Partition, changes: dict[str, Any], seed: int) -> dict[str, float]:
@@ -101,24 +103,6 @@ def _probe_auc(scorer: Scorer, request: Partition) -> float:
     inside = np.arange(len(states)) < len(sides[0])
     users = np.concatenate([queries.user for queries in sides])
     return auc(probe_scores(states, inside, users, numpy_stream(0, "probe")), inside)
-
-
-def _done(path: Path) -> set[tuple[str, ...]]:
-    """Which rows the file has, as values of KEY."""
-    if not path.is_file():
-        return set()
-    with path.open(newline="", encoding="utf-8") as file:
-        return {tuple(row[column] for column in KEY) for row in csv.DictReader(file)}
-
-
-def _append(path: Path, row: dict[str, Any]) -> None:
-    new = not path.is_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*KEY, *FIGURES], lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
 if __name__ == "__main__":

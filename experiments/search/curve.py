@@ -4,6 +4,7 @@ python experiments/search/curve.py reports/sruga/search.csv --data beauty-5core 
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -21,12 +22,12 @@ SHOWN = {
 TICKS = (30, 60, 100, 200, 500)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path)
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     table = pd.read_csv(options.csv)
     table = table[(table["data"] == options.data) & (table["original"] == "sasrec-0")]
     figure = Figure(figsize=(9, 3.6), layout="constrained")

@@ -18,10 +18,9 @@ seeds (the seeds are not drawn again). ``points.csv`` has what was measured, ``d
 """
 
 import argparse
-import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from rows import shown, write
 
 from srun.metrics.bootstrap import LEVEL, user_interval
 from srun.metrics.forgetting import ks_to_retrains
@@ -77,14 +77,14 @@ class Group:
     chosen: dict[tuple[str, str], dict[int, Row]] = field(default_factory=dict)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--thesis", type=Path, required=True, help="folder of the same Originals, by sruga-plain.yaml")
     parser.add_argument(
         "--params", type=Path, action="append", default=[], help="laid over params.yaml, as in a search"
     )
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     sets = ["runtime.threads=1", "runtime.tracking=false"]
     pipeline = Pipeline(load(Path("params.yaml"), options.params, sets), Path.cwd())
     groups: dict[str, Group] = {}
@@ -95,9 +95,9 @@ def main() -> None:
             groups[model] = Group([_row(model, folder, "retrain") for folder in folders], {})
         _add(groups[model], model, study, pipeline, options.thesis)
     options.out.mkdir(parents=True, exist_ok=True)
-    _write(options.out / "points.csv", [point for group in groups.values() for point in _points(group)])
+    write(options.out / "points.csv", [point for group in groups.values() for point in _points(group)])
     told = [line for group in groups.values() for line in _differences(group)]
-    _write(options.out / "differences.csv", told)
+    write(options.out / "differences.csv", told)
     _draw(groups, options.out / "fronts.png")
 
 
@@ -120,7 +120,7 @@ def _add(group: Group, model: str, study: StudyResult, pipeline: Pipeline, thesi
         folder = own / "pareto" / study.name / f"trial-{trial.number}"
         if not folder.is_dir():
             pipeline.apply_trial(study.name, trial.number, None)
-        settings = " ".join(f"{key.rpartition('.')[2]}={_shown(value)}" for key, value in trial.overrides.items())
+        settings = " ".join(f"{key.rpartition('.')[2]}={shown(value, 4)}" for key, value in trial.overrides.items())
         row = _row(model, folder, way, seed, trial.number, settings or "as in params.yaml")
         group.chosen.setdefault((against, way), {})[seed] = row
 
@@ -272,17 +272,6 @@ def _scatter(axes: Any, rows: list[Row], colour: str, marker: str, label: str) -
     points = np.array([[hit(row.ranks("forget_report"), 10), ndcg(row.ranks("test"), 10)] for row in rows])
     axes.scatter(*points.T, color=colour, marker=marker, s=18, alpha=0.45, linewidths=0)
     axes.scatter(*points.mean(0), color=colour, marker=marker, s=130, edgecolors="white", label=label)
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([{key: _shown(value) for key, value in row.items()} for row in rows])
-
-
-def _shown(value: Any) -> Any:
-    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -9,17 +9,18 @@ again.
 """
 
 import argparse
-import csv
 import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rows import append, done
 
 from srun.config import read_yaml
 from srun.data.partition import Partition
@@ -75,7 +76,7 @@ class Looking(Probe):
         return {**self.match.look(scorer, 0), **level, "seconds": self.seconds}
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of `srun run --out`, with its Original")
     parser.add_argument("--original", required=True)
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0, help="of unlearning")
     parser.add_argument("--only", nargs="*", help="entries; all if not given")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     torch.set_num_threads(1)
     layout = Layout(options.out, options.out)
     data = load_dataset(layout)
@@ -91,12 +92,13 @@ def main() -> None:
     scorer, info = load_published(layout.original(options.original).model, torch.device("cpu"))
     for name, changes in read_yaml(options.list).items():
         key = (data.info["name"], options.original, name, str(options.seed))
-        if (options.only and name not in options.only) or key in _done(options.csv):
+        if (options.only and name not in options.only) or key in done(options.csv, KEY):
             continue
         print(name, file=sys.stderr, flush=True)
         rows = _try(Original(scorer, info), request, changes or {}, options.seed)
         shown = " ".join(f"{k}={v}" for k, v in (changes or {}).items())
-        _append(options.csv, [{**dict(zip(KEY, key, strict=True)), **row, "settings": shown} for row in rows])
+        named = [{**dict(zip(KEY, key, strict=True)), **row, "settings": shown} for row in rows]
+        append(options.csv, [*KEY, *FIGURES, "settings"], named)
 
 
 def _try(original: Original, request: Partition, changes: dict[str, Any], seed: int) -> list[dict[str, Any]]:
@@ -110,24 +112,6 @@ def _try(original: Original, request: Partition, changes: dict[str, Any], seed: 
         probe.match = Match(request, context)
         history = SRUGA(settings).unlearn(original, request, context).history
     return [{column: row.get(key) for column, key in FIGURES.items()} for row in history]
-
-
-def _done(path: Path) -> set[tuple[str, ...]]:
-    """Which entries the file has, as values of KEY."""
-    if not path.is_file():
-        return set()
-    with path.open(newline="") as file:
-        return {tuple(row[column] for column in KEY) for row in csv.DictReader(file)}
-
-
-def _append(path: Path, rows: list[dict[str, Any]]) -> None:
-    new = not path.is_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [*KEY, *FIGURES, "settings"], lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows([{k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
 
 
 if __name__ == "__main__":

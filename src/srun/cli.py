@@ -1,19 +1,24 @@
 """The command line: one short function a command; everything heavy is imported inside the command that needs it."""
 
+import functools
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from click.exceptions import NoArgsIsHelpError
 
 from srun import __version__
 from srun.distributed import joined, rank
-from srun.errors import SrunError
+from srun.errors import ConfigError, RunError, SrunError, in_lines, one_line
+from srun.names import name_fault
 
 if TYPE_CHECKING:
     from srun.pipeline import Pipeline
@@ -22,12 +27,38 @@ if TYPE_CHECKING:
     from srun.stages.cells import Cell
 
 
+NUM_ROWS_SHOWN = 20
+"""Rows of a request that a terminal shows; there may be thousands."""
+
 WORDS = "srun.words"
 """Where a context has its whole command line, whichever console script it came from."""
+OPTIONS = "srun.options"
+"""Where it has the words --params, --set and --out as they were given, which the commands that it tells of need too."""
+STAGE = re.compile(r"`(srun (?:prepare|partition|train|unlearn|evaluate|report|run|explain|neurons|optimize)\b[^`]*)`")
 
 
-class Cli(click.Group):
-    """Turns our errors into one line on standard error and exit code 1; ``--debug`` shows where they came from."""
+class InOrder(click.Group):
+    """Lists its commands in the order in which they stand here, which is that of the flow."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+class Cli(InOrder):
+    """Turns our errors into lines on standard error and exit code 1; ``--debug`` shows where they came from.
+
+    Whatever a message quotes, its lines are short and hold nothing that a terminal would act on.
+    """
+
+    group_class = InOrder
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except NoArgsIsHelpError:  # its message is the help
+            raise
+        except click.ClickException as error:
+            raise _in_one_line(error) from error
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[WORDS] = list(args)
@@ -41,7 +72,45 @@ class Cli(click.Group):
         except SrunError as error:
             if ctx.params.get("debug"):
                 raise
-            raise click.ClickException(str(error)) from error
+            words = shlex.join(ctx.meta.get(OPTIONS, []))
+            faults = [STAGE.sub(lambda told: f"`{told[1]} {words}".rstrip() + "`", fault) for fault in error.faults]
+            raise click.ClickException(in_lines(faults)) from error
+        except NoArgsIsHelpError:
+            raise
+        except click.ClickException as error:
+            raise _in_one_line(error) from error
+
+
+def _in_one_line(error: click.ClickException) -> click.ClickException:
+    """Click's own error, whose message quotes what was typed."""
+    message = one_line(error.format_message())
+    return (
+        click.UsageError(message, error.ctx) if isinstance(error, click.UsageError) else click.ClickException(message)
+    )
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options that most commands share."""
+
+    presets: tuple[str, ...]
+    assignments: tuple[str, ...]
+    as_json: bool
+    out: Path | None = None
+
+    def pipeline(
+        self, presets: Sequence[str] = (), assignments: Sequence[str] = (), out: Path | None = None
+    ) -> "Pipeline":
+        """The pipeline of these options, laid over presets, assignments and a folder of the command's own."""
+        if not (presets or assignments):
+            click.get_current_context().meta[OPTIONS] = self.words
+        return _pipeline([*presets, *self.presets], [*assignments, *self.assignments], self.out or out)
+
+    @property
+    def words(self) -> list[str]:
+        """The options as they were given, --json aside."""
+        given = [("--params", preset) for preset in self.presets] + [("--set", one) for one in self.assignments]
+        return [word for pair in given + [("--out", str(self.out))] * (self.out is not None) for word in pair]
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -66,19 +135,45 @@ def cli(debug: bool, quiet: bool) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def params_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --params, --set and --json to a command."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-        click.option(
-            "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override one value of params.yaml."
-        ),
-        click.option(
-            "--params", "presets", multiple=True, metavar="FILE", help="Lay a preset over params.yaml; may be repeated."
-        ),
-    ):
-        command = option(command)
-    return command
+def _common(takes_out: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add --params, --set, --json and, for what reads or writes the flow's folders, --out; they come as ``common``."""
+
+    def decorator(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_common(*args: Any, **others: Any) -> Any:
+            names = [name for name in ("presets", "assignments", "as_json", "out") if name in others]
+            return command(*args, common=Common(**{name: others.pop(name) for name in names}), **others)
+
+        for option in (*([out_option] if takes_out else []), json_option, set_option, preset_option):
+            with_common = option(with_common)
+        return with_common
+
+    return decorator
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+set_option = click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override one value of params.yaml."
+)
+preset_option = click.option(
+    "--params", "presets", multiple=True, metavar="FILE", help="Lay a preset over params.yaml; may be repeated."
+)
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder of everything made from data/raw, as of `srun run --out`; this one if not given.",
+)
+
+
+def _a_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A value that files are named for."""
+    if value is not None and (fault := name_fault(value, "data set" if param.name == "name" else str(param.name))):
+        raise click.BadParameter(f'"{value}": {fault}')
+    return value
+
+
+flow_options, file_options = _common(takes_out=True), _common(takes_out=False)
 
 
 def cell_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -86,9 +181,16 @@ def cell_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--seed", type=int, default=None, help="Training seed of the row; that of Original if not given."),
         click.option("--method", required=True, help="Block of `unlearn` in params.yaml, such as sruga."),
-        click.option("--original", default=None, help="Entry of `originals` to start from; the first if not given."),
+        click.option(
+            "--original",
+            default=None,
+            callback=_a_name,
+            help="Entry of `originals` to start from; the first if not given.",
+        ),
         click.option("--category", default=None, help="Forget this category: its request is found or made."),
-        click.option("--request", default=None, help="Block of `partition`; interactions if not given."),
+        click.option(
+            "--request", default=None, callback=_a_name, help="Block of `partition`; interactions if not given."
+        ),
     ):
         command = option(command)
     return command
@@ -103,11 +205,38 @@ budget_option = click.option(
 )
 
 
-def _a_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """A value that files are named for."""
-    if value is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", value):
-        raise click.BadParameter(f'"{value}": expected letters, digits, ".", "_" and "-", such as my-study')
-    return value
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
+def init(folder: Path) -> None:
+    """Write params.yaml and the presets of experiments/ into FOLDER, so that every command works there.
+
+    A checkout of srun has them already. A file that is there is never replaced.
+
+    \b
+    Example:
+      srun init shop
+    """
+    from srun.starter import write_starter
+
+    written = write_starter(folder)
+    click.echo("\n".join(map(str, written)) if written else f"{folder}: everything is there already")
+
+
+@cli.command("params")
+@file_options
+def show_params(common: Common) -> None:
+    """Print every parameter as it stands, presets and overrides applied.
+
+    \b
+    Example:
+      srun params --params experiments/quick.yaml
+    """
+    from srun.config import flatten
+    from srun.params import load, load_values
+
+    files = [Path(preset) for preset in common.presets]
+    load(Path("params.yaml"), files, common.assignments)
+    _print_mapping(flatten(load_values(Path("params.yaml"), files, common.assignments)), common.as_json)
 
 
 @cli.group()
@@ -116,7 +245,7 @@ def data() -> None:
 
 
 @data.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def data_list(as_json: bool) -> None:
     """List known data sets and those of your own.
 
@@ -134,7 +263,7 @@ def data_list(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--from", "place", default=None, metavar="PATH_OR_URL", help="A file, folder or mirror to try first.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder to write; default data/raw/NAME.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def data_fetch(name: str, place: str | None, out: Path | None, as_json: bool) -> None:
     """Fetch a known data set into data/raw/NAME, verified by its sha256.
 
@@ -151,7 +280,10 @@ def data_fetch(name: str, place: str | None, out: Path | None, as_json: bool) ->
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="Name of the new data set: a folder of data/raw.")
 @click.option(
-    "--format", "form", default=None, help="csv, tsv, parquet, pairs, sequences, amazon, steam; else guessed."
+    "--format",
+    "form",
+    default=None,
+    help="csv, tsv, semicolons, parquet, pairs, sequences, amazon, steam; else guessed.",
 )
 @click.option(
     "--columns", default=None, metavar="user=A,item=B,time=C", help="Which column is what; time=none: by line."
@@ -160,7 +292,7 @@ def data_fetch(name: str, place: str | None, out: Path | None, as_json: bool) ->
 @click.option(
     "--item-columns", default=None, metavar="item=A,title=B,categories=C", help="The same for the item table."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def data_import(
     file: Path,
     name: str,
@@ -170,7 +302,11 @@ def data_import(
     item_columns: str | None,
     as_json: bool,
 ) -> None:
-    """Import a log of your own as data/raw/NAME: CSV, TSV, Parquet, "user item" or "user item item ..." lines, gzip.
+    """Import a log of your own as data/raw/NAME.
+
+    CSV (commas or semicolons), TSV, Parquet, "user item" or "user item item ..." lines, plain or gzip. Times are ISO
+    8601 dates or numbers since 1970 from seconds to nanoseconds, all in one unit; fractions of a second decide the
+    order and are then cut off.
 
     \b
     Example:
@@ -193,9 +329,9 @@ def data_import(
 
 
 @data.command("describe")
-@click.argument("name")
-@params_options
-def data_describe(name: str, presets: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
+@click.argument("name", callback=_a_name)
+@file_options
+def data_describe(name: str, common: Common) -> None:
     """Count users, items and interactions of a raw data set, before and after the filter of params.yaml.
 
     \b
@@ -205,61 +341,108 @@ def data_describe(name: str, presets: Sequence[str], assignments: Sequence[str],
     from srun.data.interactions import describe
     from srun.data.raw import read_raw
 
-    pipeline = _pipeline(presets, assignments)
-    _print_mapping(describe(read_raw(pipeline.layout.raw(name)), pipeline.params.prepare), as_json)
+    pipeline = common.pipeline()
+    _print_mapping(describe(read_raw(pipeline.layout.raw(name)), pipeline.params.prepare), common.as_json)
 
 
 @cli.command()
-@params_options
-def prepare(presets: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
+@flow_options
+def prepare(common: Common) -> None:
     """Filter raw data, make ids dense, hold out targets.
 
     \b
     Example:
       srun prepare --set prepare.max_length=50
     """
-    _print_mapping(_pipeline(presets, assignments).prepare(), as_json)
+    _print_mapping(common.pipeline().prepare(), common.as_json)
 
 
 @cli.command()
-@click.option("--request", default=None, help="Block of `partition` in params.yaml; interactions if not given.")
+@click.option("--request", default=None, callback=_a_name, help="Name of the request; interactions if not given.")
+@click.option("--file", default=None, metavar="FILE", help="What to forget, in any form that `data import` reads.")
+@click.option("--format", "form", default=None, help="Of the file: as of `data import`; else guessed.")
+@click.option("--columns", default=None, metavar="user=A,item=B,time=C", help="Of the file: as of `data import`.")
+@click.option(
+    "--kind",
+    type=click.Choice(["interactions", "users"]),
+    default=None,
+    help="Whether the file names events or whole users; by its columns if not given.",
+)
 @click.option("--category", default=None, help="Forget this category, by the first category request of params.yaml.")
-@params_options
+@flow_options
 def partition(
-    request: str | None, category: str | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool
+    request: str | None,
+    file: str | None,
+    form: str | None,
+    columns: str | None,
+    kind: str | None,
+    category: str | None,
+    common: Common,
 ) -> None:
-    """Split the prepared data by a forget request.
+    """Split the prepared data by a forget request: one of params.yaml, or your own in a file.
+
+    A file has a row for each thing to forget: a user and an item, with or without the time; or users alone, for all
+    they ever did. Every row gets an outcome. Later commands know the request by its name.
 
     \b
     Example:
-      srun partition --request interactions --set partition.interactions.file=requests.csv
+      srun partition --request may --file requests.csv
       srun partition --category Drama
     """
-    pipeline = _pipeline(presets, assignments)
-    if category is not None:
-        request, pipeline.params = pipeline.params.with_category(_only(category, request))
-    _print_mapping(pipeline.partition(request or "interactions"), as_json)
+    pipeline = common.pipeline()
+    if file is None:
+        if given := [name for name, value in {"--format": form, "--columns": columns, "--kind": kind}.items() if value]:
+            raise click.UsageError(f"{given[0]} goes with --file")
+        if category is not None:
+            request, pipeline.params = pipeline.params.with_category(_only(category, request))
+        result = pipeline.partition(request or "interactions")
+    else:
+        from srun.data.importing import column_mapping
+
+        if request is None or category is not None:
+            raise click.UsageError("--file goes with --request NAME, the name that later commands know it by")
+        result = pipeline.partition_given(request, file, form, column_mapping(columns), kind)
+    _print_partition(result, common.as_json)
 
 
 @cli.command()
-@click.option("--original", default=None, help="Entry of `originals` to train; the first if not given.")
-@params_options
-def train(original: str | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
+@flow_options
+def digests(common: Common) -> None:
+    """Write what the request files hold as small files, for `dvc repro` to notice a change.
+
+    \b
+    Example:
+      srun digests
+    """
+    written = common.pipeline().digests()
+    click.echo(json.dumps([str(path) for path in written]) if common.as_json else "\n".join(map(str, written)))
+
+
+@cli.command()
+@click.option(
+    "--original", default=None, callback=_a_name, help="Entry of `originals` to train; the first if not given."
+)
+@flow_options
+def train(original: str | None, common: Common) -> None:
     """Train an Original on everything, on a GPU where there is one, or on several: see docs/scale.md.
 
     \b
     Example:
       srun train --original sasrec-0 --set train.loss=bce
     """
-    pipeline = _pipeline(presets, assignments)
+    from srun.plan import check_training
+
+    pipeline = common.pipeline()
+    name = original or _first_original(pipeline)
     with joined():
-        _print_mapping(pipeline.train(original or next(iter(pipeline.params.originals))), as_json)
+        check_training(pipeline.params, name)
+        _print_mapping(pipeline.train(name), common.as_json)
 
 
 @cli.command()
 @cell_options
-@params_options
-def unlearn(presets: Sequence[str], assignments: Sequence[str], as_json: bool, **selectors: Any) -> None:
+@flow_options
+def unlearn(common: Common, **selectors: Any) -> None:
     """Carry out a request by one method: a new model version, Original untouched.
 
     \b
@@ -267,45 +450,52 @@ def unlearn(presets: Sequence[str], assignments: Sequence[str], as_json: bool, *
       srun unlearn --original sasrec-0 --method sruga --set unlearn.sruga.ascent_weight=0.3
       srun unlearn --original sasrec-0 --method attribution --category Action
     """
-    pipeline = _pipeline(presets, assignments)
+    from srun.plan import check_cell
+
+    pipeline = common.pipeline()
     with joined():
-        _print_mapping(pipeline.unlearn(_cell(pipeline, **selectors)), as_json)
+        cell = _cell(pipeline, **selectors)
+        check_cell(pipeline.params, cell)
+        _print_mapping(pipeline.unlearn(cell), common.as_json)
 
 
 @cli.command()
 @cell_options
-@params_options
-def evaluate(presets: Sequence[str], assignments: Sequence[str], as_json: bool, **selectors: Any) -> None:
+@flow_options
+def evaluate(common: Common, **selectors: Any) -> None:
     """Rank every split of a request with one method's model.
 
     \b
     Example:
       srun evaluate --original sasrec-0 --method sruga --json
     """
-    pipeline = _pipeline(presets, assignments)
+    pipeline = common.pipeline()
     with joined():
-        _print_splits(pipeline.evaluate(_cell(pipeline, **selectors)), as_json)
+        _print_splits(pipeline.evaluate(_cell(pipeline, **selectors)), common.as_json)
 
 
 @cli.command()
-@params_options
-def report(presets: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
+@flow_options
+def report(common: Common) -> None:
     """Write the tables, figures and the page in reports/.
 
     \b
     Example:
       srun report
     """
-    _print_report(_pipeline(presets, assignments).report(), as_json)
+    _print_report(common.pipeline().report(), common.as_json)
 
 
 @cli.command()
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder to write into; default this one.")
+@click.option(
+    "--request",
+    default=None,
+    callback=_a_name,
+    help="Only this request, with every row of cells that can carry it out.",
+)
 @budget_option
-@params_options
-def run(
-    out: Path | None, budget: float | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool
-) -> None:
+@flow_options
+def run(request: str | None, budget: float | None, common: Common) -> None:
     """Run every stage after fetch in one process, where its output is not there yet or is of something else.
 
     One at a time in a folder: a second one, or a second training of one model, ends and says what goes on there.
@@ -313,137 +503,26 @@ def run(
     \b
     Example:
       srun run --params experiments/quick.yaml --out out/quick
+      srun run --request may
     """
-    _print_report(_pipeline(presets, assignments, out).run(_budget(budget)), as_json)
-
-
-@cli.group()
-def reproduce() -> None:
-    """Repeat the experiments of the documents this system is made from, beside their printed figures."""
-
-
-@reproduce.command("thesis")
-@click.option("--dataset", type=click.Choice(["beauty", "games", "steam"]), required=True)
-@click.option("--models", default="gru4rec,sasrec,bert4rec", show_default=True, metavar="NAME,NAME,...")
-@click.option("--seeds", default="0", show_default=True, metavar="N,N,...", help="Training seeds.")
-@click.option(
-    "--data", "source", type=click.Path(path_type=Path), default=None, help="Folder with amazon-beauty/pairs.txt.gz ..."
-)
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder; default out/thesis-DATASET.")
-@budget_option
-@params_options
-def reproduce_thesis(
-    dataset: str,
-    models: str,
-    seeds: str,
-    source: Path | None,
-    out: Path | None,
-    budget: float | None,
-    presets: Sequence[str],
-    assignments: Sequence[str],
-    as_json: bool,
-) -> None:
-    """Original, Retrain, SISA and SRUGA as in the SRUGA thesis: its Tables 2 to 6 and Figures 6 to 8.
-
-    \b
-    Example:
-      srun reproduce thesis --dataset beauty --models sasrec --data downloads --budget 60
-    """
-    from srun.stages.reproduce_thesis import assignments as chosen
-    from srun.stages.reproduce_thesis import raw_name
-
-    name = raw_name(dataset, Path("data/raw"), source)
-    laid = [f"experiments/{file}.yaml" for file in ("thesis", f"thesis-{dataset}")]
-    cells = chosen(name, _words(models), _numbers("--seeds", seeds))
-    pipeline = _pipeline([*laid, *presets], [*cells, *assignments], out or Path("out") / f"thesis-{dataset}")
-    _print_report(pipeline.reproduce_thesis(dataset, _budget(budget)), as_json)
-
-
-@reproduce.command("ablation")
-@click.option("--dataset", type=click.Choice(["beauty-5core", "beauty", "games"]), default="beauty-5core")
-@click.option("--parts", default="combinations,sweeps,curves", show_default=True, metavar="PART,PART,...")
-@click.option("--epochs", type=click.IntRange(min=1), default=1000, show_default=True, help="Of the long curves.")
-@click.option("--data", "source", type=click.Path(path_type=Path), default=None, help="Folder as of reproduce thesis.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder; default out/ablation-DATASET.")
-@budget_option
-@params_options
-def reproduce_ablation(
-    dataset: str,
-    parts: str,
-    epochs: int,
-    source: Path | None,
-    out: Path | None,
-    budget: float | None,
-    presets: Sequence[str],
-    assignments: Sequence[str],
-    as_json: bool,
-) -> None:
-    """SRUGA's terms alone and together, each weight from 0.1 to 1, long curves: Figures 9 to 13 of the thesis.
-
-    \b
-    Example:
-      srun reproduce ablation --dataset beauty-5core --parts combinations --data downloads --budget 30
-    """
-    from srun.stages.reproduce_ablation import PARTS
-    from srun.stages.reproduce_thesis import raw_name
-
-    if unknown := set(_words(parts)) - set(PARTS):
-        raise click.UsageError(f"--parts: unknown {', '.join(sorted(unknown))}, expected some of {', '.join(PARTS)}")
-    name = raw_name(dataset, Path("data/raw"), source)
-    laid = ["experiments/thesis.yaml", "experiments/ablation.yaml", *presets]
-    pipeline = _pipeline(laid, [f"data.name={name}", *assignments], out or Path("out") / f"ablation-{dataset}")
-    _print_report(pipeline.reproduce_ablation(_words(parts), epochs, _budget(budget)), as_json)
-
-
-@reproduce.command("attribution")
-@click.option("--dataset", type=click.Choice(["ml-1m", "ml-100k"]), default="ml-1m", show_default=True)
-@click.option(
-    "--categories", default="Action", show_default=True, metavar="NAME,NAME,...", help="Of the paper's three."
-)
-@click.option("--num-seeds", type=click.IntRange(1), default=1, show_default=True, help="Of the first category.")
-@click.option("--no-others", is_flag=True, help="Without GRU4Rec and Caser, which are for Figures 3 and 4.")
-@click.option("--no-protocols", is_flag=True, help="Without the edit under other holdouts, widths and epochs.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder; default out/attribution-DATASET.")
-@budget_option
-@params_options
-def reproduce_attribution(
-    dataset: str,
-    categories: str,
-    num_seeds: int,
-    no_others: bool,
-    no_protocols: bool,
-    out: Path | None,
-    budget: float | None,
-    presets: Sequence[str],
-    assignments: Sequence[str],
-    as_json: bool,
-) -> None:
-    """Forget a category of films as the attribution paper does: its Tables 1 to 3 and Figures 3 and 4, and beyond.
-
-    \b
-    Example:
-      srun reproduce attribution --dataset ml-100k --budget 60
-    """
-    from srun.stages.reproduce_attribution import assignments as chosen
-    from srun.stages.reproduce_attribution import protocols
-
-    laid = [*(f"experiments/{file}.yaml" for file in ("attribution", f"attribution-{dataset}")), *presets]
-    cells = chosen(_words(categories), not no_others, number=num_seeds)
-    out = out or Path("out") / f"attribution-{dataset}"
-    changed = {} if no_protocols else protocols(_words(categories))
-    under = {name: _pipeline(laid, [*assignments, *own], out / "protocols" / name) for name, own in changed.items()}
-    pipeline = _pipeline(laid, [*cells, *assignments], out)
-    _print_report(pipeline.reproduce_attribution(dataset, under, _budget(budget)), as_json)
+    pipeline = common.pipeline()
+    if request is not None:
+        pipeline = pipeline.only(request)
+    _check_flow(pipeline)
+    _print_report(pipeline.run(_budget(budget)), common.as_json)
 
 
 @cli.command()
 @click.argument("user")
-@click.option("--request", default="interactions", show_default=True, help="Block of `partition` in params.yaml.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder `srun run --out` wrote into.")
-@params_options
-def explain(
-    user: str, request: str, out: Path | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool
-) -> None:
+@click.option(
+    "--request",
+    default="interactions",
+    show_default=True,
+    callback=_a_name,
+    help="Block of `partition` in params.yaml.",
+)
+@flow_options
+def explain(user: str, request: str, common: Common) -> None:
     """Tell a user's story: sequence, forgotten items, ranks and top 10 under every model of a request.
 
     It prints personal data: the user's whole history, and what was forgotten of it. Nothing is written to a file.
@@ -452,8 +531,8 @@ def explain(
     Example:
       srun explain 293
     """
-    study = _pipeline(presets, assignments, out).explain(user, request)
-    if as_json:
+    study = common.pipeline().explain(user, request)
+    if common.as_json:
         click.echo(json.dumps(study, indent=1))
         return
     _print_rows(
@@ -470,32 +549,33 @@ def explain(
 
 @cli.command()
 @click.option("--category", default=None, help="The category; its request is found or made.")
-@click.option("--request", default=None, help="Block of `partition` instead: a category request.")
-@click.option("--original", default=None, help="Entry of `originals` to look into; the first if not given.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=None, help="PNG file to draw.")
-@params_options
-def neurons(
-    category: str | None,
-    request: str | None,
-    original: str | None,
-    out: Path | None,
-    presets: Sequence[str],
-    assignments: Sequence[str],
-    as_json: bool,
-) -> None:
+@click.option("--request", default=None, callback=_a_name, help="Block of `partition` instead: a category request.")
+@click.option(
+    "--original", default=None, callback=_a_name, help="Entry of `originals` to look into; the first if not given."
+)
+@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), default=None, help="PNG file to draw.")
+@flow_options
+def neurons(category: str | None, request: str | None, original: str | None, png: Path | None, common: Common) -> None:
     """Show the neurons of a category: attributions, sharing with other categories, dose and response.
+
+    --png draws them; --out is the folder of the flow, as everywhere.
 
     \b
     Example:
-      srun neurons --category Action --original sasrec-0 --out action.png
+      srun neurons --category Action --original sasrec-0 --png action.png
     """
-    pipeline = _pipeline(presets, assignments)
-    study = pipeline.neurons(_request(pipeline, request, category), original or next(iter(pipeline.params.originals)))
-    if out is not None:
+    if png is not None and not png.parent.is_dir():
+        raise click.UsageError(f'--png "{png}": there is no folder {png.parent}')
+    pipeline = common.pipeline()
+    study = pipeline.neurons(_request(pipeline, request, category), original or _first_original(pipeline))
+    if png is not None:
         from srun.reporting.neurons import draw_neurons
 
-        out.write_bytes(draw_neurons(study))
-    _print_study(study, as_json)
+        try:
+            png.write_bytes(draw_neurons(study))
+        except OSError as error:
+            raise RunError(f"{png}: cannot be written ({error.strerror})") from error
+    _print_study(study, common.as_json)
 
 
 @cli.group(invoke_without_command=True)
@@ -506,9 +586,11 @@ def neurons(
     help="Of optimize.objectives: pareto, match, suppress, utility, cost; or a text as there. May be repeated.",
 )
 @click.option("--method", default=None, help="Block of `unlearn` to search: sruga, attribution, ...")
-@click.option("--original", default=None, help="Entry of `originals` to start from; the first if not given.")
+@click.option(
+    "--original", default=None, callback=_a_name, help="Entry of `originals` to start from; the first if not given."
+)
 @click.option("--category", default=None, help="Forget this category: its request is found or made.")
-@click.option("--request", default=None, help="Block of `partition`; interactions if not given.")
+@click.option("--request", default=None, callback=_a_name, help="Block of `partition`; interactions if not given.")
 @click.option("--trials", type=click.IntRange(1), default=None, help="Finished trials, over all workers and runs.")
 @click.option(
     "--timeout", type=float, default=None, help="Seconds after which no new trial begins; the exit code is 0 then too."
@@ -517,17 +599,10 @@ def neurons(
 @click.option("--study", default=None, callback=_a_name, help="Name; made of what is searched if not given.")
 @click.option("--storage", default=None, metavar="URL|PATH", help="PostgreSQL, or a journal file on a shared folder.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Local processes.")
-@params_options
+@flow_options
 @click.pass_context
 def optimize(
-    ctx: click.Context,
-    study: str | None,
-    storage: str | None,
-    workers: int,
-    presets: Sequence[str],
-    assignments: Sequence[str],
-    as_json: bool,
-    **selectors: Any,
+    ctx: click.Context, study: str | None, storage: str | None, workers: int, common: Common, **selectors: Any
 ) -> None:
     """Search a method's settings for the trade-off between utility and forgetting; the same command goes on.
 
@@ -545,13 +620,15 @@ def optimize(
         return
     import signal
 
+    from srun.plan import check_search
     from srun.search.storage import open_storage
     from srun.search.workers import run_workers
 
-    pipeline = _pipeline(presets, assignments)
+    pipeline = common.pipeline()
     if storage is not None:
         open_storage(storage)  # before a category's partition is made: a wrong one is known at once
     cell = _searched(pipeline, **selectors)
+    check_search(pipeline.params, cell)
     name = study or pipeline.study_name(cell)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # scancel is Ctrl-C
     work = None if workers == 1 else lambda logs: run_workers(ctx.meta[WORDS], workers, logs)
@@ -560,7 +637,7 @@ def optimize(
     except KeyboardInterrupt:
         click.echo(f'stopped; study "{name}" keeps its trials: go on with the same command', err=True)
         raise SystemExit(130) from None
-    _print_search(result, pipeline.params.optimize.trials, as_json)
+    _print_search(result, pipeline.params.optimize.trials, common.as_json)
 
 
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -577,51 +654,42 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @optimize.command("show")
 @study_options
-@params_options
-def optimize_show(
-    study: str | None, storage: str | None, presets: Sequence[str], assignments: Sequence[str], as_json: bool
-) -> None:
+@flow_options
+def optimize_show(study: str | None, storage: str | None, common: Common) -> None:
     """Print the front of a study and write its report anew.
 
     \b
     Example:
       srun optimize show --study sasrec-0-interactions-sruga-pareto
     """
-    pipeline = _pipeline(presets, assignments)
+    pipeline = common.pipeline()
     result = pipeline.show_study(study or pipeline.study_name(_searched(pipeline)), storage)
-    _print_search(result, None, as_json)
+    _print_search(result, None, common.as_json)
 
 
 @optimize.command("apply")
 @click.option("--trial", type=int, required=True, help="Number of a trial: see `srun optimize show`.")
 @study_options
-@params_options
-def optimize_apply(
-    trial: int,
-    study: str | None,
-    storage: str | None,
-    presets: Sequence[str],
-    assignments: Sequence[str],
-    as_json: bool,
-) -> None:
+@flow_options
+def optimize_apply(trial: int, study: str | None, storage: str | None, common: Common) -> None:
     """Carry out a trial: write its settings as a preset, unlearn with them, evaluate on forget_report and test.
 
     \b
     Example:
       srun optimize apply --trial 12
     """
-    pipeline = _pipeline(presets, assignments)
+    pipeline = common.pipeline()
     written, metrics = pipeline.apply_trial(study or pipeline.study_name(_searched(pipeline)), trial, storage)
-    if not as_json:
+    if not common.as_json:
         click.echo("\n".join(str(path) for path in written))
-    _print_splits(metrics, as_json)
+    _print_splits(metrics, common.as_json)
 
 
 @cli.command()
 @click.option("--history", required=True, metavar="ITEM,ITEM,...", help="Raw item ids, oldest first.")
 @click.option("--model", "folder", type=click.Path(path_type=Path), required=True, help="A published model's folder.")
 @click.option("-k", type=int, default=10, show_default=True, help="How many items.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def recommend(history: str, folder: Path, k: int, as_json: bool) -> None:
     """Recommend items after a history, with any published model.
 
@@ -635,40 +703,156 @@ def recommend(history: str, folder: Path, k: int, as_json: bool) -> None:
     [answer] = Recommender.load(folder).recommend([items], k)
     rows = [{"item_id": item, "score": score} for item, score in zip(answer.item_ids, answer.scores, strict=True)]
     if answer.unknown:
-        click.echo(f"unknown items left out: {', '.join(answer.unknown)}", err=True)
+        click.echo(one_line(f"unknown items left out: {', '.join(answer.unknown)}"), err=True)
     if not rows:
         click.echo("the history has no known item, so there is nothing to go by", err=True)
     _print_rows(rows, as_json)
 
 
-@cli.command("params")
-@params_options
-def show_params(presets: Sequence[str], assignments: Sequence[str], as_json: bool) -> None:
-    """Print every parameter as it stands, presets and overrides applied.
+@cli.group()
+def reproduce() -> None:
+    """Repeat the experiments of the documents this system is made from, beside their printed figures."""
+
+
+@reproduce.command("thesis")
+@click.option("--dataset", type=click.Choice(["beauty", "games", "steam"]), required=True)
+@click.option("--models", default="gru4rec,sasrec,bert4rec", show_default=True, metavar="NAME,NAME,...")
+@click.option("--seeds", default="0", show_default=True, metavar="N,N,...", help="Training seeds.")
+@click.option(
+    "--data", "source", type=click.Path(path_type=Path), default=None, help="Folder with amazon-beauty/pairs.txt.gz ..."
+)
+@budget_option
+@flow_options
+def reproduce_thesis(
+    dataset: str,
+    models: str,
+    seeds: str,
+    source: Path | None,
+    budget: float | None,
+    common: Common,
+) -> None:
+    """Original, Retrain, SISA and SRUGA as in the SRUGA thesis: its Tables 2 to 6 and Figures 6 to 8.
+
+    Writes into out/thesis-DATASET unless --out names another folder.
 
     \b
     Example:
-      srun params --params experiments/quick.yaml
+      srun reproduce thesis --dataset beauty --models sasrec --data downloads --budget 60
     """
-    from srun.config import flatten
-    from srun.params import load, load_values
+    from srun.models import MODELS
+    from srun.stages.reproduce_thesis import assignments, raw_name
 
-    files = [Path(preset) for preset in presets]
-    load(Path("params.yaml"), files, assignments)
-    _print_mapping(flatten(load_values(Path("params.yaml"), files, assignments)), as_json)
+    for model in _words(models):
+        MODELS[model]  # an unknown one is refused by its name, not by those of the Originals that it would get
+    name = raw_name(dataset, Path("data/raw"), source)
+    laid = [f"experiments/{file}.yaml" for file in ("thesis", f"thesis-{dataset}")]
+    cells = assignments(name, _words(models), _numbers("--seeds", seeds))
+    pipeline = common.pipeline(laid, cells, Path("out") / f"thesis-{dataset}")
+    _check_flow(pipeline)
+    _print_report(pipeline.reproduce_thesis(dataset, _budget(budget)), common.as_json)
+
+
+@reproduce.command("ablation")
+@click.option("--dataset", type=click.Choice(["beauty-5core", "beauty", "games"]), default="beauty-5core")
+@click.option("--parts", default="combinations,sweeps,curves", show_default=True, metavar="PART,PART,...")
+@click.option("--epochs", type=click.IntRange(min=1), default=1000, show_default=True, help="Of the long curves.")
+@click.option("--data", "source", type=click.Path(path_type=Path), default=None, help="Folder as of reproduce thesis.")
+@budget_option
+@flow_options
+def reproduce_ablation(
+    dataset: str,
+    parts: str,
+    epochs: int,
+    source: Path | None,
+    budget: float | None,
+    common: Common,
+) -> None:
+    """SRUGA's terms alone and together, each weight from 0.1 to 1, long curves: Figures 9 to 13 of the thesis.
+
+    Writes into out/ablation-DATASET unless --out names another folder.
+
+    \b
+    Example:
+      srun reproduce ablation --dataset beauty-5core --parts combinations --data downloads --budget 30
+    """
+    from srun.stages.reproduce_ablation import PARTS
+    from srun.stages.reproduce_thesis import raw_name
+
+    if unknown := set(_words(parts)) - set(PARTS):
+        raise click.UsageError(f"--parts: unknown {', '.join(sorted(unknown))}, expected some of {', '.join(PARTS)}")
+    name = raw_name(dataset, Path("data/raw"), source)
+    laid = ["experiments/thesis.yaml", "experiments/ablation.yaml"]
+    pipeline = common.pipeline(laid, [f"data.name={name}"], Path("out") / f"ablation-{dataset}")
+    _check_flow(pipeline)
+    _print_report(pipeline.reproduce_ablation(_words(parts), epochs, _budget(budget)), common.as_json)
+
+
+@reproduce.command("attribution")
+@click.option("--dataset", type=click.Choice(["ml-1m", "ml-100k"]), default="ml-1m", show_default=True)
+@click.option(
+    "--categories", default="Action", show_default=True, metavar="NAME,NAME,...", help="Of the paper's three."
+)
+@click.option("--num-seeds", type=click.IntRange(1), default=1, show_default=True, help="Of the first category.")
+@click.option("--no-others", is_flag=True, help="Without GRU4Rec and Caser, which are for Figures 3 and 4.")
+@click.option("--no-protocols", is_flag=True, help="Without the edit under other holdouts, widths and epochs.")
+@budget_option
+@flow_options
+def reproduce_attribution(
+    dataset: str,
+    categories: str,
+    num_seeds: int,
+    no_others: bool,
+    no_protocols: bool,
+    budget: float | None,
+    common: Common,
+) -> None:
+    """Forget a category of films as the attribution paper does: its Tables 1 to 3 and Figures 3 and 4, and beyond.
+
+    Writes into out/attribution-DATASET unless --out names another folder.
+
+    \b
+    Example:
+      srun reproduce attribution --dataset ml-100k --budget 60
+    """
+    from srun.stages.reproduce_attribution import assignments, protocols
+
+    laid = [*(f"experiments/{file}.yaml" for file in ("attribution", f"attribution-{dataset}")), *common.presets]
+    cells = assignments(_words(categories), not no_others, number=num_seeds)
+    out = common.out or Path("out") / f"attribution-{dataset}"
+    changed = {} if no_protocols else protocols(_words(categories))
+    under = {
+        name: _pipeline(laid, [*common.assignments, *own], out / "protocols" / name) for name, own in changed.items()
+    }
+    pipeline = _pipeline(laid, [*cells, *common.assignments], out)
+    _check_flow(pipeline, *under.values())
+    _print_report(pipeline.reproduce_attribution(dataset, under, _budget(budget)), common.as_json)
 
 
 def _pipeline(presets: Sequence[str], assignments: Sequence[str], out: Path | None = None) -> "Pipeline":
     from srun.params import load
     from srun.pipeline import Pipeline
+    from srun.stages.layout import Layout
+    from srun.stages.partition import given_blocks
 
-    params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments)
+    root = (out or Path.cwd()).resolve()
+    given = given_blocks(Layout(Path.cwd(), root).partitions)
+    params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments, given)
     options = [word for preset in presets for word in ("--params", preset)]
-    for assignment in assignments:
-        over_a_trial = assignment.startswith(("unlearn.", "optimize."))  # over a trial's settings these would go
-        if not over_a_trial and not _names_users(assignment):
-            options += ["--set", assignment]
-    return Pipeline(params, Path.cwd(), None if out is None else out.resolve(), options)
+    options += [word for assignment in assignments if not _names_users(assignment) for word in ("--set", assignment)]
+    options += [] if out is None else ["--out", str(out)]
+    return Pipeline(params, Path.cwd(), root, options)
+
+
+def _first_original(pipeline: "Pipeline") -> str:
+    if not pipeline.params.originals:
+        raise ConfigError("params.yaml has no originals, so there is nothing to train or to start from")
+    return next(iter(pipeline.params.originals))
+
+
+def _check_flow(*pipelines: "Pipeline") -> None:
+    from srun.plan import check_flow
+
+    check_flow((pipeline.params, pipeline.layout) for pipeline in pipelines)
 
 
 def _names_users(assignment: str) -> bool:
@@ -717,7 +901,7 @@ def _cell(
 
     request = _request(pipeline, request, category)
 
-    name = original or next(iter(pipeline.params.originals))
+    name = original or _first_original(pipeline)
     if seed is None:
         seed = pipeline.params.original(name).seed
     return Cell(request=request, original=name, method=method, seed=seed)
@@ -775,6 +959,28 @@ def _print_mapping(values: Mapping[str, Any], as_json: bool) -> None:
     _table(["", "value"], [[key, _shown(value)] for key, value in flatten(values).items()])
 
 
+def _print_partition(result: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result, indent=1, default=str))
+        return
+    kind = result["request"]["kind"]
+    if "rows" in result:
+        counts = ", ".join(f"{number} {outcome}" for outcome, number in result["rows"].items() if number)
+        click.echo(f'request "{result["name"]}" ({kind}), {sum(result["rows"].values())} rows: {counts}')
+        _print_rows(result["not_forgotten"][:NUM_ROWS_SHOWN], False)
+        if len(result["not_forgotten"]) > NUM_ROWS_SHOWN:
+            click.echo(f"... and {len(result['not_forgotten']) - NUM_ROWS_SHOWN} more; --json has them all")
+    else:
+        click.echo(f'request "{result["name"]}" ({kind})')
+    click.echo(
+        f"{result['num_forget']} events of {result['num_users']} users leave training, {result['num_retain']} stay;"
+        f" {result['num_held_out_removed']} leave validation and test"
+    )
+    if "no_tune_half" in result:
+        click.echo(f"note: {result['no_tune_half']}")
+    click.echo(f"next: srun unlearn --request {result['name']} --method sruga")
+
+
 def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1, default=str))
@@ -809,6 +1015,8 @@ def _print_report(report: Mapping[str, Any], as_json: bool) -> None:
     for title, rows in report.get("tables", {}).items():
         click.echo(f"\n{title}")
         _print_rows(rows, as_json)
+    for text in [*report.get("headlines", []), *report.get("missing", [])]:
+        click.echo(f"\n{text}")
     click.echo("\n".join(["", *report.get("written", {}).values()]))
     if report.get("left"):
         click.echo(f"left, for the same command to go on with: {', '.join(report['left'])}")
@@ -851,7 +1059,7 @@ def main() -> None:
     try:
         hand_over(sys.argv, cli.commands)
     except SrunError as error:
-        raise SystemExit(f"Error: {error}") from error
+        raise SystemExit(f"Error: {in_lines(error.faults)}") from error
     cli(prog_name="srun")
 
 

@@ -1,5 +1,6 @@
 """The stages as they are called: each with its own sections, its paths and a tracked run of its own."""
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srun import distributed
+from srun.data.raw import RawData, read_raw
 from srun.errors import RunError
-from srun.files import held, locked
+from srun.files import held, locked, write_text
 from srun.params import Params
 from srun.progress import Budget
 from srun.reporting.papers import published
@@ -33,7 +35,7 @@ from srun.stages import (
     unlearn,
 )
 from srun.stages.cells import Cell
-from srun.stages.common import Step, has_key, take_steps
+from srun.stages.common import Step, has_key, load_dataset, take_steps
 from srun.stages.layout import Layout, TrialLayout
 from srun.stages.reproduce_ablation import Ablation
 from srun.tracking import NullTracker, StudyTracker, Tracker, reach, tracked_run
@@ -45,9 +47,17 @@ if TYPE_CHECKING:
 class Pipeline:
     """Runs single stages, or all of them in order in one process (DVC runs the same stages one by one)."""
 
-    def __init__(self, params: Params, project: Path, root: Path | None = None, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, params: Params, project: Path, root: Path | Layout | None = None, options: Sequence[str] = ()
+    ) -> None:
         """``options``: words that lie over params.yaml in ``params``, for commands that are shown."""
-        self.params, self.layout, self.options = params, Layout(project, root or project), options
+        layout = root if isinstance(root, Layout) else Layout(project, root or project)
+        self.params, self.layout, self.options = params, layout, options
+
+    def only(self, request: str) -> "Pipeline":
+        """The same for one request; its report has a folder of its own."""
+        layout, options = replace(self.layout, only=request), [*self.options, "--request", request]
+        return Pipeline(self.params.with_request(request), layout.project, layout, options)
 
     def prepare(self) -> dict[str, Any]:
         params = self.params
@@ -56,9 +66,40 @@ class Pipeline:
 
     def partition(self, name: str) -> dict[str, Any]:
         request = self.params.request(name)
-        shown = {key: value for key, value in vars(request).items() if key != "users"}  # raw user ids stay here
+        own = ("users", "file")  # which may hold raw ids, and stay here
+        shown = {key: value for key, value in vars(request).items() if key not in own}
         with self._tracked("partition", name, {"partition": {name: shown}}, request=name) as tracker:
-            return partition.run(self.layout.prepared, self.layout.partition(name), name, request, tracker)
+            return partition.run(
+                self.layout.prepared, self.layout.partition(name), name, request, self._read_raw, tracker
+            )
+
+    def partition_given(
+        self, name: str, file: str, form: str | None, columns: dict[str, str] | None, kind: str | None
+    ) -> dict[str, Any]:
+        """Partition by a request of the user's own, in a file; later commands know it by its name.
+
+        Raises ConfigError where the parameters have another request of that name.
+        """
+        recorded = load_dataset(self.layout).info.get("columns")
+        kind = kind or partition.given_kind(file, form, columns, recorded)
+        self.params = self.params.with_given(name, file, form, columns, kind)
+        return self.partition(name)
+
+    def digests(self) -> list[Path]:
+        """Write the content of the files that each request names as a small file, which dvc.yaml depends on."""
+        written = []
+        for name in self.params.requests:
+            path = self.layout.digests(name)
+            write_text(path, json.dumps(partition.digests(self.params.request(name)), indent=1) + "\n")
+            written.append(path)
+        return written
+
+    def _read_raw(self) -> RawData:
+        return read_raw(self.layout.raw(self.params.data.name))
+
+    def _check_partition(self, name: str) -> None:
+        """Raise DataError where the partition that is there is of another request than the parameters have."""
+        partition.check(self.layout.partition(name), name, self.params.request(name))
 
     def category(self, category: str) -> str:
         """The name of the request to forget one category; its partition is made unless it is there, by one process."""
@@ -82,6 +123,7 @@ class Pipeline:
 
     def unlearn(self, cell: Cell) -> dict[str, float]:
         params, settings = self.params, self.params.method_settings(cell.method)
+        self._check_partition(cell.request)
         logged = {"cell": vars(cell), "unlearn": {cell.method: vars(settings), "seed": params.unlearn.seed}}
         paths, seed = self.layout.cell(cell), params.unlearn.seed
         tracked = self._tracked("unlearn", _title(cell), logged, **self._tags(cell))
@@ -91,6 +133,7 @@ class Pipeline:
 
     def evaluate(self, cell: Cell) -> dict[str, dict[str, float]]:
         params = self.params
+        self._check_partition(cell.request)
         logged = {"cell": vars(cell), "evaluate": vars(params.evaluate), "relearning": vars(params.relearning)}
         with self._tracked("evaluate", _title(cell), logged, **self._tags(cell)) as tracker:
             settings = params.evaluate, params.relearning
@@ -98,9 +141,10 @@ class Pipeline:
 
     def report(self) -> dict[str, Any]:
         with self._tracked("report", self.params.data.name, {}) as tracker:
-            return report.run(self.layout, self.params.cells, tracker)
+            return report.run(self.layout, self.params.cells, tracker, self.options)
 
     def explain(self, user: str, request: str) -> dict[str, Any]:
+        self._check_partition(request)
         return explain.run(self.layout, user, request, self.params.cells)
 
     def neurons(self, request: str, original: str) -> dict[str, Any]:
@@ -168,7 +212,7 @@ class Pipeline:
     def _steps(self) -> list[Step]:
         params = self.params
         steps = [Step("prepare", (), self._is_prepared, self.prepare)]
-        for name in params.requests:
+        for name in dict.fromkeys([*params.requests, *(cell.request for cell in params.cells.values())]):
             is_done = partial(self._is_partitioned, name)
             steps.append(Step(f"partition {name}", ("prepare",), is_done, partial(self.partition, name)))
         trained = set()
@@ -227,6 +271,7 @@ class Pipeline:
         leads, died = worker(os.environ) == 0, []
         with reaching(address):
             storage = open_storage(address)  # before anything is loaded: a wrong one is known at once
+            self._check_partition(cell.request)
             asked = params.unlearn.seed, params.evaluate, params.runtime
             bench = optimize.Bench(self.layout, cell, settings, *asked, every)
             if work is not None:
@@ -261,7 +306,7 @@ class Pipeline:
                 unlearn.run(layout, cell, settings, seed, params.evaluate, params.runtime, tracker)
             with self._tracked("evaluate", f"trial {number} of {name}", logged, **tags) as tracker:
                 metrics = evaluate.run(layout, cell, params.evaluate, params.relearning, params.runtime, tracker)
-            optimize.report(self.layout, study, params.cells, place, self.options)
+            optimize.report(self.layout, study, params.cells, place, _beside_a_trial(self.options))
             file = self.layout.trial_settings(name, number)
             return [file, layout.cell(cell).model, layout.cell(cell).evaluation], metrics
 
@@ -276,7 +321,7 @@ class Pipeline:
         return place or str(self.layout.journal(name))
 
     def _finish_study(self, study: "Study", place: str | None) -> StudyResult:
-        result = optimize.report(self.layout, study, self.params.cells, place, self.options)
+        result = optimize.report(self.layout, study, self.params.cells, place, _beside_a_trial(self.options))
         folder = self.layout.study(result.name)
         logging.getLogger(__name__).info("%s", folder / "index.html")
         tracker = self._track_study(study)
@@ -323,6 +368,12 @@ class Pipeline:
 
         folder = self.layout.raw(self.params.data.name)
         return str(read_info(folder)["fingerprint"]) if folder.is_dir() else None
+
+
+def _beside_a_trial(options: Sequence[str]) -> list[str]:
+    """Without what would lie over a trial's own settings."""
+    pairs = zip(options[::2], options[1::2], strict=True)
+    return [word for pair in pairs if not pair[1].startswith(("unlearn.", "optimize.")) for word in pair]
 
 
 def _tell_of_the_dead(result: StudyResult, num_trials: int, died: Sequence[str]) -> None:

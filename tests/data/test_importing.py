@@ -7,8 +7,10 @@ import logging
 import os
 import re
 import time
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
@@ -16,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srun.data.importing import column_mapping, guess_format, read_import
+from srun.data.formats.guessing import guess_format
+from srun.data.importing import column_mapping, read_import
 from srun.data.raw import read_raw
 from srun.errors import DataError, RunError
 from srun.stages.fetch import import_file
@@ -118,6 +121,87 @@ def test_fractions_of_a_second_are_cut_off_and_said(put, caplog):
     assert "1 times have a fraction" in caplog.text
 
 
+SUBSECOND = [("u1", "b", 100), ("u1", "a", 900), ("u2", "b", 0), ("u2", "a", 5000), ("u1", "b", 100), ("u1", "b", 101)]
+"""Users, items, and milliseconds after 2024-05-01T10:00:00; one exact duplicate."""
+
+
+def subsecond(kind):
+    """A log in which only fractions of a second tell the order: file content, or a Parquet column of times."""
+    at = [1714557600000 + row[2] for row in SUBSECOND]
+    if kind in ("s", "ms", "us", "ns"):
+        return pa.array(at, "timestamp[ms]").cast(f"timestamp[{kind}]")
+    if kind == "float":
+        return pa.array([milliseconds / 1000 for milliseconds in at])
+    if kind == "decimal":
+        return pa.array([Decimal(milliseconds) / 1000 for milliseconds in at])
+    if kind == "integer ms":
+        return pa.array(at)
+    if kind == "iso":
+        return pa.array([f"{np.datetime64(milliseconds, 'ms')}Z" for milliseconds in at])
+    return pa.array([f"{milliseconds // 1000}.{milliseconds % 1000:03}" for milliseconds in at])
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "parquet", "amazon"])
+@pytest.mark.parametrize("kind", ["ms", "us", "ns", "float", "decimal", "integer ms", "iso", "text"])
+def test_events_less_than_a_second_apart_keep_their_order(tmp_path, caplog, form, kind):
+    times = subsecond(kind)
+    table = pa.table({"user": [row[0] for row in SUBSECOND], "item": [row[1] for row in SUBSECOND], "time": times})
+    if form == "parquet":
+        pyarrow.parquet.write_table(table, tmp_path / "log")
+    elif form == "amazon":
+        if kind not in ("integer ms", "text", "float"):
+            pytest.skip("records have numbers")
+        names = ("reviewerID", "asin", "unixReviewTime")
+        lines = [json.dumps(dict(zip(names, row.values(), strict=True))) for row in table.to_pylist()]
+        (tmp_path / "log").write_text("\n".join(lines))
+    else:
+        table.to_pandas().to_csv(tmp_path / "log", sep="," if form == "csv" else "\t", index=False)
+    second = "1714557600"
+    assert imported(tmp_path / "log") == [
+        ["u1", "b", second], ["u1", "b", second], ["u1", "a", second], ["u2", "b", second], ["u2", "a", "1714557605"],
+    ]  # fmt: skip
+    assert "4 times have a fraction of a second; it decides the order and is then cut off" in caplog.text
+
+
+def test_no_digit_of_a_time_in_text_is_lost(put):
+    path = put(
+        "user,item,time\nu1,b,1700000000.123456788\nu1,a,1700000000.123456789\nu2,a,1700000000\nu2,b,1700000001\n"
+    )
+    assert [row[1] for row in imported(path)[:2]] == ["b", "a"]
+
+
+def test_a_small_catalogue_is_warned_of(put, caplog):
+    imported(put(CSV))
+    assert (
+        "2 items, so that each is among the first 10 and every Hit@10 is 1; import a log with more items" in caplog.text
+    )
+    caplog.clear()
+    imported(put("".join(f"{user} {item}\n" for user in range(3) for item in range(11))))
+    assert "Hit@10" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["1", "2", "1", "2"], "large_string"),
+        (["1", "2", "1", "2"], "string_view"),
+        ([1, 2, 1, 2], "uint64"),
+        ([1, 2, 1, 2], "int8"),
+        ([1, 2, 1, 2], "float"),
+        ([1, 2, 1, 2], "double"),
+        ([Decimal(1), Decimal(2), Decimal(1), Decimal(2)], pa.decimal128(38, 0)),
+    ],
+)
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_parquet_ids_of_every_type_that_holds_them_exactly(tmp_path, values, kind, dictionary):
+    column = pa.array(values, kind) if kind != "string_view" else pa.array(values).cast(pa.string_view())
+    if dictionary and kind != "string_view":
+        column = column.dictionary_encode()
+    table = pa.table({"user": column, "item": ["a", "b", "b", "a"], "time": [1, 2, 3, 4]})
+    pyarrow.parquet.write_table(table, tmp_path / "log")
+    assert imported(tmp_path / "log") == [["1", "a", "1"], ["1", "b", "3"], ["2", "b", "2"], ["2", "a", "4"]]
+
+
 @pytest.mark.parametrize("kind", ["int", "float", "timestamp", "date", "text", "category"])
 def test_parquet(tmp_path, kind):
     seconds = pd.Series([10, 20, 30, 40]) * 86400
@@ -167,7 +251,7 @@ def test_pairs_and_sequences_say_the_same(tmp_path_factory, lines):
 def test_blocks_join_without_a_seam(put, monkeypatch):
     content = "".join(f"user{i % 50} item{i % 7}\n" for i in range(2000))
     whole = imported(put(content))
-    monkeypatch.setattr("srun.data.importing._BLOCK", 97)
+    monkeypatch.setattr("srun.data.formats.lines.BLOCK", 97)
     assert imported(put("\ufeff" + content)) == whole
 
 
@@ -234,15 +318,37 @@ def test_guesses(put, content, form):
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-@pytest.mark.parametrize("delimiter", [",", "\t"])
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
 def test_item_tables(put, caplog, delimiter, pack):
     items = 'asin,name,genres\nb,"B, ""x""",X | Y\nz,Z,\n'
+    if delimiter == ";":
+        items = items.replace(",", ";").replace("B;", "B,")
     if delimiter == "\t":
         items = 'asin\tname\tgenres\nb\tB, "x"\tX | Y\nz\tZ\t\n'
     imported(put(CSV), items=put(pack(items.encode()), "items"))
     assert read_raw(put("").parent / "raw" / "own").items.to_numpy().tolist() == [["b", 'B, "x"', "X|Y"]]
     assert "1 of 2 items of the log are not described" in caplog.text
     assert "1 described items are not in the log" in caplog.text
+
+
+@pytest.mark.parametrize("categories", [["X|none", "nan"], [["X", None, "none"], None]])
+def test_item_tables_in_parquet(tmp_path, put, categories):
+    table = pa.table({"item_id": ["b ", "z"], "title": ["B", None], "genres": categories})
+    pyarrow.parquet.write_table(table, tmp_path / "items")
+    imported(put(CSV), items=tmp_path / "items")
+    assert read_raw(tmp_path / "raw" / "own").items.to_numpy().tolist() == [["b", "B", "X"]]
+    pyarrow.parquet.write_table(table.set_column(0, "item_id", [["b", None]]), tmp_path / "items")
+    assert 'column "item_id", row 2: the item is missing' in read_fault(put(CSV), tmp_path / "items")
+    pyarrow.parquet.write_table(table.set_column(0, "item_id", [["b", "null"]]), tmp_path / "items")
+    assert "row 2: the item is missing" in read_fault(put(CSV), tmp_path / "items")
+    pyarrow.parquet.write_table(table.drop_columns(["title", "genres"]), tmp_path / "items")
+    assert "neither a title nor categories" in read_fault(put(CSV), tmp_path / "items")
+
+
+def read_fault(path, items):
+    with pytest.raises(DataError) as raised:
+        read_import(path, items=items)
+    return str(raised.value)
 
 
 def test_item_columns_may_be_named_or_numbered(put):
@@ -260,10 +366,13 @@ def test_item_columns_may_be_named_or_numbered(put):
         ("item_id,title\nx,X\n", 'describes none of the items of .*there "a", here "x"'),
         ("item_id,title\na,A\n\nb,B,C\n", "items:4: 3 columns, expected 2"),
         ("item_id,title\na,A\nnan,B\n", 'items:3, column "item_id": the item is missing'),
-        ("item_id,title\na,A\nb,B\na,C\n", 'items:4: item "a" is described again, otherwise than in line 2'),
+        (
+            "item_id,title\na,A\nb,B\na,C\n",
+            'items:4, column "item_id": item "a" is described again, otherwise than in .*items:2',
+        ),
         ("item_id,title\n", "a header and no items"),
         ("", "empty"),
-        ("item_id;title\na;A\n", "no column for the item"),
+        ("item_id|title\na|A\n", 'columns separated by "|"'),
         ("item_id,price\na,1\n", "neither a title nor categories"),
         ("code,title\na,1\n", "no column for the item; the header has code, title"),
         (b"item_id,title\na,caf\xe9\n", "items:2: not UTF-8 text"),
@@ -287,11 +396,11 @@ BAD = {
     "empty time": (CSV + "u1,a,\n", 'log:6, column "timestamp": the time is ""'),
     "NaN time": (CSV + "u1,a,nan\n", 'log:6, column "timestamp": the time is "nan"'),
     "infinite time": (CSV + "u1,a,inf\n", 'log:6, column "timestamp": the time is "inf"'),
-    "text as time": (CSV + "u1,a,soon\n", 'log:6, column "timestamp": the time is "soon"; expected unix seconds'),
+    "text as time": (CSV + "u1,a,soon\n", 'log:6, column "timestamp": the time is "soon"; expected seconds since 1970'),
     "negative time": (CSV + "u1,a,-5\n", 'log:6, column "timestamp": the time is "-5"'),
     "negative fraction": (CSV + "u1,a,-0.5\n", 'log:6, column "timestamp": the time is "-0.5"'),
     "time beyond int64": (CSV + f"u1,a,{2**63}\n", 'log:6, column "timestamp": the time is "9223372036854775808"'),
-    "numbers then dates": (CSV + "u1,a,2014-01-01\n", 'the time is "2014-01-01"; expected unix seconds'),
+    "numbers then dates": (CSV + "u1,a,2014-01-01\n", 'the time is "2014-01-01"; expected seconds since 1970'),
     "dates then words": ("user,item,time\n1,2,2014-01-01\n2,2,never\n", 'log:3, column "time": the time is "never"'),
     "dates then numbers": ("user,item,time\n1,2,2014-01-01\n2,2,99999999\n", 'log:3, column "time": the time is "999'),
     "date before 1970": ("user,item,time\n1,2,2014-01-01\n2,3,1969-01-01\n", 'log:3, column "time": the time is "1969'),
@@ -301,15 +410,15 @@ BAD = {
         'user,item,time,x\n1,2,3,"a\nb"\n1,2,x,y\n',
         'log:4, column "time": the time is "x"',
     ),
-    "open quote": (CSV + '"u1,a,50\nu1,b,60\n', "log:7: 1 columns, expected 3"),
+    "open quote": (CSV + '"u1,a,50\nu1,b,60\n', "log:6: a quote is opened here and never closed"),
     "control character": (
         CSV + "u\x01,a,50\n",
-        "log:6, column \"user_id\": the user 'u\\x01' holds a control character",
+        'log:6, column "user_id": the user "u\\x01" holds a control character',
     ),
-    "semicolons": (CSV.replace(",", ";"), "log:1: no known column names in 'user_id;item_id;timestamp'"),
-    "pipes": (CSV.replace(",", "|"), "log:1: not a known form"),
+    "pipes": (CSV.replace(",", "|"), 'log:1: columns separated by "|"'),
+    "spaces": (CSV.replace(",", " "), "log:1: columns separated by spaces"),
     "no header": ("1,2,3\n4,5,6\n", "numbers from 1 if there is no header"),
-    "header only": ("user,item,time\n", "a header and no interactions"),
+    "header only": ("user,item,time\n", "a header and no rows below it"),
     "empty": ("", "the file is empty"),
     "blank": ("\n \n\n", "the file is empty"),
     "one user": (CSV.replace("u2", "u1"), 'only one user ("u1")'),
@@ -322,12 +431,12 @@ BAD = {
     "truncated gzip": (gzip.compress(os.urandom(100) + CSV.encode() * 99)[:90], "gzip data break off"),
     "gzip damaged": (gzip.compress(CSV.encode() * 999)[:-8] + b"12345678", "gzip data break off or are damaged"),
     "empty gzip": (gzip.compress(b""), "the file is empty"),
-    "pair too short": ("1 2\n2 3\n\n4\n", "log:4: not a known form ('4')"),
-    "pair too long": ("1 2\n" * 20_000 + "1 2 3\n", "log:20001: 3 words ('1 2 3'); expected two words"),
-    "user without items": ("1 2 3\n2 3\n4\n", "log:3: not a known form ('4')"),
+    "pair too short": ("1 2\n2 3\n\n4\n", 'log:4: not a known form ("4")'),
+    "pair too long": ("1 2\n" * 20_000 + "1 2 3\n", 'log:20001: 3 words ("1 2 3"); expected two words'),
+    "user without items": ("1 2 3\n2 3\n4\n", 'log:3: not a known form ("4")'),
     "NaN in pairs": ("1 2\n2 nan\n", 'log:2, word 2: the item is missing ("nan")'),
     "Latin-1 in pairs": (b"1 2\n" * 20_000 + b"\xfc 1\n", "log:20001: not UTF-8 text"),
-    "ambiguous": ("1 2 3\n4 5 6\n", "columns or sequences; say --format sequences"),
+    "ambiguous": ("1 2 3\n4 5 6\n", "columns or sequences; if these are sequences say --format sequences"),
     "foreign records": ('{"user": 1}\n', "log:1: a record with the fields user; expected reviewerID and asin or"),
     "broken record": ("{user}\n", "log:1: neither a JSON object nor a Python literal"),
     "broken Parquet": (b"PAR1" + b"x" * 100, "cannot be read as Parquet"),
@@ -346,12 +455,12 @@ def test_bad_input_gets_one_clear_line(put, case):
     ("content", "options", "said"),
     [
         (CSV, {"form": "xls"}, '--format "xls": expected one of csv, tsv'),
-        (CSV, {"form": "tsv"}, "log:1: one column ('user_id,item_id,timestamp'); expected several, separated by tabs"),
+        (CSV, {"form": "tsv"}, 'log:1: one column ("user_id,item_id,timestamp"); expected several, separated by tabs'),
         (CSV, {"form": "parquet"}, "cannot be read as Parquet"),
         (CSV, {"form": "pairs"}, "log:1: 1 words"),
         (CSV, {"form": "amazon"}, "log:1: neither a JSON object"),
         ("", {"form": "amazon"}, "empty; expected one review a line"),
-        ("1 2\n3\n", {"form": "sequences"}, "log:2: 1 words ('3'); expected a user and one or more items"),
+        ("1 2\n3\n", {"form": "sequences"}, 'log:2: 1 words ("3"); expected a user and one or more items'),
         (
             CSV,
             {"columns": {"user": "who"}},
@@ -376,8 +485,41 @@ def test_bad_options_get_one_clear_line(put, content, options, said):
         ({"user": ["a", "b"], "item": [1, 2], "time": [1, -2]}, 'column "time", row 2: the time is "-2"'),
         ({"user": ["a", "b"], "item": [1, 2], "time": [1.0, float("nan")]}, 'column "time", row 2: the time is '),
         ({"user": ["a", "b"], "item": [1, 2], "time": ["2014-01-01", "x"]}, 'column "time", row 2: the time is "x"'),
-        ({"user": ["a", "b"], "item": [[1], [2]], "time": [1, 2]}, "cannot be the item; expected text or numbers"),
+        ({"user": ["a", "b"], "item": [[1], [2]], "time": [1, 2]}, "cannot be the item; write it as text"),
         ({"user": ["a", "b"], "item": [1, 2], "x": [1, 2]}, "no column for the time; the header has user, item, x"),
+        (
+            {"user": [2.0**53, 1.0], "item": [1, 2], "time": [1, 2]},
+            'column "user", row 1: the user is 9007199254740992.0',
+        ),
+        (
+            {"user": [1.0, -(2.0**53)], "item": [1, 2], "time": [1, 2]},
+            "row 2: the user is -9007199254740992.0; floats from",
+        ),
+        (
+            {"user": pa.array([1, 2**24], "float"), "item": [1, 2], "time": [1, 2]},
+            "row 2: the user is 16777216.0; floats",
+        ),
+        ({"user": [1.0, float("inf")], "item": [1, 2], "time": [1, 2]}, "row 2: the user is inf; expected an id"),
+        ({"user": [1.0, float("nan")], "item": [1, 2], "time": [1, 2]}, "row 2: the user is nan; expected an id"),
+        ({"user": [1.0, None], "item": [1, 2], "time": [1, 2]}, "row 2: the user is missing"),
+        ({"user": [9.3e18, 1.0], "item": [1, 2], "time": [1, 2]}, "row 1: the user is 9.3e+18; floats from"),
+        ({"user": pa.nulls(2), "item": [1, 2], "time": [1, 2]}, 'column "user", row 1: the user is missing'),
+        ({"user": [True, False], "item": [1, 2], "time": [1, 2]}, "bool cannot be the user; write it as text"),
+        ({"user": [b"a", b"b"], "item": [1, 2], "time": [1, 2]}, "binary cannot be the user; write it as text"),
+        ({"user": [{"a": 1}, {"a": 2}], "item": [1, 2], "time": [1, 2]}, "struct<a: int64> cannot be the user"),
+        ({"user": [Decimal("1.5"), Decimal(2)], "item": [1, 2], "time": [1, 2]}, "row 1: the user is 1.5"),
+        ({"user": [1, 2], "item": [1, 2], "time": [True, False]}, "bool cannot be the time"),
+        ({"user": [1, 2], "item": [1, 2], "time": pa.array([1, 2], "duration[s]")}, "cannot be the time"),
+        ({"user": [1, 2], "item": [1, 2], "time": pa.array([1, 2], "time64[us]")}, "cannot be the time"),
+        ({"user": [1, 2], "item": [1, 2], "time": [1, None]}, 'column "time", row 2: the time is missing'),
+        (
+            {"user": [1, 2], "item": [1, 2], "time": pa.array([1, 2**63], "uint64")},
+            'row 2: the time is "9223372036854775808"',
+        ),
+        (
+            {"user": ["a", "b\x00"], "item": [1, 2], "time": [1, 2]},
+            'row 2: the user "b\\x00" holds a control character',
+        ),
         ({"user": pa.array([], "string"), "item": pa.array([], "int64")}, "no rows"),
     ],
 )

@@ -242,11 +242,18 @@ def test_the_same_input_gives_the_same_bytes(small, tmp_path):
 
 
 def test_ids_that_look_like_missing_values_survive(small, tmp_path):
-    data = small.make_data([("NA", "null", 1), ("NA", "007", 2), ("null", "nan", 3)])
+    data = small.make_data([("NA", "n/a", 1), ("NA", "007", 2), ("nil", "-nan", 3)])
     data.save(tmp_path / "x")
     again = Dataset.load(tmp_path / "x")
-    assert set(again.users["user_id"]) == {"NA", "null"}
-    assert set(again.items["item_id"]) == {"null", "007", "nan"}
+    assert set(again.users["user_id"]) == {"NA", "nil"}
+    assert set(again.items["item_id"]) == {"n/a", "007", "-nan"}
+
+
+@pytest.mark.parametrize(("num_items", "warned"), [(1, True), (10, True), (11, False)])
+def test_a_catalogue_in_which_every_hit_at_10_is_1_is_warned_of(small, caplog, num_items, warned):
+    small.make_data([(f"u{user}", f"i{item}", item) for user in range(3) for item in range(num_items)])
+    assert (f"{num_items} items are left" in caplog.text) == warned
+    assert ("a weaker prepare.filter" in caplog.text) == warned
 
 
 def test_nothing_left_is_an_error_that_says_what_to_do(small):

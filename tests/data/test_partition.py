@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from srun.data.interactions import Role
 from srun.data.partition import MIN_USERS_TO_TUNE, Partition, original_validation, partition, training_windows
 from srun.errors import DataError
-from srun.files import seal
 
 CATEGORIES = {f"i{item}": ["red", "green", "red|green", ""][item % 4] for item in range(12)}
 KINDS = ("interactions", "category", "users", "category all", "category of some")
@@ -35,7 +34,7 @@ def carry_out(small, sequences, kind, seed=0, **settings):
         "category of some": small.category_request(users=tuple(data.users["user_id"][::2])),
     }[kind]
     try:
-        return data, partition(data, "r", request)
+        return data, small.carry_out(data, request)
     except DataError:  # a draw or category that meets no training event
         return data, None
 
@@ -165,7 +164,7 @@ def test_the_retain_set_keeps_order_and_holds_no_forgotten_event(small, kind, se
         "category of some": small.category_request(users=tuple(data.users["user_id"][::2])),
     }[kind]
     try:
-        made = partition(data, "r", request)
+        made = small.carry_out(data, request)
     except DataError:
         return
     forgotten = set(data.item[made.forget].tolist())
@@ -198,7 +197,7 @@ def test_the_worked_case_of_the_thesis(small, tmp_path, timestamps):
     rows = [("293", item, 100 + THESIS.index(item)) for item in (54912, 8742, 55044)]
     header = "user_id,item_id,timestamp" if timestamps else "user_id,item_id"
     file = small.write_request(tmp_path / "r.csv", [row[: 3 if timestamps else 2] for row in rows], header)
-    request = partition(data, "r", small.interactions_request(file=file))
+    request = small.carry_out(data, small.interactions_request(file=file))
 
     names = np.array(["0", *data.items["item_id"]]).astype(int)
     user = data.users["user_id"].tolist().index("293")
@@ -240,7 +239,7 @@ def position_in_training(data, events):
 @given(st.integers(0, 1000), st.sampled_from([0.1, 0.3, 1.0]))
 def test_the_draw_of_the_thesis(small, seed, share):
     data = small.make_data(small.random_events(50, 20, seed=seed, low=2, high=12), calibration_users=0.1, seed=seed)
-    request = partition(data, "r", small.interactions_request(seed=seed, share_of_users=share))
+    request = small.carry_out(data, small.interactions_request(seed=seed, share_of_users=share))
     lengths = np.bincount(data.user[data.role == Role.TRAIN], minlength=data.num_users)
     assert request.affected.sum() == round(share * (lengths >= 3).sum())
     assert (lengths[request.affected] >= 3).all()
@@ -262,7 +261,7 @@ def test_the_draw_of_the_thesis(small, seed, share):
 def test_the_number_drawn_and_the_places_are_uniform(small):
     # all have 10 training items: k is uniform on 1..5, and every place from the third on is as likely
     data = small.make_data(small.log_of([[i % 12 for i in range(u, u + 12)] for u in range(3000)]))
-    request = partition(data, "r", small.interactions_request(share_of_users=1.0))
+    request = small.carry_out(data, small.interactions_request(share_of_users=1.0))
     number = np.bincount(data.user[request.forget], minlength=3000)
     observed = np.bincount(number, minlength=6)[1:]
     assert ((observed - 600) ** 2 / 600).sum() < 18.5  # chi-square, 4 degrees of freedom, p = 0.001
@@ -274,7 +273,7 @@ def test_the_number_drawn_and_the_places_are_uniform(small):
 
 def test_draws_follow_their_seed(small):
     data = small.make_data(small.random_events(60, 20))
-    drawn = [partition(data, "r", small.interactions_request(seed=seed)).forget.tobytes() for seed in (0, 0, 1, 2)]
+    drawn = [small.carry_out(data, small.interactions_request(seed=seed)).forget.tobytes() for seed in (0, 0, 1, 2)]
     assert drawn[0] == drawn[1]
     assert len(set(drawn)) == 3
 
@@ -284,7 +283,7 @@ def test_draws_follow_their_seed(small):
 def test_halves_are_disjoint_by_user_and_even(small, kind, num_users, seed):
     data = small.make_data(small.random_events(num_users, 12), calibration_users=0.3, seed=seed)
     make = small.interactions_request if kind == "interactions" else small.users_request
-    request = partition(data, "r", make(seed=seed, share_of_users=0.9))
+    request = small.carry_out(data, make(seed=seed, share_of_users=0.9))
     tune, report = (set(np.flatnonzero((request.group == code) & request.affected)) for code in (1, 2))
     assert tune | report == set(np.flatnonzero(request.affected))
     assert not tune & report
@@ -312,7 +311,7 @@ def test_category_requests_split_users_80_20_by_the_data_seed(small):
 
     def report(data_seed, request_seed):
         data = small.make_data(events, CATEGORIES, seed=data_seed)
-        request = partition(data, "r", small.category_request(seed=request_seed))
+        request = small.carry_out(data, small.category_request(seed=request_seed))
         assert set(np.unique(request.group)) == {1, 2}
         return tuple(np.flatnonzero(request.group == 2).tolist())
 
@@ -323,33 +322,23 @@ def test_category_requests_split_users_80_20_by_the_data_seed(small):
 
 def test_the_report_users_of_holdout_80_20_are_those_of_category_requests(small):
     data = small.make_data(small.random_events(50, 12), CATEGORIES, holdout="users_80_20")
-    request = partition(data, "r", small.category_request())
+    request = small.carry_out(data, small.category_request())
     assert set(data.user[data.role == Role.TEST]) == set(np.flatnonzero(request.group == 2))
 
 
 def test_a_category_of_a_few_users_has_no_tune_half(small):
     data = small.make_data(small.random_events(60, 12, low=8), CATEGORIES)
     named = tuple(data.users["user_id"][:8])
-    request = partition(data, "r", small.category_request(users=named))
+    request = small.carry_out(data, small.category_request(users=named))
     assert len(request.queries("forget_tune")) == 0
     assert "no_tune_half" in request.info
-
-
-def test_named_users_are_counted_in_the_info_and_known_again_when_loaded(small, tmp_path):
-    data = small.make_data(small.random_events(60, 12, low=8), CATEGORIES)
-    request = partition(data, "r", small.category_request(users=tuple(data.users["user_id"][:8])))
-    request.save(tmp_path / "r")
-    again = Partition.load(tmp_path / "r", data)
-    assert again.info["request"]["users"] == 8
-    assert set(again.masked_pairs[:, 0]) == set(range(8))
-    assert (again.masked_pairs == request.masked_pairs).all()
 
 
 def test_never_seen_events_of_a_category_are_those_of_all_calibration_users(small):
     data = small.make_data(small.random_events(60, 12), CATEGORIES, calibration_users=0.3)
     trained = data.users["user_id"][np.unique(data.user[data.role == Role.TRAIN])]
-    everybody = partition(data, "r", small.category_request())
-    some = partition(data, "r", small.category_request(users=tuple(trained[:30])))
+    everybody = small.carry_out(data, small.category_request())
+    some = small.carry_out(data, small.category_request(users=tuple(trained[:30])))
     red = data.categories["red"][data.item]
     last_two = np.zeros(data.num_events, dtype=bool)
     last_two[data.offsets[1:] - 1] = last_two[data.offsets[1:] - 2] = True
@@ -360,7 +349,7 @@ def test_never_seen_events_of_a_category_are_those_of_all_calibration_users(smal
 
 def test_never_seen_events_of_users_are_all_but_the_last_two(small):
     data = small.make_data(small.random_events(40, 12), calibration_users=0.3)
-    request = partition(data, "r", small.users_request())
+    request = small.carry_out(data, small.users_request())
     for user in np.unique(data.user[data.role == Role.CALIBRATION]):
         own = request.never_seen[data.offsets[user] : data.offsets[user + 1]]
         assert own.tolist() == [True] * (len(own) - 2) + [False] * 2
@@ -390,7 +379,7 @@ def test_a_request_that_names_calibration_users_is_told(small, tmp_path, kind):
     else:
         request = small.category_request(users=tuple(data.users["user_id"]))
         expected = int((red & (data.role == Role.CALIBRATION)).sum())
-    made = partition(data, "r", request)
+    made = small.carry_out(data, request)
     assert made.info["num_never_trained_on"] == expected > 0
     assert not made.forget[data.role == Role.CALIBRATION].any()
 
@@ -399,14 +388,14 @@ def test_a_request_that_names_calibration_users_is_told(small, tmp_path, kind):
 def test_calibration_users_are_never_drawn(small, seed):
     data = small.make_data(small.random_events(30, 12), calibration_users=0.5, seed=seed)
     for request in (small.users_request(seed=seed), small.interactions_request(seed=seed, share_of_users=1.0)):
-        made = partition(data, "r", request)
+        made = small.carry_out(data, request)
         assert not made.removed[data.role == Role.CALIBRATION].any()
         assert made.info["num_never_trained_on"] == 0
 
 
 def test_users_leave_validation_and_test(small):
     data = small.make_data(small.random_events(40, 12), calibration_users=0.1)
-    request = partition(data, "r", small.users_request(share_of_users=0.5))
+    request = small.carry_out(data, small.users_request(share_of_users=0.5))
     gone = set(np.flatnonzero(request.affected))
     assert len(gone) == round(0.5 * len(np.unique(data.user[data.role == Role.TRAIN])))
     for split in ("validation", "test", "test_affected", "test_unaffected"):
@@ -422,7 +411,7 @@ def test_the_catalogue(small, tmp_path, kind, catalogue):
     rows = [("u1", "i6")] if kind == "interactions" else [("u1",)]
     file = small.write_request(tmp_path / "r.csv", rows, "user_id,item_id" if kind == "interactions" else "user_id")
     make = small.interactions_request if kind == "interactions" else small.users_request
-    request = partition(data, "r", make(file=file, catalogue=catalogue))
+    request = small.carry_out(data, make(file=file, catalogue=catalogue))
     if catalogue == "full":
         assert request.catalogue is None
     else:
@@ -436,13 +425,13 @@ def test_the_catalogue(small, tmp_path, kind, catalogue):
 def test_repeats_at_another_time_stay(small, tmp_path):
     data = small.make_data([("a", x, t) for t, x in enumerate("pqrqsqtz")] + [("b", x, t) for t, x in enumerate("pqr")])
     with_time = small.write_request(tmp_path / "one.csv", [("a", "q", 3)])
-    request = partition(data, "r", small.interactions_request(file=with_time))
+    request = small.carry_out(data, small.interactions_request(file=with_time))
     assert data.time[request.removed].tolist() == [3]
     names = np.array(["", *data.items["item_id"]])
     windows = training_windows(data, request.retain)
     assert "".join(names[windows.items[windows.user == 0][0]]) == "pqrsq"
     without_time = small.write_request(tmp_path / "all.csv", [("a", "q")], "user_id,item_id")
-    request = partition(data, "r", small.interactions_request(file=without_time))
+    request = small.carry_out(data, small.interactions_request(file=without_time))
     assert data.time[request.forget].tolist() == [1, 3, 5]
 
 
@@ -452,31 +441,137 @@ def test_an_event_is_named_by_user_item_and_time_together(small, tmp_path):
     rows = [
         (data.users["user_id"][data.user[e]], data.items["item_id"][data.item[e] - 1], data.time[e]) for e in wanted
     ]
-    request = partition(data, "r", small.interactions_request(file=small.write_request(tmp_path / "r.csv", rows)))
+    request = small.carry_out(data, small.interactions_request(file=small.write_request(tmp_path / "r.csv", rows)))
     assert np.flatnonzero(request.removed).tolist() == wanted.tolist()
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "word"),
+    ("text", "line"),
     [
-        ("user_id,item_id\nu0,i1\nnobody,i1\n", 3, "nobody"),
-        ("user_id,item_id\nu0,nothing\n", 2, "nothing"),
-        ("user_id,item_id,timestamp\nu0,i1,1\nu0,i1,99\n", 3, "99"),
-        ("user_id,item_id\nu0,i1\nu0,i9\n", 3, "i9"),
-        ("user_id,item_id\nu0,i1\n\n\nnobody,i1\n", 5, "nobody"),
-        ("user,item\nu0,i1\n", 1, "user_id"),
-        ("user_id;item_id\nu0;i1\n", 1, "user_id"),
-        ("user_id,item_id\nu0\n", 2, ""),
-        ("user_id,item_id\nu0,i1,1\n", 2, ""),
+        ("user_id,item_id\nu0\n", 2),
+        ("user_id,item_id\nu0,i1,1\n", 2),
+        ("user_id,item_id\nu0,i1\n,i1\n", 3),
+        ("user_id,item_id,timestamp\nu0,i1,1\nu0,i1,soon\n", 3),
+        ("who,what\nu0,i1\n", 1),
     ],
 )
-def test_a_wrong_line_of_a_request_is_named(small, tmp_path, text, line, word):
+def test_a_line_that_cannot_be_read_is_named(small, tmp_path, text, line):
     data = small.make_data(small.log_of([[0, 1, 2, 3, 4, 5], [0, 9, 2, 1, 4, 5]]))
     (tmp_path / "r.csv").write_text(text)
-    with pytest.raises(DataError) as caught:
-        partition(data, "r", small.interactions_request(file=str(tmp_path / "r.csv")))
-    assert f"r.csv:{line}:" in str(caught.value)
-    assert word in str(caught.value)
+    with pytest.raises(DataError, match=rf"r\.csv:{line}[:,]"):
+        small.carry_out(data, small.interactions_request(file=str(tmp_path / "r.csv")))
+
+
+def outcomes(request) -> dict:
+    """line -> (outcome, reason) of every row."""
+    return {row.line: (row.outcome, row.reason) for row in request.rows.itertuples()}
+
+
+def test_every_row_has_an_outcome_and_none_stops_the_others(small, tmp_path):
+    """Filtered films, unknown users and users kept out of training used to refuse the whole request."""
+    events = [*small.random_events(40, 12, low=8), ("u1", "rare", 99)]
+    data = small.make_data(events, calibration_users=0.2, calibration_events=0.5, filter="once", min_interactions=2)
+    ids, items = data.users["user_id"].to_numpy(), data.items["item_id"].to_numpy()
+
+    def event_of(role):
+        e = int(np.flatnonzero(data.role == role)[3])
+        return ids[data.user[e]], items[data.item[e] - 1], int(data.time[e])
+
+    train = event_of(Role.TRAIN)
+    rows = {
+        2: (train, ("forgotten", "")),
+        3: (event_of(Role.VALIDATION), ("never_trained", "held out for validation")),
+        4: (event_of(Role.TEST), ("never_trained", "held out for test")),
+        5: (event_of(Role.CALIBRATION), ("never_trained", "of a user kept out of training")),
+        6: (event_of(Role.SET_ASIDE), ("never_trained", "set aside before training")),
+        7: (("u1", "rare", 99), ("never_trained", "left out when the data were prepared")),
+        8: (("nobody", items[0], 1), ("unknown_user", "")),
+        9: ((train[0], "nothing", 1), ("unknown_item", "")),
+        10: ((*train[:2], 12345), ("no_such_event", "the user has this item, at other times")),
+        11: (("u1", "rare", 98), ("no_such_event", "the user has this item, at other times")),
+        12: (train, ("forgotten", "")),
+    }
+    file = small.write_request(tmp_path / "r.csv", [row for row, _ in rows.values()])
+    request = small.carry_out(data, small.interactions_request(file=file))
+    assert outcomes(request) == {line: expected for line, (_, expected) in rows.items()}
+    assert request.info["num_forget"] == 1
+    assert request.info["rows"] == {
+        "forgotten": 2, "never_trained": 5, "unknown_user": 1, "unknown_item": 1, "no_such_event": 2
+    }  # fmt: skip
+    assert request.removed.sum() == 5, "what was never trained on leaves held-out and never-seen events too"
+
+
+def test_a_pair_that_the_user_never_had_is_no_such_event(small, tmp_path):
+    data = small.make_data(small.log_of([[0, 1, 2, 3, 4, 5], [0, 9, 2, 1, 4, 5]]))
+    file = small.write_request(tmp_path / "r.csv", [("u0", "i1"), ("u0", "i9")], "user_id,item_id")
+    request = small.carry_out(data, small.interactions_request(file=file))
+    assert outcomes(request) == {2: ("forgotten", ""), 3: ("no_such_event", "")}
+
+
+def test_users_kept_out_of_training_can_ask_and_leave_the_comparison(small, tmp_path):
+    data = small.make_data(small.random_events(60, 12, low=8), calibration_users=0.4)
+    apart = np.unique(data.user[data.role == Role.CALIBRATION])
+    trained = np.unique(data.user[data.role == Role.TRAIN])[:30]
+    ids = data.users["user_id"].to_numpy()
+    names = [(ids[user],) for user in [*trained, *apart[:3]]] + [("nobody",)]
+    request = small.carry_out(data, small.users_request(file=small.write_request(tmp_path / "r.csv", names, "user_id")))
+    everybody = small.carry_out(
+        data, small.users_request(file=small.write_request(tmp_path / "s.csv", names[:30], "user_id"))
+    )
+    said = outcomes(request)
+    assert [said[line] for line in range(32, 36)] == [
+        *[("never_trained", "of a user kept out of training")] * 3,
+        ("unknown_user", ""),
+    ]
+    for split in ("never_seen_tune", "never_seen_report"):
+        assert not set(apart[:3]) & set(request.queries(split).user)
+        kept = set(everybody.queries(split).user) - set(apart[:3])
+        assert set(request.queries(split).user) == kept, "the others stay where they were"
+    assert not request.group[apart[:3]].any()
+
+
+def test_a_named_event_of_a_user_kept_out_of_training_is_in_no_comparison_and_no_context(small, tmp_path):
+    data = small.make_data(small.random_events(60, 12, low=10), calibration_users=0.4)
+    free = small.carry_out(data, small.interactions_request(share_of_users=1.0))
+    event = int(np.flatnonzero(free.never_seen)[0])
+    ids, items = data.users["user_id"].to_numpy(), data.items["item_id"].to_numpy()
+    train = np.flatnonzero(data.role == Role.TRAIN)[2]
+    rows = [(ids[data.user[e]], items[data.item[e] - 1], data.time[e]) for e in (event, train)]
+    request = small.carry_out(data, small.interactions_request(file=small.write_request(tmp_path / "r.csv", rows)))
+    assert request.removed[event]
+    assert not request.never_seen[event]
+    for split in ("never_seen_tune", "never_seen_report"):
+        queries = request.queries(split)
+        assert event not in queries.event
+
+
+def test_users_of_a_category_request_have_outcomes_too(small):
+    events = [*small.log_of([[0, 1, 2, 3, 4, 0, 5, 6], [1, 3, 5, 7, 9, 11, 1, 3]]), ("u2", "x", 1), ("u3", "i0", 1)]
+    categories = {**CATEGORIES, "x": "red"}
+    data = small.make_data(events, categories, filter="once", min_interactions=2)
+    request = small.carry_out(data, small.category_request(users=("u0", "u1", "u2", "u3", "nobody")))
+    assert outcomes(request) == {
+        1: ("forgotten", ""),
+        2: ("no_such_event", ""),
+        3: ("never_trained", "left out when the data were prepared"),
+        4: ("never_trained", "left out when the data were prepared"),
+        5: ("unknown_user", ""),
+    }
+
+
+def test_a_file_of_users_alone_is_no_request_for_single_events(small, tmp_path):
+    data = small.make_data(small.random_events(20, 12))
+    file = small.write_request(tmp_path / "r.csv", [("u1",)], "user_id")
+    with pytest.raises(DataError, match=r"r\.csv: names users and no items.*kind: users"):
+        small.carry_out(data, small.interactions_request(file=file))
+
+
+def test_a_log_that_changed_after_it_was_prepared_is_told(small, tmp_path):
+    data = small.make_data(small.random_events(20, 12))
+    other = small.make_raw(small.random_events(20, 12, seed=1))
+    request = small.interactions_request(file=small.write_request(tmp_path / "r.csv", [("nobody", "i1", 1)]))
+    with pytest.raises(DataError, match="srun prepare"):
+        partition(data, "r", request, lambda: other)
 
 
 def test_a_column_too_many_is_never_taken_for_another(small, tmp_path):
@@ -487,7 +582,7 @@ def test_a_column_too_many_is_never_taken_for_another(small, tmp_path):
     )
     file = small.write_request(tmp_path / "r.csv", [("10", "20", "30")], "user_id,item_id")
     with pytest.raises(DataError, match=r"r\.csv:2:"):
-        partition(data, "r", small.interactions_request(file=file))
+        small.carry_out(data, small.interactions_request(file=file))
 
 
 @pytest.mark.parametrize("text", ["", "user_id,item_id\n", "\xff\xfe"])
@@ -496,38 +591,38 @@ def test_a_file_without_requests_is_an_error_that_names_it(small, tmp_path, text
     (tmp_path / "r.csv").write_bytes(text.encode("latin-1"))
     for path in ("r.csv", "none.csv"):
         with pytest.raises(DataError, match=path.replace(".", r"\.")):
-            partition(data, "r", small.interactions_request(file=str(tmp_path / path)))
+            small.carry_out(data, small.interactions_request(file=str(tmp_path / path)))
 
 
 def test_spaces_and_a_byte_order_mark_do_no_harm(small, tmp_path):
     data = small.make_data(small.log_of([[0, 1, 2, 3, 4, 5]]))
     (tmp_path / "r.csv").write_bytes(b"\xef\xbb\xbfuser_id, item_id\r\nu0, i1\r\n")
-    request = partition(data, "r", small.interactions_request(file=str(tmp_path / "r.csv")))
+    request = small.carry_out(data, small.interactions_request(file=str(tmp_path / "r.csv")))
     assert request.info["num_forget"] == 1
 
 
 def test_unknown_categories_and_users_of_a_category_request_are_named(small):
     data = small.make_data(small.random_events(20, 12), CATEGORIES)
     with pytest.raises(DataError, match=r'"rad".*did you mean "red"'):
-        partition(data, "r", small.category_request(categories=("green", "rad")))
-    with pytest.raises(DataError, match="nobody"):
-        partition(data, "r", small.category_request(users=("u1", "nobody")))
+        small.carry_out(data, small.category_request(categories=("green", "rad")))
+    with pytest.raises(DataError, match="1 row unknown_user: line 1"):
+        small.carry_out(data, small.category_request(users=("nobody",)))
     with pytest.raises(DataError, match="categories"):
-        partition(small.make_data(small.random_events(20, 12)), "r", small.category_request())
+        small.carry_out(small.make_data(small.random_events(20, 12)), small.category_request())
 
 
 def test_a_request_without_training_events_is_an_error(small, tmp_path):
     data = small.make_data(small.log_of([[0, 1, 2, 3], [0, 1, 2, 3]]))
     file = small.write_request(tmp_path / "r.csv", [("u0", "i3")], "user_id,item_id")
     with pytest.raises(DataError, match='"r"'):
-        partition(data, "r", small.interactions_request(file=file))
+        small.carry_out(data, small.interactions_request(file=file))
 
 
 def test_a_pair_without_a_time_means_all_its_events_held_out_ones_too(small, tmp_path):
     """Whoever asks for an item to go means all of it: what was held out was never trained on, and leaves the splits."""
     data = small.make_data(small.log_of([[0, 1, 2, 3, 1, 5], [0, 9, 2, 1, 4, 5]]))
     file = small.write_request(tmp_path / "r.csv", [("u0", "i1")], "user_id,item_id")
-    request = partition(data, "r", small.interactions_request(file=file))
+    request = small.carry_out(data, small.interactions_request(file=file))
     assert data.time[request.forget].tolist() == [1]
     assert request.info["num_held_out_removed"] == 1
     assert 0 not in request.queries("validation").user
@@ -537,7 +632,7 @@ def test_a_pair_without_a_time_means_all_its_events_held_out_ones_too(small, tmp
 
 
 def test_a_split_that_a_request_does_not_have_is_an_error(small):
-    request = partition(small.make_data(small.random_events(20, 12)), "r", small.interactions_request())
+    request = small.carry_out(small.make_data(small.random_events(20, 12)), small.interactions_request())
     with pytest.raises(DataError, match="in_category"):
         request.queries("in_category")
 
@@ -569,7 +664,7 @@ def test_what_is_saved_loads_equal(small, tmp_path, kind):
 @pytest.mark.parametrize("change", [{"seed": 1}, {"holdout": "users_80_20"}, {"calibration_users": 0.4}])
 def test_a_partition_of_data_prepared_otherwise_is_refused(small, tmp_path, change):
     events = small.random_events(40, 12)
-    partition(small.make_data(events, calibration_users=0.2), "r", small.interactions_request()).save(tmp_path / "p")
+    small.carry_out(small.make_data(events, calibration_users=0.2), small.interactions_request()).save(tmp_path / "p")
     with pytest.raises(DataError, match="srun partition"):
         Partition.load(tmp_path / "p", small.make_data(events, **{"calibration_users": 0.2, **change}))
 
@@ -582,25 +677,26 @@ def test_a_folder_without_a_partition_is_an_error(small, tmp_path):
 def test_windows_as_users_forget_an_event_in_every_window_that_shares_it(small, tmp_path):
     data = small.make_data(small.log_of([list(range(11)), [3, 5, 2]]), holdout="window", max_length=3)
     file = small.write_request(tmp_path / "r.csv", [("u0", "i7", 7), ("u0", "i4", 4), ("u0", "i1", 1)])
-    request = partition(data, "r", small.interactions_request(file=file))
+    request = small.carry_out(data, small.interactions_request(file=file))
     assert sorted(data.time[request.removed].tolist()) == sorted(
         data.time[np.isin(data.time, (1, 4, 7)) & (data.user < data.user[-1])].tolist()
     )
 
 
-def test_no_raw_user_id_is_among_the_counts(small):
+def test_nothing_in_the_info_of_a_partition_identifies_a_user(small, tmp_path):
+    """It is copied into models, evaluations and the tracker; the names of users and of files stay here."""
     data = small.make_data(small.random_events(30, 12), CATEGORIES)
-    info = partition(data, "r", small.category_request(users=("u3", "u4"))).info
-    shown = {key: value for key, value in info.items() if key != "request"}
-    assert "u3" not in str(shown)
+    file = small.write_request(tmp_path / "about-u7.csv", [("u7", "i1")], "user_id,item_id")
+    for request in (small.category_request(users=("u3", "u7")), small.users_request(file=file)):
+        info = small.carry_out(data, request).info
+        assert "u7" not in str(info)
+        assert "u3" not in str(info)
 
 
-@pytest.mark.parametrize("name", ["masks.safetensors", "info.json"])
-@pytest.mark.parametrize("resealed", [False, True])
-def test_a_damaged_partition_is_one_line_that_names_the_file(world, tmp_path, name, resealed):
-    world.request.save(tmp_path / "r")
-    (tmp_path / "r" / name).write_bytes(b"\xff" + (tmp_path / "r" / name).read_bytes())
-    if resealed:
-        seal(tmp_path / "r")
-    with pytest.raises(DataError, match=rf"{name}.*; run `srun partition` again$"):
-        Partition.load(tmp_path / "r", world.data)
+def test_a_category_of_some_users_is_masked_for_them_alone_after_it_was_saved(small, tmp_path):
+    data = small.make_data(small.random_events(30, 12), CATEGORIES)
+    request = small.carry_out(data, small.category_request(users=("u3", "u4")))
+    request.save(tmp_path / "p")
+    pairs = Partition.load(tmp_path / "p", data).masked_pairs
+    assert set(data.users["user_id"].to_numpy()[pairs[:, 0]]) == {"u3", "u4"}
+    assert (pairs == request.masked_pairs).all()

@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srun.data.raw import canonical, check_name, positions, read_info, read_raw, sort_ids, write_raw
+from srun.data.values import is_missing
 from srun.errors import DataError, RunError, SrunError
 
 IDS = st.one_of(
     st.integers(-(10**20), 10**20).map(str),
-    st.text(st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=("Cs",)), min_size=1),
-)
+    st.text(st.characters(min_codepoint=32, exclude_characters="\x7f\ufeff", exclude_categories=("Cs",)), min_size=1),
+).filter(lambda text: not is_missing(text))
 ROWS = st.lists(st.tuples(IDS, IDS, st.integers(0, 2**40)), min_size=1, max_size=30)
 
 
@@ -159,8 +160,8 @@ def test_a_time_span_that_does_not_fit_one_sorting_key():
     ("rows", "said"),
     [
         ([], "no interactions"),
-        ([("1", "", 1)], "empty item_id"),
-        ([(None, "1", 1)], "empty user_id"),
+        ([("1", "", 1)], "missing item_id"),
+        ([(None, "1", 1)], "missing user_id"),
         ([("1", "a\nb", 1)], "control character"),
         ([("1", "2", -1)], "negative timestamp"),
         ([("1", "2", 1.5)], "must be integers"),
@@ -298,3 +299,31 @@ def test_paths_are_not_part_of_the_data(tmp_path):
     names = ["dataset.json", "interactions.csv"]
     assert [(tmp_path / "a" / n).read_bytes() for n in names] == [(tmp_path / "b/c" / n).read_bytes() for n in names]
     assert Path(tmp_path / "a").stat().st_mode & 0o055  # readable by others where the umask says so
+
+
+# Order and duplicates within a second ---------------------------------------------------------------------------------
+
+
+def test_fractions_of_a_second_decide_order_and_duplicates_and_are_then_cut_off():
+    log = table([("u", "b", 5), ("u", "a", 5), ("u", "a", 5), ("u", "a", 5), ("u", "a", 4)])
+    log["nanosecond"] = [100_000_000, 900_000_000, 900_000_000, 900_000_001, 999_999_999]
+    data = canonical(log, None, name="t")
+    assert rows_of(data.interactions) == [("u", "a", 4), ("u", "b", 5), ("u", "a", 5), ("u", "a", 5)]
+    assert data.info["num_duplicates_dropped"] == 1
+
+
+def test_equal_rows_are_kept_when_they_are_read_again(tmp_path):
+    log = table([("u", "a", 5), ("u", "a", 5), ("v", "a", 1)])
+    log["nanosecond"] = [1, 2, 0]
+    data = canonical(log, None, name="t")
+    write_raw(tmp_path / "t", data)
+    assert rows_of(read_raw(tmp_path / "t").interactions) == [("u", "a", 5), ("u", "a", 5), ("v", "a", 1)]
+
+
+@pytest.mark.parametrize("word", ["nan", "None", " NULL ", "<NA>", "", "\xa0"])
+def test_words_for_no_value_are_no_title_no_category_and_no_id(word):
+    items = pd.DataFrame({"item_id": ["a", "b"], "title": [word, "B"], "categories": [word, f"x|{word}|y"]})
+    data = canonical(table([("u", "a", 1), ("u", "b", 2)]), items, name="t")
+    assert data.items.to_numpy().tolist() == [["a", "", ""], ["b", "B", "x|y"]]
+    with pytest.raises(DataError, match="a missing item_id"):
+        canonical(table([("u", word, 1)]), None, name="t")

@@ -334,6 +334,15 @@ def test_steam_reads_python_literals(tmp_path, caplog):
     assert data.items.to_numpy().tolist() == [["10", "Counter-X", "Action|Indie"], ["292030", "Witch", ""]]
 
 
+def test_words_for_no_value_are_no_user_title_or_genre_of_steam_either(tmp_path, caplog):
+    packed(tmp_path / "steam_reviews.json.gz", [{**STEAM_REVIEWS[2], "username": " None "}, *STEAM_REVIEWS], "literal")
+    games = [{"id": "10", "title": "null", "genres": ["NaN", "Indie"]}, {"id": "none", "title": "x", "genres": ["y"]}]
+    packed(tmp_path / "steam_games.json.gz", games, "json")
+    data = load_source(SOURCES["steam"], str(tmp_path))
+    assert "2 reviews without" in caplog.text
+    assert data.items.to_numpy().tolist() == [["10", "", "Indie"]]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

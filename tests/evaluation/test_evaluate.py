@@ -147,4 +147,5 @@ def test_a_probe_ranks_splits_and_other_questions_alike(small, coloured, world):
     part = queries.select(np.arange(len(queries))[::-2])
     assert probe.ranks(world.original.scorer, part).tolist() == whole[::-2].tolist()
     assert probe.positions(part) == int((part.histories(coloured.max_length) != 0).sum())
+    assert probe.queries(part) == len(part)
     assert len(probe.ranks(world.original.scorer, queries.select(np.zeros(len(queries), dtype=bool)))) == 0

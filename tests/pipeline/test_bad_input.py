@@ -28,13 +28,13 @@ FILES = {
 }
 
 REQUESTS = {
-    "unknown user": ("user_id,item_id\nu1,i2\nnobody,i1\n", "request.csv:3: unknown user"),
-    "unknown item": ("user_id,item_id\nu1,nothing\n", "request.csv:2: unknown item"),
-    "no such interaction": ("user_id,item_id,timestamp\nu1,i1,999999\n", "request.csv:2: no such interaction"),
-    "no header": ("u1,i1\n", "request.csv:1: column user_id is missing"),
-    "a field too many": ("user_id,item_id\nu1,i1,7\n", "request.csv:2: 3 fields"),
-    "nothing named": ("user_id,item_id\n", "names nothing to forget"),
-    "empty": ("", "is empty"),
+    "unknown user": ("user_id,item_id\nnobody,i1\n", "1 row unknown_user: line 2"),
+    "unknown item": ("user_id,item_id\nu1,nothing\n", "1 row unknown_item: line 2"),
+    "no such event": ("user_id,item_id,timestamp\nu1,i1,999999\n", "1 row no_such_event (the user has this item"),
+    "no header": ("u1,i1\n", "request.csv:1"),
+    "a field too many": ("user_id,item_id\nu1,i1,7\n", "request.csv:2"),
+    "nothing named": ("user_id,item_id\n", "request.csv"),
+    "empty": ("", "empty"),
 }
 
 
@@ -83,8 +83,8 @@ def prepared(project: Path) -> Path:
 def test_a_bad_request_is_refused(prepared: Path, name: str) -> None:
     content, said = REQUESTS[name]
     (prepared / "request.csv").write_text(content)
-    file = "partition.interactions.file=request.csv"
-    check_refused(srun("partition", "--params", "tiny.yaml", "--set", file), said)
+    words = ("--request", "mine", "--file", "request.csv")
+    check_refused(srun("partition", "--params", "tiny.yaml", *words), said)
     assert not (prepared / "data/partition").exists()
 
 

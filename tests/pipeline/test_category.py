@@ -56,7 +56,7 @@ def test_a_category_is_unlearned_by_name_and_looked_into(trained: Path) -> None:
     splits = json.loads(ok("evaluate", "--method", "attribution", "--category", "red", *PRESET, "--json").stdout)
     assert {"in_category", "out_of_category"} <= set(splits)
 
-    study = json.loads(ok("neurons", "--category", "red", *PRESET, "--out", "red.png", "--json").stdout)
+    study = json.loads(ok("neurons", "--category", "red", *PRESET, "--png", "red.png", "--json").stdout)
     assert Path("red.png").read_bytes().startswith(b"\x89PNG")
     assert study["categories"]["red"]["neurons"] == info["categories"]["red"]["neurons"]
     assert {(row["layer"], row["unit"]) for row in study["neurons"] if row["privacy_neuron"]} == set(map(tuple, pairs))

@@ -1,19 +1,23 @@
-"""`dvc repro` on a tiny data set: it runs, then does nothing, and a changed weight re-runs what depends on it."""
+"""`dvc repro` on tiny data: it runs, then does nothing, here or in a clone; a changed weight re-runs what it must."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from ruamel.yaml import YAML
 
-from srun.cli import cli
+from srun.data.importing import read_import
+from srun.data.raw import canonical, write_raw
 from srun.params import NAMED, load_values
 
 ROOT = Path(__file__).parents[2]
+DATA = "ml-100k"
+"""The data set that data.dvc pins."""
 
 
 def run(*words: str, cwd: Path) -> str:
@@ -23,32 +27,95 @@ def run(*words: str, cwd: Path) -> str:
     return done.stdout + done.stderr
 
 
-def stages_run(output: str) -> set[str]:
-    return set(re.findall(r"Running stage '([^']+)'", output))
+def stages() -> dict[str, Any]:
+    """What dvc.yaml says of each stage."""
+    found = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    return {name: stage.get("do", stage) for name, stage in found.items()}
 
 
-@pytest.mark.slow
-def test_repro_runs_once_and_then_only_what_changed(project: Path) -> None:
-    assert CliRunner().invoke(cli, ["data", "import", "log.csv", "--name", "tiny"]).exit_code == 0
-    values = load_values(Path("params.yaml"), [Path("tiny.yaml")])
+ALWAYS = {name for name, stage in stages().items() if stage.get("always_changed")}
+"""Stages that run at every repro, and that status always names."""
+
+
+def repro(*targets: str, cwd: Path) -> set[str]:
+    """The stages that a repro runs, but for those that always run."""
+    ran = re.findall(r"Running stage '([^']+)'", run("dvc", "repro", *targets, cwd=cwd))
+    return {name for name in ran if name.partition("@")[0] not in ALWAYS}
+
+
+def make_project(project: Path, beside: Path) -> dict[str, Any]:
+    """A repository whose fetch copies a tiny log in the place of MovieLens; returns its parameters."""
+    found = read_import(project / "log.csv")
+    write_raw(beside / "mirror", canonical(found.interactions, None, name=DATA, time=found.time))
+    flow = (project / "dvc.yaml").read_text()
+    fetch = f"srun data fetch {DATA} --out data/source/{DATA}"
+    copied = f"mkdir -p data/source && cp -r {beside}/mirror data/source/{DATA}"
+    assert fetch in flow
+    (project / "dvc.yaml").write_text(flow.replace(fetch, copied))
+    pinned = YAML(typ="safe").load((ROOT / "data.dvc").read_text())
+    paths = {key: [{"path": entry["path"]} for entry in pinned[key]] for key in ("deps", "outs")}
+    YAML().dump(paths, project / "data.dvc")
+    for name in (".gitignore", "data/.gitignore", "reports/.gitignore"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text((ROOT / name).read_text())
+
+    values = load_values(project / "params.yaml", [project / "tiny.yaml"])
     assert set(NAMED) <= set(values)
+    values["data"]["name"] = DATA
     values["cells"] = {
         name: cell for name, cell in values["cells"].items() if "original" not in name and "-2" not in name
     }
-    yaml = YAML()
-    yaml.dump(values, project / "params.yaml")
+    YAML().dump(values, project / "params.yaml")
     (project / "src").symlink_to(ROOT / "src")
     run("git", "init", "-q", cwd=project)
     run("dvc", "init", "-q", cwd=project)
     run("dvc", "config", "core.analytics", "false", cwd=project)
+    return values
 
-    first = stages_run(run("dvc", "repro", "report", cwd=project))
-    assert "report" in first
-    assert "unlearn@sasrec-sruga-0" in first
-    assert "Data and pipelines are up to date" in run("dvc", "repro", "report", cwd=project)
+
+def check_clones(project: Path, beside: Path) -> None:
+    """A clone that pulls is clean and runs nothing; one without a remote makes its data with one command."""
+    as_somebody = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    run("dvc", "remote", "add", "-d", "local", str(beside / "remote"), cwd=project)
+    run("git", "add", "-A", cwd=project)
+    run("git", *as_somebody, "commit", "-qm", "all", cwd=project)
+    run("dvc", "push", "-q", cwd=project)
+    pulled, alone = beside / "pulled", beside / "alone"
+    for clone in (pulled, alone):
+        run("git", "clone", "-q", str(project), str(clone), cwd=project)
+
+    run("dvc", "pull", "-q", cwd=pulled)
+    changed = json.loads(run("dvc", "status", "--json", cwd=pulled))
+    assert {name.partition("@")[0] for name in changed} <= ALWAYS
+    assert repro(cwd=pulled) == set()
+    assert repro("prepare", cwd=alone) == {"fetch", "prepare"}
+    for clone in (pulled, alone):
+        assert run("git", "status", "--porcelain", cwd=clone) == ""
+
+
+@pytest.mark.slow
+def test_repro_runs_once_then_in_a_pulled_clone_nothing_then_only_what_changed(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    beside = tmp_path_factory.mktemp("beside")
+    values = make_project(project, beside)
+    first = repro(cwd=project)
+    assert {"fetch", "unlearn@sasrec-sruga-0", "report"} <= first
+    assert repro(cwd=project) == set()
+    check_clones(project, beside)
 
     values["unlearn"]["sruga"]["ascent_weight"] = 0.25
-    yaml.dump(values, project / "params.yaml")
-    again = stages_run(run("dvc", "repro", "report", cwd=project))
-    assert again == {"unlearn@sasrec-sruga-0", "evaluate@sasrec-sruga-0", "report"}
+    YAML().dump(values, project / "params.yaml")
+    assert repro(cwd=project) == {"unlearn@sasrec-sruga-0", "evaluate@sasrec-sruga-0", "report"}
     assert "ndcg_10" in run("dvc", "metrics", "show", cwd=project)
+
+
+def test_what_dvc_does_not_cache_is_in_git() -> None:
+    """Else `dvc pull` does not bring it, and a fresh clone is never clean."""
+    for name, stage in stages().items():
+        entries = [entry for key in ("outs", "metrics") for entry in stage.get(key, []) if isinstance(entry, dict)]
+        for path, options in (item for entry in entries for item in entry.items()):
+            if name not in ALWAYS and options.get("cache") is False:
+                one = re.sub(r"\$\{[^}]*\}", "x", path)
+                ignored = subprocess.run(["git", "check-ignore", "-q", one], cwd=ROOT, check=False).returncode
+                assert ignored == 1, f"dvc.yaml {name}: neither DVC nor git keeps {path}"

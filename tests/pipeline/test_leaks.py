@@ -21,6 +21,7 @@ TITLE = "Planted Title"
 METHODS = {
     "interactions": ("retrain", "sruga", "output_mask"),
     "people": ("retrain",),
+    "given": ("original", "output_mask"),
     "named": ("retrain", "attribution", "output_mask"),
     "everybody": ("retrain", "output_mask"),
 }
@@ -55,11 +56,15 @@ def write_planted(project: Path) -> None:
     items = ["item,title,categories", *(f"i{item},{TITLE} {item},{('red', 'green')[item % 2]}" for item in range(30))]
     (project / "data/planted/items.csv").write_text("\n".join(items) + "\n")
     category = {"kind": "category", "categories": ["red"], "context": "retained", "catalogue": "retained", "seed": 0}
-    whole_users = {"kind": "users", "file": None, "share_of_users": 0.2, "catalogue": "full", "seed": 0}
+    whole_users = {"kind": "users", "share_of_users": 0.2, "catalogue": "full", "seed": 0}
     preset = YAML(typ="safe").load((project / "tiny.yaml").read_text())
     preset["data"]["name"] = "planted"
+    mine = "\n".join(["user_id,item_id", *(",".join(line.split(",")[:2]) for line in lines[1:200:4])])
+    (project / f"data/planted/{user(0)}.csv").write_text(mine + "\n")
+    of_file = {"format": None, "columns": None, "catalogue": "full", "seed": 0}
     preset["partition"] |= {
         "people": whole_users,
+        "given": {"kind": "interactions", "file": f"data/planted/{user(0)}.csv", **of_file},
         "named": {**category, "users": [user(number) for number in range(30)]},
         "everybody": {**category, "users": None},
     }
@@ -124,7 +129,7 @@ def test_no_raw_user_id_leaves_the_data(project: Path) -> None:
     aliases = client.get_registered_model("srun-planted-sasrec-0").aliases
     assert "everybody-output_mask-0" in aliases
     assert "interactions-pareto-sasrec-0-interactions-sruga-pareto-trial-0" in aliases, "studies share no alias"
-    assert not {"interactions-output_mask-0", "named-output_mask-0"} & set(aliases)
+    assert not {f"{name}-output_mask-0" for name in ("interactions", "given", "named")} & set(aliases)
     kept = load_file(project / "models/sasrec-0/interactions/output_mask-0/weights.safetensors")
     assert (kept["masked"][:, 0] >= 0).all(), "the model's own folder keeps the mask"
 

@@ -143,11 +143,11 @@ def check_search(out: Path) -> None:
     script, file = ROOT / "experiments/search/attribution_plus.py", out / "search.csv"
     entries = ["nothing", "without repair"]
     asked = ["--out", str(out), "--csv", str(file), "--seeds", "0", "1", "--only", *entries]
-    search = runpy.run_path(str(script))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(script.parent)  # as Python does for a script
+        search = runpy.run_path(str(script))
     for _ in range(2):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sys.argv", [str(script), *asked, "--list", str(script.with_suffix(".yaml"))])
-            search["main"]()
+        search["main"]([*asked, "--list", str(script.with_suffix(".yaml"))])
         rows = list(csv.DictReader(file.read_text().splitlines()))
         assert [(row["name"], row["seed"]) for row in rows] == [(name, seed) for name in entries for seed in "01"]
     assert rows[0]["settings"] == "items=keep finetune_steps=0"

@@ -82,7 +82,7 @@ def test_stages_one_by_one_and_tracking(project: Path) -> None:
         (["unlearn", "--method", "srgua"], 'did you mean "sruga"?'),
         (["prepare", "--params", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["train", "--set", "runtime.device=cuda:7"], 'runtime.device "cuda:7" is not on this machine'),
-        (["partition"], "run `srun prepare` first"),
+        (["partition"], "run `srun prepare --params tiny.yaml` first"),
         (["data", "fetch", "ml-10k"], 'did you mean "ml-100k"?'),
     ],
 )

@@ -87,12 +87,14 @@ def test_a_change_is_followed_by_what_depends_on_it(imported: Path) -> None:
 
 def test_a_changed_request_file_is_carried_out_again(imported: Path) -> None:
     log = [line.split(",") for line in (imported / "log.csv").read_text().splitlines()[1:]]
-    request, change = imported / "request.csv", "partition.interactions.file=request.csv"
+    request = imported / "request.csv"
+    block = "{kind: interactions, file: request.csv, format: null, columns: null, catalogue: full, seed: 0}"
+    changes = f"partition.mine={block}", "requests=[mine]", CELLS.replace("interactions", "mine")
     for position, again in ((2, "unlearn r"), (3, "unlearn r")):
         rows = [f"{user},{item}" for user, item, time in log if int(time) == 1000 + position]
         request.write_text("\n".join(["user_id,item_id", *rows]) + "\n")
-        done = run(imported, change)["done"]
-        assert {"partition interactions", again} <= set(done)
+        done = run(imported, *changes)["done"]
+        assert {"partition mine", again} <= set(done)
         assert ("train sasrec-0" in done) == (position == 2)
 
 

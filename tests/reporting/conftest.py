@@ -3,21 +3,22 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
-from srun.reporting.records import Record
+from srun.reporting.records import EventRanks, Record
 
 MACHINE = {"python": "3.11", "torch": "2.13", "system": "Linux", "processor": "P", "threads": "2", "gpu": "none"}
 
 
 def make_record(method: str = "retrain", seed: int = 0, hit: float = 0.2, **changes: Any) -> Record:
-    """A row whose forget Hit@10 is ``hit``; everything else is the same for all rows unless it is given."""
+    """A row whose forget Hit@10 is ``hit``, in hundredths; everything else is the same for all unless it is given."""
     kind = changes.pop("kind", "interactions")
     request = {"kind": kind, "seed": 7, "catalogue": "full", "file": None, "share_of_users": 0.1}
     if kind == "category":
         request = {"kind": kind, "seed": 7, "catalogue": "retained", "categories": ["War", "Film-Noir"], "users": None}
     partition = {"name": "r", "num_users": 40, "num_forget": 300, "num_retain": 5000, "request": request}
-    sizes = {"num_users": 20.0, "num_events": 150.0}
+    sizes = {"num_users": 20.0, "num_events": 100.0}
     metrics = {
         "test": {**sizes, "ndcg_10": 0.1, "recall_10": 0.2, "ndcg_10_sampled": 0.4},
         "forget_tune": {**sizes, "hit_10": hit},
@@ -43,8 +44,15 @@ def make_record(method: str = "retrain", seed: int = 0, hit: float = 0.2, **chan
         "machine": MACHINE,
         "info": {"version": "1", "prepare": {"seed": 0}, "train": {"loss": "ce"}, "settings": {}, "models": []},
         "history": [],
+        "events": {"forget_report": make_ranks(hit)},
     }
     return Record(**{**values, **changes})
+
+
+def make_ranks(hit: float) -> EventRanks:
+    """100 events of 20 users, a share ``hit`` of them in the first 10 and the others at the same ranks for all rows."""
+    event = np.arange(100)
+    return EventRanks(event, event // 5, np.where(event < round(100 * hit), 5.0, 20.0 + event))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def test_holds_everything_and_asks_for_nothing(record, retrains):
     assert "data:image/png;base64,iVBORw==" in html
     assert not re.search(r"(src|href)=\"(?!data:)", html)
     assert "http" not in html
-    for words in ("over-unlearning", "How to read this", "What was run", "Retrain is the reference", "hides, does not"):
+    for words in ("over-unlearning", "How to read this", "What was run", "Retrain is the reference", "not judged"):
         assert words in html
     assert 'class="over"' in html
 
@@ -39,13 +39,14 @@ def test_every_text_is_escaped(record, retrains):
 
 def test_costs_before_a_request_are_shown(record, retrains):
     facts = what_was_run(group_records(retrains, [trained()]))
-    assert facts["Original sasrec-0"] == "seed 3, 5 shards, 7.5 s, 1,000 target gradients"
+    assert facts["Original sasrec-0"] == "seed 3, 5 shards, 7.5 s, 2,000 scored positions, 1,000 target gradients"
     unmeasured = replace(trained(), measured=None)
     assert "not measured here" in what_was_run(group_records(retrains, [unmeasured]))["Original sasrec-0"]
 
 
 def trained():
-    return Trained("sasrec-0", {"seed": 3, "shards": 5, "cost": {"target_gradients": 1000.0}}, {"seconds": 7.5})
+    cost = {"target_gradients": 1000.0, "scored_positions": 2000}
+    return Trained("sasrec-0", {"seed": 3, "shards": 5, "cost": cost}, {"seconds": 7.5})
 
 
 def test_intervals_are_over_users_of_the_mean_over_seeds(record, retrains):

@@ -21,13 +21,8 @@ def test_groups_by_model_and_request_in_the_order_of_the_methods(record, retrain
     assert [trained.name for trained in groups[0].originals] == ["sasrec-0"]
 
 
-def test_a_missing_retrain_is_an_error_that_says_what_to_add(record):
-    with pytest.raises(DataError, match=r"no row of sasrec on request \"r\".*request: r, original: sasrec-0, method"):
-        group_records([record("sruga", 0, 0.1)])
-
-
-def test_no_cells_are_an_error():
-    with pytest.raises(DataError, match="no cells"):
+def test_no_rows_are_an_error():
+    with pytest.raises(DataError, match="no row was evaluated"):
         group_records([])
 
 

@@ -4,7 +4,6 @@ import pytest
 from click.testing import CliRunner
 
 from srun.cli import cli
-from srun.data.partition import partition
 from srun.models.scorer import publish
 from srun.stages import explain, reproduce_thesis
 from srun.stages.cells import Cell
@@ -26,7 +25,7 @@ def studied(world, small, tmp_path):
     }
     cells = {}
     for name, request in requests.items():
-        partition(data, name, request).save(layout.partition(name))
+        small.carry_out(data, request, name).save(layout.partition(name))
         for method in ("original", "sruga"):
             cell = cells[f"{name}-{method}"] = Cell(request=name, original=f"sasrec-{name}", method=method, seed=0)
             publish(layout.cell(cell).model, world.original.scorer, {}, [], data.items)

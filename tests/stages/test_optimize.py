@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from srun.config import build, read_yaml
-from srun.errors import ConfigError, DataError
+from srun.errors import ConfigError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
 from srun.evaluation.ranking import RankingTask
 from srun.models.scorer import Scorer, publish, untied_copy
@@ -207,7 +207,7 @@ def test_settings_that_do_not_go_together_fail_by_name(bench_of):
 def test_a_method_without_space_and_a_request_without_tune_half_are_refused(bench_of, settings, monkeypatch):
     with pytest.raises(ConfigError, match="nothing to search"):
         make_space(settings, bench_of("interactions", "output_mask"))
-    with pytest.raises(DataError, match="not defined for requests"):
+    with pytest.raises(ConfigError, match="not defined for requests"):
         bench_of("interactions", "attribution")
 
 

@@ -8,7 +8,7 @@ import torch
 
 from srun.data.interactions import Role
 from srun.data.partition import TUNE, partition
-from srun.errors import DataError, RunError
+from srun.errors import ConfigError, DataError
 from srun.models.scorer import Scorer
 from srun.training.fit import Cost
 from srun.unlearning.integrated_gradients import attribute
@@ -174,5 +174,5 @@ def test_recommenders_without_neurons_are_refused_by_name(small, category_world,
     number = {"num_neurons": 3}
     methods = {"attribution": {}, "attribution_plus": {}, "random_neurons": number, "largest_neurons": number}
     for method, settings in methods.items():
-        with pytest.raises(RunError, match=f"{type(original).__name__} has no feed-forward neurons"):
+        with pytest.raises(ConfigError, match=f"{type(original).__name__} has no feed-forward neurons"):
             world.run(method, tmp_path / method, **settings)

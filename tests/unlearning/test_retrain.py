@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from srun.data.batches import TrainingData
-from srun.data.partition import partition
 from srun.errors import SrunError
 from srun.models.scorer import Scorer
 from srun.training import shards as shards_module
@@ -84,11 +83,11 @@ def test_the_recipe_and_the_seed_are_those_given(small, tmp_path, world):
 
 
 def test_a_request_that_leaves_no_validation_target_is_an_error_of_ours(small, coloured, tmp_path):
-    request = small.users_request(share_of_users=1.0)
     data = small.make_data([*small.random_events(20, 10), ("short", "i0", 0), ("short", "i1", 1)])
     file = small.write_request(tmp_path / "r.csv", [(u,) for u in data.users["user_id"] if u != "short"], "user_id")
-    world = small.make_world(data, replace(request, file=file), tmp_path)
+    request = small.users_request(file=file)
+    world = small.make_world(data, request, tmp_path)
     assert len(world.request.queries("validation")) == 0
-    assert len(partition(data, "r", replace(request, file=file)).queries("test")) == 0
+    assert len(world.request.queries("test")) == 0
     with pytest.raises(SrunError, match="validation"):
         world.run("retrain", tmp_path)

@@ -304,7 +304,7 @@ def scripted(world, hits):
             return {"forget_tune/hit_10": left.pop(0), "forget_tune/ndcg_10": 0.0}
         return {"validation/recall_10": 0.0, "validation/ndcg_10": 0.0}
 
-    probe.positions = lambda split, users=None: 0
+    probe.positions = probe.queries = lambda split, users=None: 0
     return probe
 
 
@@ -830,5 +830,5 @@ def test_the_seven_combinations_of_terms(world, tmp_path, weighting):
 
 def test_a_level_is_refused_for_a_category(worlds, tmp_path):
     world = worlds["category", False]
-    with pytest.raises(DataError, match=r"level is not defined for a category.*use ga"):
+    with pytest.raises(ConfigError, match=r"level is not defined for a category.*use ga"):
         run(world, tmp_path, ascent="level")

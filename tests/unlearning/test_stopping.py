@@ -9,7 +9,7 @@ import torch
 from srun.data.interactions import Role
 from srun.data.partition import partition
 from srun.data.sequences import Queries
-from srun.errors import DataError
+from srun.errors import ConfigError
 from srun.metrics.forgetting import ks_distance, superiority
 from srun.training.fit import FORWARD_SHARE
 from srun.unlearning import UNLEARNERS
@@ -53,6 +53,9 @@ class Script:
 
     def positions(self, what, users=None):
         return self.real.positions(what, users)
+
+    def queries(self, what, users=None):
+        return self.real.queries(what, users)
 
 
 def scripted(world, folder, shifts, **changes):
@@ -150,6 +153,8 @@ def test_its_looks_are_a_cost_of_the_method(learned, tmp_path):
     result, _ = scripted(learned, tmp_path / "a", [-9, -6, -4, -2])
     fixed = learned.run("sruga", tmp_path / "b", **{**SETTINGS, "stop": "fixed"}, max_epochs=3)
     assert result.cost.target_gradients - fixed.cost.target_gradients == pytest.approx(4 * seen * FORWARD_SHARE)
+    asked = len(learned.request.queries(TUNE)) + sum(map(len, rule.unseen))
+    assert result.cost.scored_positions - fixed.cost.scored_positions == 4 * asked
     early, _ = scripted(learned, tmp_path / "c", [-9, -3, -4, 9])
     assert early.cost.epochs == 1
     assert early.cost.seconds_patience > 0
@@ -215,6 +220,6 @@ def test_affinity_is_the_sum_of_cosines_over_the_last_items(small):
 
 def test_a_category_has_nothing_comparable(world_for, tmp_path):
     world = world_for("sruga", "category")
-    with pytest.raises(DataError, match=r"unlearn\.sruga\.stop: match"):
+    with pytest.raises(ConfigError, match=r"unlearn\.sruga\.stop: match"):
         world.run("sruga", tmp_path, **SETTINGS, ascent="ga")
     assert isinstance(make_stop("fixed", 1, world.request, world.context(tmp_path)), StopRule)

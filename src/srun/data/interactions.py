@@ -6,6 +6,7 @@ Item ids run from 1 to V; 0 is padding and V+1 the mask of cloze models.
 """
 
 import json
+import logging
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -19,16 +20,20 @@ from pydantic import Field
 from safetensors.numpy import save_file
 
 from srun.config import config
-from srun.data.raw import RawData
+from srun.data.raw import FEW_ITEMS, RawData
 from srun.data.sequences import cut, ragged_rows
 from srun.errors import DataError
 from srun.files import read_json, read_tensors, verify_folder, write_folder
 from srun.rng import numpy_stream
 from srun.tables import read_table, write_table
 
+log = logging.getLogger("srun.data")
+
 PADDING = 0
 SPLIT_SHARE = 0.8  # of the users, for the category splits and holdout users_80_20 ([A] 5.1)
-MAX_SHARE_SET_ASIDE = 0.5  # of a user's training events: floor(len / 2), as [T] draws
+MAX_SHARE_SET_ASIDE = (
+    0.5  # of a user's training events: floor(len / 2), as [T] draws; of never-seen events beside a given request too
+)
 
 
 @config
@@ -184,6 +189,14 @@ def prepare(raw: RawData, settings: PrepareConfig) -> Dataset:
         raise DataError(
             f'data set "{raw.name}": no interactions are left after filter "{settings.filter}" with '
             f"min_interactions {settings.min_interactions}; lower it, or set prepare.filter=none"
+        )
+    if table["item_id"].nunique() <= FEW_ITEMS:
+        log.warning(
+            'data set "%s": %d items are left, so that each is among the first %d and every Hit@10 is 1; keep more by'
+            " a weaker prepare.filter or a lower prepare.min_interactions, or look at ranks and Hit@1 only",
+            raw.name,
+            table["item_id"].nunique(),
+            FEW_ITEMS,
         )
     user, users = pd.factorize(table["user_id"])  # the canonical table is sorted, so codes follow its order
     item, items = pd.factorize(table["item_id"], sort=True)

@@ -5,78 +5,47 @@ A request names events. What it names among the training events is the *forget s
 (see ``interactions``), so contexts are slices of retained events and nothing is copied per user.
 """
 
-import csv
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
 from safetensors.numpy import save_file
 
-from srun.config import config
-from srun.data.interactions import Dataset, Role, draw_events, draw_users, report_users
+from srun.data.interactions import (
+    MAX_SHARE_SET_ASIDE,
+    Dataset,
+    Role,
+    draw_events,
+    draw_users,
+    report_users,
+)
+from srun.data.raw import RawData
+from srun.data.request_file import read_request
+from srun.data.requests import CategoryRequest, DrawnInteractions, DrawnUsers, GivenRequest, Request
+from srun.data.rows import OUTCOMES, carry_out
 from srun.data.sequences import Queries, Windows, cut, make_queries, pad
 from srun.errors import DataError
 from srun.files import read_json, read_tensors, verify_folder, write_folder
 from srun.registry import suggest
 from srun.rng import numpy_stream
 
+log = logging.getLogger("srun.data")
+
+NUM_SHOWN = 10  # lines of a request in a message; rows.csv has them all
 MIN_USERS_TO_TUNE = 20  # below, a request has no tune half
 TUNE, REPORT = 1, 2  # groups of users; 0 is neither
+MASKS = "masks.safetensors"
+ROWS = "rows.csv"
+RECORD = "request.json"
 
 Mask = NDArray[np.bool_]
-
-
-@config
-class InteractionsRequest:
-    """Single events: drawn as in [T] 3.2.2, or named in a file."""
-
-    kind: Literal["interactions"]
-    file: str | None
-    """CSV with the columns user_id, item_id and optionally timestamp; null draws."""
-    share_of_users: Annotated[float, Field(gt=0, le=1)]
-    """Share of the users with at least 3 training items that forget something."""
-    max_share_of_items: Annotated[float, Field(gt=0, le=1)]
-    """Each of them forgets 1 to this share of the training items, never the first two."""
-    catalogue: Literal["full", "retained"]
-    """Whether items without a retained event stay in softmax and negatives of training on the retain set."""
-    seed: int
-
-
-@config
-class CategoryRequest:
-    """Every event whose item has one of the categories, of all users or of the named ones ([A])."""
-
-    kind: Literal["category"]
-    categories: tuple[str, ...]
-    users: tuple[str, ...] | None
-    """Raw user ids; null means everybody."""
-    context: Literal["retained", "all"]
-    """History of a forgotten event: without the category, or with it ([A])."""
-    catalogue: Literal["full", "retained"]
-    seed: int
-
-
-@config
-class UsersRequest:
-    """All events of users: drawn, or named in a file."""
-
-    kind: Literal["users"]
-    file: str | None
-    """CSV with the column user_id; null draws."""
-    share_of_users: Annotated[float, Field(gt=0, le=1)]
-    catalogue: Literal["full", "retained"]
-    seed: int
-
-
-Request = Annotated[InteractionsRequest | CategoryRequest | UsersRequest, Field(discriminator="kind")]
-"""What must go."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +56,9 @@ class Partition:
     removed: Mask  # (E,) named by the request, in whatever role
     never_seen: Mask  # (E,) events of calibration users that stand for forgotten ones
     group: NDArray[np.uint8]  # (U,) TUNE, REPORT or 0, of users of the request and of calibration users
-    info: dict[str, Any]  # request, with named users counted; name, counts
-    named: Mask | None = None  # (U,) the users a category request is for; None means everybody
+    named: Mask  # (U,) whom the request is for; everybody unless it names users
+    info: dict[str, Any]  # request, name, counts; nothing in it identifies a user
+    rows: pd.DataFrame | None = None  # line, outcome, reason of every row of a given request
 
     @property
     def kind(self) -> str:
@@ -178,7 +148,9 @@ class Partition:
             events = np.stack([self.data.user[self.removed], self.data.item[self.removed]], axis=1)
             return np.unique(events.astype(np.int64), axis=0)
         items = np.flatnonzero(category_items(self.data, request["categories"]))
-        users = np.array([-1]) if self.named is None else np.flatnonzero(self.named)
+        users = np.array([-1])
+        if request["users"] is not None:
+            users = np.flatnonzero(self.named)
         return np.stack([np.repeat(users, len(items)), np.tile(items, len(users))], axis=1).astype(np.int64)
 
     def forget_queries(self) -> Queries:
@@ -199,13 +171,18 @@ class Partition:
         raw = self.kind == "users" or self.info["request"].get("context") == "all"
         return self._ask(self.data.role == Role.TRAIN if raw else self.retain, self.forget)
 
-    def save(self, folder: Path) -> None:
-        """Write the partition as one folder, whole or not at all; the data set itself is not copied."""
+    def save(self, folder: Path, record: Mapping[str, Any] | None = None) -> None:
+        """Write the partition as one folder, whole or not at all; the data set itself is not copied.
+
+        ``record``: the block it was made of, and the content of its files. It may hold raw user ids, so it stays here.
+        """
         with write_folder(folder, sealed=True) as new:
             flags = {"removed": self.removed.astype(np.uint8), "never_seen": self.never_seen.astype(np.uint8)}
-            if self.named is not None:
-                flags["named"] = self.named.astype(np.uint8)
-            save_file({**flags, "group": self.group}, new / "masks.safetensors")
+            save_file({**flags, "group": self.group, "named": self.named.astype(np.uint8)}, new / MASKS)
+            if self.rows is not None:
+                self.rows.to_csv(new / ROWS, index=False, lineterminator="\n")
+            if record is not None:
+                (new / RECORD).write_text(json.dumps(record, indent=1) + "\n")
             (new / "info.json").write_text(json.dumps(self.info, indent=1, sort_keys=True) + "\n")
 
     @classmethod
@@ -216,12 +193,11 @@ class Partition:
         fault = DataError, "run `srun partition` again"
         verify_folder(folder, *fault)
         info = read_json(folder / "info.json", *fault)
-        names = ("removed", "never_seen", "group", *(("named",) if info["request"].get("users") is not None else ()))
-        masks = read_tensors(folder / "masks.safetensors", names, *fault)
+        masks = read_tensors(folder / MASKS, ("removed", "never_seen", "group", "named"), *fault)
         if info["fingerprint"] != data.fingerprint or info.get("prepare") != data.info["config"]:
             raise DataError(f"{folder}: made for other data than the prepared set; run `srun partition` again")
-        flags = {name: masks[name].astype(bool) for name in names if name != "group"}
-        return cls(data, group=masks["group"], info=info, **flags)
+        removed, never_seen, named = (masks[name].astype(bool) for name in ("removed", "never_seen", "named"))
+        return cls(data, removed, never_seen, masks["group"], named, info)
 
 
 def training_windows(data: Dataset, events: Mask) -> Windows:
@@ -254,56 +230,132 @@ def user_items(data: Dataset, events: Mask) -> NDArray[np.int64]:
     return keys[new]
 
 
-def partition(data: Dataset, name: str, request: Request) -> Partition:
+def partition(data: Dataset, name: str, request: Request, read_raw: Callable[[], RawData] | None = None) -> Partition:
     """Carry out a request on a data set.
 
-    Raises DataError when it names unknown users, items or categories, or when nothing in training answers to it.
+    Rows of a given request that cannot be carried out never stop the others: ``rows`` has an outcome for each.
+    ``read_raw`` gives the log that the data were prepared from, which a request that names users or events needs.
+    Raises DataError for an unknown category, a file that cannot be read, and when no training event answers to the
+    request.
     """
     train, calibration = data.role == Role.TRAIN, data.role == Role.CALIBRATION
-    never_trained = calibration | (data.role == Role.SET_ASIDE)
-    notes: dict[str, Any] = {}
-    named: Mask | None = None
-    asked = dict(vars(request))
-    if isinstance(request, CategoryRequest):
-        items = category_items(data, request.categories)
-        concerned = _named_users(data, request)
-        if request.users is not None:  # raw ids stay with the data
-            named, asked["users"] = concerned, len(request.users)
-        removed = items[data.item] & concerned[data.user]
-        never_seen = items[data.item] & _calibration_training(data)
-        report = report_users(data.num_users, int(data.info["config"]["seed"]))
-        group = np.where(report, REPORT, TUNE).astype(np.uint8)
-        group[_of(data, calibration)] = 0
-    else:
-        removed = _named_events(data, request) if request.file else _drawn_events(data, request)
-        never_seen = _never_seen(data, request)
-        group = _halves(_of(data, removed & train), request.seed, "tune")
-    group |= _halves(_of(data, calibration), request.seed, "never-seen")
-    chosen = _of(data, removed & train)
-    if chosen.sum() < MIN_USERS_TO_TUNE:
-        group[chosen] = REPORT
-        notes["no_tune_half"] = f"fewer than {MIN_USERS_TO_TUNE} users: schedules are fixed, nothing is chosen"
-    if not (removed & train).any():
-        raise DataError(f'request "{name}": it names no training event, so there is nothing to forget')
+    removed, named, rows = _events(data, name, request, read_raw)
     forget = removed & train
-    result = Partition(data, removed, never_seen, group, {})
+    if not forget.any():
+        said = "" if rows is None else f" ({_shown(rows)})"
+        raise DataError(
+            f'request "{name}": no model was trained on what it names, so there is nothing to unlearn{said}'
+        )
+    group, notes = _groups(data, request, forget), {}
+    if _of(data, forget).sum() < MIN_USERS_TO_TUNE:
+        group[_of(data, forget)] = REPORT
+        notes["no_tune_half"] = f"fewer than {MIN_USERS_TO_TUNE} users: schedules are fixed, nothing is chosen"
+    never_trained, never_seen = removed & (calibration | (data.role == Role.SET_ASIDE)), _never_seen(data, request)
+    if rows is not None:  # whoever asked to go stands for nobody else
+        never_seen &= ~removed
+        group[_of(data, calibration) & ~_of(data, calibration & ~removed)] = 0
+    elif isinstance(request, CategoryRequest):  # for everybody, so nobody needs to be told
+        never_trained[:] = False
     info = {
         "name": name,
         "fingerprint": data.fingerprint,
         "prepare": data.info["config"],
-        "request": asked,
+        "request": _public(request),
         "num_users": int(_of(data, forget).sum()),
         "num_forget": int(forget.sum()),
         "num_retain": int((train & ~removed).sum()),
         "num_held_out_removed": int((removed & np.isin(data.role, (Role.VALIDATION, Role.TEST))).sum()),
-        "num_never_trained_on": 0 if _is_for_everybody(request) else int((removed & never_trained).sum()),
+        "num_never_trained_on": int(never_trained.sum()),
         "num_items_only_forgotten": int((item_mask(data, forget) & ~item_mask(data, train & ~removed)).sum()),
         **notes,
     }
-    result = Partition(data, removed, never_seen, group, info, named)
+    if rows is not None:
+        counts = rows["outcome"].value_counts()
+        info["rows"] = {outcome: int(counts.get(outcome, 0)) for outcome in OUTCOMES}
+    result = Partition(data, removed, never_seen, group, named, info, rows)
     info["num_forget_without_context"] = int(forget.sum()) - len(result.forget_queries())
     info["splits"] = {split: len(queries) for split, queries in result.splits.items()}
     return result
+
+
+def _events(
+    data: Dataset, name: str, request: Request, read_raw: Callable[[], RawData] | None
+) -> tuple[Mask, Mask, pd.DataFrame | None]:
+    """(E,) the events that a request names, (U,) whom it is for, and the outcomes of its rows if it has any."""
+
+    def raw() -> RawData:
+        assert read_raw is not None, "a request that names users needs the raw log"
+        return read_raw()
+
+    everybody, every_event = np.ones(data.num_users, dtype=bool), np.ones(data.num_events, dtype=bool)
+    if isinstance(request, DrawnInteractions | DrawnUsers):
+        return _drawn_events(data, request), everybody, None
+    if isinstance(request, GivenRequest):
+        asked = _read_rows(request, data)
+        removed, rows = carry_out(data, asked, every_event, raw)
+    else:
+        inside = category_items(data, request.categories)[data.item]
+        if request.users is None:
+            return inside, everybody, None
+        asked = pd.DataFrame({"user_id": pd.Series(request.users, dtype="str")})
+        asked["line"] = np.arange(1, len(asked) + 1)  # place in the list
+        removed, rows = carry_out(data, asked, inside, lambda: _within(raw(), request.categories))
+    for outcome, found in rows[rows["outcome"] != "forgotten"].groupby("outcome"):
+        log.warning('request "%s": %s', name, _lines(str(outcome), found))
+    return removed, data.users["user_id"].isin(asked["user_id"]).to_numpy(), rows
+
+
+def _read_rows(request: GivenRequest, data: Dataset) -> pd.DataFrame:
+    """The rows of a request's file, by the columns that its kind goes by."""
+    path = Path(request.file)
+    recorded = data.info.get("columns")
+    rows = read_request(path, form=request.format, columns=request.columns, recorded=recorded)
+    if request.kind == "users":
+        if "item_id" in rows:
+            log.warning("%s: of kind users, so items do not count: all events of its users are forgotten", path)
+        return rows[["user_id", "line"]]
+    if "item_id" not in rows:
+        raise DataError(f"{path}: names users and no items; to forget all events of its users say kind: users")
+    return rows
+
+
+def _within(raw: RawData, categories: Sequence[str]) -> RawData:
+    """The log without the events that are in none of the categories; ids stay known."""
+    items = raw.items if raw.items is not None else pd.DataFrame(columns=["item_id", "categories"])
+    inside = items[[bool(set(str(text).split("|")) & set(categories)) for text in items["categories"]]]
+    return replace(raw, interactions=raw.interactions[raw.interactions["item_id"].isin(inside["item_id"])])
+
+
+def _public(request: Request) -> dict[str, Any]:
+    """What is told of a request wherever its results go: nothing that identifies a user, so no ids and no file."""
+    told = {key: value for key, value in vars(request).items() if key not in ("file", "format", "columns")}
+    if isinstance(request, CategoryRequest):
+        told["users"] = None if request.users is None else len(request.users)
+    return {**told, "given": True} if isinstance(request, GivenRequest) else told
+
+
+def _lines(outcome: str, rows: pd.DataFrame) -> str:
+    """One outcome in a line: how many rows, why, and where the first of them stand."""
+    reasons = ", ".join(text for text in dict.fromkeys(rows["reason"]) if text)
+    shown = ", ".join(map(str, rows["line"][:NUM_SHOWN])) + (", ..." if len(rows) > NUM_SHOWN else "")
+    number = f"{len(rows)} rows" if len(rows) > 1 else "1 row"
+    return f"{number} {outcome}{f' ({reasons})' if reasons else ''}: line {shown}"
+
+
+def _shown(rows: pd.DataFrame) -> str:
+    return "; ".join(_lines(str(outcome), found) for outcome, found in rows.groupby("outcome"))
+
+
+def _groups(data: Dataset, request: Request, forget: Mask) -> NDArray[np.uint8]:
+    """(U,) the tune and report users of a request, and those of the never-seen events."""
+    calibration = _of(data, data.role == Role.CALIBRATION)
+    if isinstance(request, CategoryRequest):
+        report = report_users(data.num_users, int(data.info["config"]["seed"]))
+        group = np.where(report, REPORT, TUNE).astype(np.uint8)
+        group[calibration] = 0
+    else:
+        group = _halves(_of(data, forget), request.seed, "tune")
+    return group | _halves(calibration, request.seed, "never-seen")
 
 
 def _of(data: Dataset, events: Mask) -> Mask:
@@ -320,7 +372,7 @@ def _halves(users: Mask, seed: int, name: str) -> NDArray[np.uint8]:
     return group
 
 
-def _drawn_events(data: Dataset, request: InteractionsRequest | UsersRequest) -> Mask:
+def _drawn_events(data: Dataset, request: DrawnInteractions | DrawnUsers) -> Mask:
     rng = numpy_stream(request.seed, "request")
     train = data.role == Role.TRAIN
     length = np.bincount(data.user[train], minlength=data.num_users)
@@ -328,33 +380,24 @@ def _drawn_events(data: Dataset, request: InteractionsRequest | UsersRequest) ->
     def some_users(eligible: Mask) -> Mask:
         return draw_users(eligible, max(1, round(request.share_of_users * int(eligible.sum()))), rng)
 
-    if isinstance(request, UsersRequest):
+    if isinstance(request, DrawnUsers):
         return some_users(length >= 1)[data.user] & (data.role != Role.CALIBRATION)
     return draw_events(data.user, train & some_users(length >= 3)[data.user], request.max_share_of_items, rng)
 
 
-def _never_seen(data: Dataset, request: InteractionsRequest | UsersRequest) -> Mask:
+def _never_seen(data: Dataset, request: Request) -> Mask:
     """Events of calibration users that stand for forgotten ones, drawn as those are."""
-    left = _calibration_training(data)
-    if isinstance(request, UsersRequest):
-        return left
-    length = np.bincount(data.user[left], minlength=data.num_users)
-    rng = numpy_stream(request.seed, "never-seen")
-    return draw_events(data.user, left & (length >= 3)[data.user], request.max_share_of_items, rng)
-
-
-def _calibration_training(data: Dataset) -> Mask:
-    """Events of calibration users without the last two of each, which are set aside as if held out."""
     left = data.role == Role.CALIBRATION
-    for back in (1, 2):
+    for back in (1, 2):  # the last two of each user are set aside as if held out
         has = np.diff(data.offsets) >= back
         left[data.offsets[1:][has] - back] = False
-    return left
-
-
-def _is_for_everybody(request: Request) -> bool:
-    """Whether a request names no user; then nobody needs to be told that their events were never trained on."""
-    return isinstance(request, CategoryRequest) and request.users is None
+    if isinstance(request, CategoryRequest):
+        return left & category_items(data, request.categories)[data.item]
+    if request.kind == "users":
+        return left
+    length = np.bincount(data.user[left], minlength=data.num_users)
+    share = MAX_SHARE_SET_ASIDE if isinstance(request, GivenRequest) else request.max_share_of_items
+    return draw_events(data.user, left & (length >= 3)[data.user], share, numpy_stream(request.seed, "never-seen"))
 
 
 def category_items(data: Dataset, categories: Sequence[str]) -> Mask:
@@ -368,79 +411,3 @@ def category_items(data: Dataset, categories: Sequence[str]) -> Mask:
             raise DataError(f'unknown category "{category}"{suggest(category, known)}; known: {", ".join(known[:30])}')
         items |= data.categories[category]
     return items
-
-
-def _named_users(data: Dataset, request: CategoryRequest) -> Mask:
-    """(U,) the users a category request is for."""
-    if request.users is None:
-        return np.ones(data.num_users, dtype=bool)
-    named = pd.Series(request.users)
-    _check_known(named, data.users["user_id"], "user", lambda row: "users of the request")
-    return np.asarray(data.users["user_id"].isin(named))
-
-
-def _named_events(data: Dataset, request: InteractionsRequest | UsersRequest) -> Mask:
-    """Events that a request file names; a user may stand for several windows (holdout window).
-
-    A named event that was held out was never trained on, yet it leaves the held-out splits and their contexts: whoever
-    asks for it to go means all of it.
-    """
-    path = Path(str(request.file))
-    wanted = ["user_id"] if isinstance(request, UsersRequest) else ["user_id", "item_id"]
-    table = _read_request(path, wanted)
-
-    def where(row: int) -> str:
-        return f"{path}:{table['line'].iloc[row]}"
-
-    _check_known(table["user_id"], data.users["user_id"], "user", where)
-    if isinstance(request, UsersRequest):
-        raw = data.users["user_id"].isin(table["user_id"]).to_numpy()
-        return np.asarray(raw[data.user])
-    _check_known(table["item_id"], data.items["item_id"], "item", where)
-    events = pd.DataFrame(
-        {
-            "user_id": data.users["user_id"].to_numpy()[data.user],
-            "item_id": data.items["item_id"].to_numpy()[data.item - 1],
-            "timestamp": data.time.astype(str),
-        }
-    )
-    on = [column for column in ("user_id", "item_id", "timestamp") if column in table]
-    named = pd.MultiIndex.from_frame(table[on].drop_duplicates())
-    present = pd.MultiIndex.from_frame(events[on])
-    missing = ~pd.MultiIndex.from_frame(table[on]).isin(present)
-    if missing.any():
-        row = int(np.flatnonzero(missing)[0])
-        named_so = ", ".join(f"{column} {table[column].iloc[row]}" for column in on)
-        raise DataError(f"{where(row)}: no such interaction in the prepared data: {named_so}")
-    return np.asarray(present.isin(named))
-
-
-def _read_request(path: Path, wanted: list[str]) -> pd.DataFrame:
-    """The rows of a request file, each with its ``line``; blank lines are left out."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True, strict=True)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a readable CSV file of what to forget ({error})") from error
-    if not rows:
-        raise DataError(f"{path}: is empty; expected the header {','.join(wanted)} and a line for each thing to forget")
-    header = rows[0][1]
-    missing = [column for column in wanted if column not in header]
-    if missing:
-        raise DataError(f"{path}:1: column {missing[0]} is missing; expected the header {','.join(wanted)}")
-    for line, row in rows[1:]:
-        if len(row) != len(header):
-            raise DataError(f"{path}:{line}: {len(row)} fields, expected the {len(header)} of the header")
-    if len(rows) == 1:
-        raise DataError(f"{path}: names nothing to forget; expected a line for each")
-    table = pd.DataFrame([row for _, row in rows[1:]], columns=header, dtype=str)
-    return table.assign(line=[line for line, _ in rows[1:]])
-
-
-def _check_known(names: pd.Series, known: pd.Series, what: str, where: Callable[[int], str]) -> None:
-    """Raise DataError for the first raw id that is not known; ``where`` says in which place a row stands."""
-    unknown = ~names.isin(known)
-    if unknown.any():
-        row = int(np.flatnonzero(unknown)[0])
-        raise DataError(f'{where(row)}: unknown {what} "{names.iloc[row]}" in the prepared data (was it filtered out?)')

@@ -2,20 +2,22 @@
 
 A raw data set is a folder:
 
-- ``interactions.csv``: header ``user_id,item_id,timestamp``; rows sorted by user, timestamp, item; no exact duplicates;
+- ``interactions.csv``: header ``user_id,item_id,timestamp``; rows sorted by user, time to the nanosecond, item; no
+  exact duplicates (two rows may be alike where fractions of a second, which are not written, told them apart);
 - ``items.csv`` (only where there is an item table): header ``item_id,title,categories``, categories separated by ``|``;
   rows sorted by item; only items that occur in the log;
-- ``dataset.json``: name, fingerprint, counts, licence and citation; no paths and no times.
+- ``dataset.json``: name, fingerprint, counts, licence and citation, and, where a file with a header was imported, the
+  names that its columns had; no paths and no times.
 
 UTF-8, ``\\n`` line ends, a field is quoted only where it holds a comma or a quote. Ids are text. They sort as numbers
-where every id of the column is an integer (of any size), else by their UTF-8 bytes. Timestamps are integers (unix
+where every id of the column is an integer (of any size), else by their UTF-8 bytes. ``values`` says what counts as
+missing: no id, no title, no category. Timestamps are integers (unix
 seconds); where the log has none (``time: order``) they are 0, 1, 2, ...: the place in the user's own sequence.
 """
 
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +29,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from srun.data.values import BROKEN, is_missing, missing
 from srun.errors import DataError, RunError
 from srun.files import write_folder
+from srun.names import name_fault
 
 INTERACTIONS = "interactions.csv"
 ITEMS = "items.csv"
@@ -38,10 +42,12 @@ ITEM_COLUMNS = ["item_id", "title", "categories"]
 SEPARATOR = "|"
 """Between the categories of one item."""
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+FEW_ITEMS = 10
+"""A catalogue of so many items, or fewer, has every item among the first ten, and every Hit@10 is 1."""
+
 _INTEGER = r"^-?[0-9]{1,1000}$"  # ids longer than this are text
-_CONTROL = "[\\x00-\\x1f\\x7f]"
 _CHUNK = 1 << 20
+_BILLION = 10**9
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,8 @@ class RawData:
 
 def check_name(name: str) -> str:
     """Return ``name`` if a data set may be called so; raises DataError otherwise."""
-    if not _NAME.fullmatch(name):
-        raise DataError(
-            f'data set name "{name}": expected lower-case letters, digits, ".", "_" and "-", beginning with a letter or'
-            " a digit, such as my-shop"
-        )
+    if fault := name_fault(name, "data set"):
+        raise DataError(f'data set name "{name}": {fault}')
     return name
 
 
@@ -86,7 +89,8 @@ def canonical(
     """Bring tables into canonical form: sorted, without exact duplicates, items cut down to those in the log.
 
     ``interactions`` has user_id and item_id (text, integers or categorical of text) and, unless ``time`` is
-    ``order``, an integer timestamp. With ``order`` a timestamp is made: the place of the row within its user's rows, in
+    ``order``, an integer timestamp; where it has nanosecond too, that decides the order within a second and what is a
+    duplicate. With ``order`` a timestamp is made: the place of the row within its user's rows, in
     the order given, so that a repeated line is never a duplicate. Of several rows of ``items`` with one id the first
     counts; spaces in titles and categories are made single. Raises DataError for empty tables, missing values, ids with
     control characters, negative times.
@@ -97,6 +101,9 @@ def canonical(
     users, user_ids = _encode(interactions["user_id"], "user_id", name)
     item_codes, item_ids = _encode(interactions["item_id"], "item_id", name)
     times = positions(users) if time == "order" else _timestamps(interactions["timestamp"], name)
+    precise = time == "unix" and "nanosecond" in interactions
+    if precise:
+        times = _nanoseconds(times, interactions["nanosecond"], name)
     order = _order(users, times, item_codes)
     users, times, item_codes = users[order], times[order], item_codes[order]
     del order
@@ -105,6 +112,8 @@ def canonical(
     duplicates = int(len(keep) - keep.sum())
     if duplicates:
         users, times, item_codes = users[keep], times[keep], item_codes[keep]
+    if precise:
+        times //= _BILLION
     table = _frame(users, user_ids, item_codes, item_ids, times)
     item_table = None if items is None else _canonical_items(items, item_ids)
     digest = hashlib.sha256()
@@ -156,7 +165,10 @@ def write_raw(folder: Path, data: RawData) -> None:
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """Return the content of a raw folder's dataset.json; raises DataError if it is missing or not one."""
+    """Return the content of a raw folder's dataset.json; raises DataError if it is missing or not one.
+
+    It has ``columns`` (user, item and time -> the name in the header) only where a file with a header was imported.
+    """
     path = folder / INFO
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
@@ -168,6 +180,9 @@ def read_info(folder: Path) -> dict[str, Any]:
     for key, kind in known.items():
         if not isinstance(info, dict) or not isinstance(info.get(key), kind):
             raise DataError(f'{path}: no valid "{key}"; {_mend(folder)}')
+    columns = info.get("columns", {})
+    if not isinstance(columns, dict) or not all(isinstance(name, str) for name in columns.values()):
+        raise DataError(f'{path}: no valid "columns"; {_mend(folder)}')
     return info
 
 
@@ -194,6 +209,13 @@ def read_raw(folder: Path) -> RawData:
         if info[key] != count:
             raise DataError(f"{folder}: {INFO} says {key} {info[key]}, the table has {count}; {_mend(folder)}")
     return RawData(info["name"], interactions, items, info)
+
+
+def read_categories(folder: Path) -> set[str]:
+    """Every category of a raw data set's item table; empty without one. Cheap: nothing else is read or verified."""
+    if not (folder / ITEMS).exists():
+        return set()
+    return {name for names in _read_items(folder / ITEMS)["categories"] for name in names.split(SEPARATOR) if name}
 
 
 def sort_ids(ids: pa.Array) -> np.ndarray:
@@ -228,19 +250,19 @@ def _encode(column: pd.Series, label: str, name: str) -> tuple[np.ndarray, pa.Ar
         ids = pa.array(column.cat.categories, type=pa.string(), from_pandas=True)
         used = np.zeros(len(ids) + 1, dtype=bool)
         used[codes] = True
-        missing = bool(used[-1])
+        gaps = bool(used[-1])
         kept = np.flatnonzero(used[:-1])
         ids = ids.take(pa.array(kept))
     else:
         values = pa.array(column, from_pandas=True)
         values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-        missing = values.null_count > 0
+        gaps = values.null_count > 0
         encoded = pc.cast(values, pa.string()).dictionary_encode()
         codes, ids = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), encoded.dictionary
         kept = np.arange(len(ids))
-    if missing or (len(ids) and pc.any(pc.equal(ids, "")).as_py()):
-        raise DataError(f'data set "{name}": an empty {label}; every interaction needs one')
-    broken = ids.filter(pc.match_substring_regex(ids, _CONTROL))
+    if gaps or (len(ids) and pc.any(missing(ids)).as_py()):
+        raise DataError(f'data set "{name}": a missing {label}; every interaction needs one')
+    broken = ids.filter(pc.match_substring_regex(ids, BROKEN))
     if len(broken):
         raise DataError(f'data set "{name}": {label} {broken[0].as_py()!r} holds a control character; remove it')
     order = sort_ids(ids)
@@ -256,6 +278,13 @@ def _timestamps(column: pd.Series, name: str) -> np.ndarray:
     if times.min() < 0:
         raise DataError(f'data set "{name}": a negative timestamp ({times.min()}); expected unix seconds')
     return times
+
+
+def _nanoseconds(times: np.ndarray, part: pd.Series, name: str) -> np.ndarray:
+    """Return whole times with the nanoseconds of a second, as one number."""
+    if int(times.max()) >= np.iinfo(np.int64).max // _BILLION:
+        raise DataError(f'data set "{name}": timestamp {times.max()} is too large to have nanoseconds beside it')
+    return times * _BILLION + part.to_numpy(dtype=np.int64)
 
 
 def _order(users: np.ndarray, times: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -295,15 +324,22 @@ def _canonical_items(items: pd.DataFrame, item_ids: pa.Array) -> pd.DataFrame:
 
 
 def _tidy(column: pd.Series) -> pd.Series:
+    """Return text with single spaces; empty where it stands for no value."""
     text = column.fillna("").astype("str")
-    return text.str.replace(r"[\s\x00-\x1f\x7f]+", " ", regex=True).str.strip()
+    text = text.str.replace(r"[\s\x00-\x1f\x7f]+", " ", regex=True).str.strip()
+    return text.mask(missing(pa.array(text, type=pa.string())).to_numpy(zero_copy_only=False), "")
 
 
 def _tidy_categories(column: pd.Series) -> pd.Series:
     """Single spaces, no empty and no repeated category, the order kept; distinct values are worked on once."""
     codes, distinct = pd.factorize(_tidy(column))
-    tidy = [SEPARATOR.join(dict.fromkeys(filter(None, map(str.strip, text.split(SEPARATOR))))) for text in distinct]
+    tidy = [_tidy_names(text) for text in distinct]
     return pd.Series(np.array(tidy, dtype=object)[codes], index=column.index, dtype="str")
+
+
+def _tidy_names(text: str) -> str:
+    names = (name.strip() for name in text.split(SEPARATOR))
+    return SEPARATOR.join(dict.fromkeys(name for name in names if not is_missing(name)))
 
 
 def _quoted(values: pa.Array) -> pa.Array:

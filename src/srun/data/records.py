@@ -4,13 +4,12 @@ A line is a JSON object or a Python literal (``{u'a': u'b'}``), which is read wi
 evaluated. Fields:
 
 - Amazon reviews: reviewerID, asin, unixReviewTime; catalogue: asin, title, categories (a list of paths from the root,
-  as [["Beauty", "Hair Care", "Shampoos"]]; the root is left out, since it is the data set's own name);
+  as [["Beauty", "Hair Care", "Shampoos"]]; the root is left out, since it is the data set's own name); times as
+  numbers, read as those of an import are (``times``);
 - Steam reviews: username, product_id, date (YYYY-MM-DD, read as midnight UTC); games: id, title or app_name, genres.
 """
 
 import ast
-import contextlib
-import gzip
 import json
 import logging
 import re
@@ -19,18 +18,21 @@ from calendar import timegm
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
-from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 
+from srun.data.times import END, exact, exact_decimal, in_seconds, tell
+from srun.data.values import BROKEN, FaultError, is_missing, shown
 from srun.errors import DataError
 
 log = logging.getLogger("srun.data")
 
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # alone it is no character, and no UTF-8
+_DIGITS = 1000  # of an id; text of integers is not made beyond some thousands
 
 
 @dataclass(frozen=True)
@@ -40,24 +42,12 @@ class Layout:
     user: str
     item: str
     time: str
-    seconds: Callable[[Any], int]
+    exact: Callable[[Any], tuple[int, int] | None]
+    """A time -> (whole part, billionths) in the unit that it is given in; None if it is no time."""
     describe: Callable[[dict[str, Any]], tuple[str, str, list[str]]]
     """A record of the catalogue -> item id, title, categories."""
     skip_nameless: bool
     """Leave out reviews without a user (counted in the log); otherwise they are an error."""
-
-
-@contextlib.contextmanager
-def unpacked(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading bytes; gzip, which is seen from its first bytes, is unpacked on the way."""
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        if not packed:
-            yield file
-            return
-        with gzip.GzipFile(fileobj=file) as content:
-            yield cast(IO[bytes], content)
 
 
 def records(file: IO[bytes], where: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -74,25 +64,30 @@ def parse_record(line: bytes, where: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: not UTF-8 text; expected one record a line") from error
     try:
-        record = json.loads(text)
-    except ValueError:
-        try:
-            record = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-            raise DataError(
-                f"{where}: neither a JSON object nor a Python literal ({text[:40]!r}); expected one record a line, such"
-                ' as {"reviewerID": ...}'
-            ) from error
+        record = _literal(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise DataError(
+            f"{where}: neither a JSON object nor a Python literal ({shown(text)}); expected one record a line, such"
+            ' as {"reviewerID": ...}'
+        ) from error
     if not isinstance(record, dict):
         raise DataError(f"{where}: expected a record in braces, found {type(record).__name__}")
     return record
+
+
+def _literal(text: str) -> Any:
+    try:
+        return json.loads(text, parse_float=Decimal)  # all digits of a time
+    except ValueError:
+        return ast.literal_eval(text)
 
 
 def read_reviews(file: IO[bytes], layout: Layout, where: str) -> pd.DataFrame:
     """Read reviews into user_id, item_id (categorical) and timestamp; raises DataError naming the line at fault."""
     users: dict[str, int] = {}
     items: dict[str, int] = {}
-    user_codes, item_codes, times = array("i"), array("i"), array("q")
+    user_codes, item_codes, lines = array("i"), array("i"), array("q")
+    whole, part = array("q"), array("q")
     nameless = 0
     for number, record in records(file, where):
         user, item = _id(record, layout.user, where, number), _id(record, layout.item, where, number)
@@ -104,16 +99,35 @@ def read_reviews(file: IO[bytes], layout: Layout, where: str) -> pd.DataFrame:
             raise DataError(f'{where}:{number}: "{field}" is empty; every review needs one')
         user_codes.append(users.setdefault(user, len(users)))
         item_codes.append(items.setdefault(item, len(items)))
-        times.append(_seconds(record, layout, f"{where}:{number}"))
+        seconds, billionths = _time(record, layout, f"{where}:{number}")
+        whole.append(seconds)
+        part.append(billionths)
+        lines.append(number)
     if nameless:
         log.warning('%s: %d reviews without "%s" left out', where, nameless, layout.user)
-    return pd.DataFrame(
-        {
-            "user_id": pd.Categorical.from_codes(np.array(user_codes), categories=pd.Index(list(users), dtype="str")),
-            "item_id": pd.Categorical.from_codes(np.array(item_codes), categories=pd.Index(list(items), dtype="str")),
-            "timestamp": np.array(times, dtype=np.int64),
-        }
-    )
+    if broken := sum("\ufffd" in text for text in (*users, *items)):
+        log.warning("%s: %d ids hold characters that no text may hold; U+FFFD stands for them", where, broken)
+    table = {
+        "user_id": pd.Categorical.from_codes(np.array(user_codes), categories=pd.Index(list(users), dtype="str")),
+        "item_id": pd.Categorical.from_codes(np.array(item_codes), categories=pd.Index(list(items), dtype="str")),
+        **_time_columns(np.array(whole, dtype=np.int64), np.array(part, dtype=np.int64), lines, layout, where),
+    }
+    return pd.DataFrame({**table, "line": np.array(lines, dtype=np.int64)})
+
+
+def _time_columns(
+    whole: np.ndarray, part: np.ndarray, lines: "array[int]", layout: Layout, where: str
+) -> dict[str, np.ndarray]:
+    if len(whole) == 0:
+        return {"timestamp": whole}
+    try:
+        times = in_seconds(whole, part)
+    except FaultError as fault:
+        raise DataError(f'{where}:{lines[fault.row]}, "{layout.time}": {fault}') from fault
+    tell(where, times)
+    if times.nanoseconds is None:
+        return {"timestamp": times.seconds}
+    return {"timestamp": times.seconds, "nanosecond": times.nanoseconds}
 
 
 def read_catalogue(file: IO[bytes], layout: Layout, where: str) -> pd.DataFrame:
@@ -122,11 +136,11 @@ def read_catalogue(file: IO[bytes], layout: Layout, where: str) -> pd.DataFrame:
     for number, record in records(file, where):
         try:
             item, title, categories = layout.describe(record)
-        except (TypeError, AttributeError, KeyError, IndexError) as error:
+        except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
             raise DataError(f"{where}:{number}: not the expected fields of a catalogue ({error})") from error
-        if item:
+        if not is_missing(item):
             names = dict.fromkeys(name.replace("|", "/") for name in categories)
-            rows.append((_CONTROL.sub("\ufffd", item), title, "|".join(names)))
+            rows.append((_clean(item), _whole(title), _whole("|".join(names))))
     return pd.DataFrame(rows, columns=["item_id", "title", "categories"], dtype="str")
 
 
@@ -136,21 +150,51 @@ def _id(record: dict[str, Any], field: str, where: str, number: int) -> str:
     value = record[field]
     if value is None:
         return ""
-    if not isinstance(value, str | int) or isinstance(value, bool):
-        raise DataError(f'{where}:{number}: "{field}" is {value!r}; expected text or an integer')
-    return _CONTROL.sub("\ufffd", str(value))  # a line break in a user name would break the table's lines
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**_DIGITS:
+        return str(value)
+    if not isinstance(value, str):
+        raise DataError(f'{where}:{number}: "{field}" is {_brief(value)}; expected text or an integer')
+    return "" if is_missing(value) else _clean(value)
 
 
-def _seconds(record: dict[str, Any], layout: Layout, where: str) -> int:
+def _clean(text: str) -> str:
+    """Return trimmed text without what would break a table's lines or is no character: U+FFFD instead."""
+    return re.sub(BROKEN, "\ufffd", _whole(text.strip()))
+
+
+def _whole(text: str) -> str:
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def _brief(value: Any) -> str:
+    return "a large integer" if isinstance(value, int) and abs(value) >= 10**_DIGITS else shown(repr(value))
+
+
+def _time(record: dict[str, Any], layout: Layout, where: str) -> tuple[int, int]:
     if layout.time not in record:
         raise DataError(f'{where}: no "{layout.time}" in the record')
+    found = layout.exact(record[layout.time])
+    if found is None:
+        raise DataError(f'{where}: "{layout.time}" is {_brief(record[layout.time])}; expected a time, not negative')
+    return found
+
+
+def _number(value: Any) -> tuple[int, int] | None:
+    """Return a time given as a number, or as text of one."""
+    if isinstance(value, str):
+        return exact(value.strip())
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return exact_decimal(Decimal(value))
+    return None
+
+
+def _day(value: Any) -> tuple[int, int] | None:
+    """Return a time given as YYYY-MM-DD."""
     try:
-        seconds = layout.seconds(record[layout.time])
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f'{where}: "{layout.time}" is {record[layout.time]!r}; expected a time') from error
-    if not 0 <= seconds < 1 << 63:
-        raise DataError(f'{where}: "{layout.time}" is {seconds}; expected unix seconds, not negative')
-    return seconds
+        seconds = _midnight(value)
+    except (TypeError, ValueError):
+        return None
+    return (seconds, 0) if 0 <= seconds < END else None
 
 
 @lru_cache(maxsize=1 << 14)
@@ -171,5 +215,5 @@ def _steam_item(record: dict[str, Any]) -> tuple[str, str, list[str]]:
     return str(record.get("id") or ""), str(title), [str(genre) for genre in genres]
 
 
-AMAZON = Layout("reviewerID", "asin", "unixReviewTime", int, _amazon_item, skip_nameless=False)
-STEAM = Layout("username", "product_id", "date", _midnight, _steam_item, skip_nameless=True)
+AMAZON = Layout("reviewerID", "asin", "unixReviewTime", _number, _amazon_item, skip_nameless=False)
+STEAM = Layout("username", "product_id", "date", _day, _steam_item, skip_nameless=True)

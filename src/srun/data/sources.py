@@ -31,8 +31,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from srun.data.formats.opening import unpacked
 from srun.data.raw import RawData, canonical
-from srun.data.records import AMAZON, STEAM, read_catalogue, read_reviews, unpacked
+from srun.data.records import AMAZON, STEAM, read_catalogue, read_reviews
 from srun.errors import DataError, SrunError
 from srun.registry import Registry
 
@@ -266,7 +267,7 @@ def read_ml_100k(files: Files) -> Tables:
     """
     if "u.data" in files:
         table = _delimited(files.read("u.data"), "\t", ["user_id", "item_id", "rating", "timestamp"])
-        rows = [line.split("|") for line in files.read("u.item").decode("latin-1").splitlines() if line]
+        rows = [line.split("|") for line in _latin_lines(files.read("u.item"))]
         genres = [
             [genre for genre, flag in zip(GENRES_100K, row[5:], strict=True) if flag.strip() == "1"] for row in rows
         ]
@@ -285,7 +286,7 @@ def read_ml_1m(files: Files) -> Tables:
     if "ratings.dat" in files:
         content = files.read("ratings.dat").replace(b"::", b"\t")
         table = _delimited(content, "\t", ["user_id", "item_id", "rating", "timestamp"])
-        rows = [line.split("::") for line in files.read("movies.dat").decode("latin-1").splitlines() if line]
+        rows = [line.split("::") for line in _latin_lines(files.read("movies.dat"))]
         title_of = {row[0]: _single_spaced(row[1]) for row in rows}
         interactions = _interactions(table)
         interactions["item_id"] = _renamed(interactions["item_id"], title_of)
@@ -299,6 +300,11 @@ def read_ml_1m(files: Files) -> Tables:
     items = _atomic(files.read("ml-1m.item")).to_pandas()
     titles = items["item_id"].map(_single_spaced)
     return interactions, _items(titles, titles, items["genre"].str.split(" "))
+
+
+def _latin_lines(content: bytes) -> list[str]:
+    """Return the lines that are not empty; split as bytes, since Latin-1 text has other line ends (0x85)."""
+    return [line.decode("latin-1") for line in content.splitlines() if line]
 
 
 def _single_spaced(text: str) -> str:

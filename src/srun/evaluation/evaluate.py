@@ -133,6 +133,10 @@ class Probe:
         """How many real input positions one look at a split, or at other queries, passes forward."""
         return int((self._task(what, users).histories != 0).sum())
 
+    def queries(self, what: str | Queries, users: NDArray[np.bool_] | None = None) -> int:
+        """How many queries one look scores the whole catalogue for."""
+        return len(self._task(what, users).histories)
+
     def _ranks(self, scorer: Scorer, what: str | Queries, users: NDArray[np.bool_] | None) -> NDArray[np.float64]:
         return self._task(what, users).ranks(scorer)[0]
 

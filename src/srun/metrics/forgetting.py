@@ -6,6 +6,7 @@ Shapes: Q events, n Retrains, U users, B distinct ranks. Ranks may be tied and f
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 from srun.metrics.ranking import Ranks, hit, mean_and_spread
 
 MIN_RETRAINS = 3
-"""With fewer no pass is given: their spread is not known."""
+"""With fewer nothing is judged: their spread is not known."""
 NUM_PERMUTATIONS = 999
+
+Place = Literal["below", "within", "above"]
 
 
 def ks_distance(x: Ranks, y: Ranks) -> float:
@@ -66,6 +69,36 @@ def prediction_bound(values: Sequence[float]) -> float:
     return float(t.ppf(0.975, n - 1)) * spread * math.sqrt(1 + 1 / n)
 
 
+@dataclass(frozen=True)
+class Interval:
+    """Retrain's interval: where one more Retrain would be expected (95 %), from the figures of at least three."""
+
+    mean: float
+    bound: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Interval | None":
+        """Of the Retrains' figures; None for fewer than ``MIN_RETRAINS``."""
+        if len(values) < MIN_RETRAINS:
+            return None
+        return cls(mean_and_spread(values)[0], prediction_bound(values))
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.bound
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.bound
+
+    def place(self, value: float) -> Place:
+        """Where a figure lies; ``below`` is over-unlearning, and nothing else is. The edges are within."""
+        gap = value - self.mean
+        if gap < -self.bound:
+            return "below"
+        return "above" if gap > self.bound else "within"
+
+
 def permutation_p(
     ranks: Ranks,
     retrains: NDArray[np.float64],
@@ -112,7 +145,7 @@ class ForgetQuality:
     ks_d_retrain_max: float
     ks_p: float
     hit_10_gap: float
-    """Its Hit@10 less the Retrains' mean; below ``-hit_10_gap_bound`` is over-unlearning."""
+    """Its Hit@10 less the Retrains' mean."""
     hit_10_gap_bound: float
     num_retrains: int
 
@@ -122,14 +155,16 @@ class ForgetQuality:
         return self.ks_d <= self.ks_d_retrain_max
 
     @property
-    def within(self) -> bool:
-        """Whether the gap is within the interval of a further Retrain."""
-        return abs(self.hit_10_gap) <= self.hit_10_gap_bound
+    def place(self) -> Place | None:
+        """Where its Hit@10 lies to Retrain's interval; None for n < 3."""
+        if self.num_retrains < MIN_RETRAINS:
+            return None
+        return Interval(0.0, self.hit_10_gap_bound).place(self.hit_10_gap)
 
     @property
     def passes(self) -> bool | None:
-        """Whether it could be a Retrain by both; a true one fails with chance 1/(n+1). None for n < 3."""
-        return None if self.num_retrains < MIN_RETRAINS else self.near and self.within
+        """Whether it meets the pooled rule, which a true Retrain may fail. None for n < 3."""
+        return None if self.place is None else self.near and self.place == "within"
 
 
 def judge(

@@ -40,6 +40,8 @@ class SequenceModel(nn.Module):
     Config: ClassVar[type[ModelConfig]] = ModelConfig
     next_item: ClassVar[bool] = True
     """Whether the last state of a training pass predicts the last item of the window from the ones before it."""
+    has_neurons: ClassVar[bool] = False
+    """Whether it has ``neuron_blocks``."""
     causal: ClassVar[bool] = True
     """Whether no state depends on what comes after its position."""
 

@@ -80,6 +80,7 @@ class BERT4Rec(SequenceModel):
 
     Config = BERT4RecConfig
     next_item = False
+    has_neurons = True
     causal = False
 
     def __init__(self, settings: BERT4RecConfig, num_items: int, max_length: int) -> None:

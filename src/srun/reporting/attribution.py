@@ -11,7 +11,7 @@ from srun.reporting.figures import DOTS_PER_INCH, INK
 from srun.reporting.methods import model_name, style
 from srun.reporting.papers import published
 from srun.reporting.records import Group, Record, relearning_figures
-from srun.reporting.results import category, costs
+from srun.reporting.results import SPEEDUPS, category, costs
 from srun.reporting.summary import NONE, markdown_table, mean_text, steps_text
 
 Rows = list[dict[str, str]]
@@ -117,20 +117,20 @@ def _times(group: Group) -> Rows:
     rows = []
     for row in published("attribution-table-2", category=category(group.first)):
         rows.append(
-            _time(row["category"], f"{style(row['method']).name}, printed", row["minutes"], row["speedup"], NONE)
+            _time(row["category"], f"{style(row['method']).name}, printed", row["minutes"], row["speedup"], NONE, NONE)
         )
     for method in ("retrain", "attribution", "attribution_plus"):
         found = [costs(group, record) for record in group.of(method)]
         if found:
             minutes = _mean([cost["seconds"] / 60 if "seconds" in cost else None for cost in found], 2)
-            ratios = (_mean([cost.get(name) for cost in found], 1) for name in ("speedup", "speedup_target_gradients"))
+            ratios = (_mean([cost.get(name) for cost in found], 1) for name in SPEEDUPS)
             rows.append(_time(category(group.first), f"{style(method).name}, ours", minutes, *ratios))
     return rows
 
 
-def _time(name: str, method: str, minutes: str, speedup: str, gradients: str) -> dict[str, str]:
+def _time(name: str, method: str, minutes: str, speedup: str, scored: str, gradients: str) -> dict[str, str]:
     columns = {"Category": name, "Method": method, "Minutes": minutes, "Speed-up": speedup}
-    return {**columns, "in target gradients": gradients}
+    return {**columns, "in scored positions": scored, "in target gradients": gradients}
 
 
 def _removal(group: Group) -> Rows:

@@ -12,10 +12,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from srun.metrics.forgetting import prediction_bound
+from srun.metrics.forgetting import Interval
 from srun.metrics.ranking import mean_and_spread
 from srun.reporting.methods import Style, method_order, model_name, style
 from srun.reporting.records import KINDS, METRIC, SPLIT, Group, History
+from srun.reporting.verdict import headline, standing
 
 Point = tuple[float, float]
 INK, FAINT = "#222222", "#D9D9D9"
@@ -51,7 +52,7 @@ def draw(groups: Sequence[Group]) -> list[Figure]:
 ABOUT = {
     "utility_vs_suppression": "Every point is one seed of a method. The band is where a further Retrain would lie: "
     "left of it is over-unlearning, right of it too much is left. Higher is better; further left is not.",
-    "without a band": "Every point is one seed of a method; what lies left of Retrain suppresses more than it does. "
+    "without a band": "Every point is one seed of a method. Without Retrain's interval nothing says what is too low. "
     "Higher is better; further left is not.",
     "curves": "Left: training, a line a seed, the marker at the epoch that was kept. Middle and right: unlearning from "
     "epoch 0, which is Original; lines across are the levels of Original and Retrain, the band is where a further "
@@ -71,6 +72,7 @@ def utility_vs_suppression(group: Group) -> Canvas:
         _scatter(axes, style(method), found)
     _limits(axes, [point for found in points.values() for point in found])
     _band(axes, group)
+    axes.set_title(standing(group), fontsize=9.5, color=INK, loc="left")
     _label(axes, axes.set_xlabel, "Forgotten events in the top 10: forget_report Hit@10")
     _label(axes, axes.set_ylabel, "Utility: test NDCG@10")
     canvas.draw_without_rendering()  # labels are placed in pixels, which are known only now
@@ -125,8 +127,10 @@ def bars(groups: Sequence[Group]) -> Canvas:
 def _about(make: Callable[[Group], Canvas], group: Group) -> tuple[str, str]:
     titles = {"utility_vs_suppression": "Utility against suppression", "curves": "Curves"}
     where = f"{model_name(group.model)}, request “{group.request}”"
-    judged = group.first.kind in KINDS and len(group.retrains) > 1
-    caption = ABOUT[make.__name__] if judged or make is curves else ABOUT["without a band"]
+    banded = _interval(group) is not None
+    caption = ABOUT[make.__name__] if banded or make is curves else ABOUT["without a band"]
+    if make is utility_vs_suppression:
+        caption += f" Verdicts: {headline(group)}."
     return f"{titles[make.__name__]}: {where}", caption
 
 
@@ -168,11 +172,11 @@ def _limits(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _band(axes: Axes, group: Group) -> None:
-    values = group.values("retrain", SPLIT, METRIC)
     _plain(axes)
-    if group.first.kind not in KINDS or len(values) < 2:
+    interval = _interval(group)
+    if interval is None:
         return
-    mean, bound = mean_and_spread(values)[0], prediction_bound(values)
+    mean, bound = interval.mean, interval.bound
     blue = style("retrain").colour
     axes.axvspan(mean - bound, mean + bound, color=blue, alpha=0.16, lw=0, zorder=0)
     axes.axvline(mean, color=blue, lw=1, alpha=0.7, zorder=1)
@@ -185,6 +189,11 @@ def _band(axes: Axes, group: Group) -> None:
         axes.text(
             mean - bound - shift, 0.02, "← over-unlearning", color="#A33B00", ha="right", **text | {"va": "bottom"}
         )
+
+
+def _interval(group: Group) -> Interval | None:
+    """Retrain's interval; None with too few Retrains and for a category, which is not judged by it."""
+    return Interval.of(group.values("retrain", SPLIT, METRIC)) if group.first.kind in KINDS else None
 
 
 def _place_labels(canvas: Canvas, axes: Axes, points: dict[str, list[Point]]) -> None:
@@ -269,9 +278,9 @@ def _levels(axes: Axes, group: Group, split: str, metric: str) -> None:
             continue
         mean = mean_and_spread(values)[0]
         axes.axhline(mean, color=style(method).colour, ls=dash, lw=1.3, label=f"{style(method).name}'s level", zorder=1)
-        if method == "retrain" and len(values) > 1:
-            bound = prediction_bound(values)
-            axes.axhspan(mean - bound, mean + bound, color=style(method).colour, alpha=0.14, lw=0, zorder=0)
+        interval = Interval.of(values) if method == "retrain" else None
+        if interval is not None:
+            axes.axhspan(interval.low, interval.high, color=style(method).colour, alpha=0.14, lw=0, zorder=0)
 
 
 def _bars(axes: Axes, groups: Sequence[Group], method: str, what: tuple[str, str], shift: float) -> None:

@@ -16,7 +16,7 @@ from srun.metrics.bootstrap import user_interval
 from srun.metrics.ranking import CUT_OFFS, gains, hits
 from srun.reporting.methods import method_order, model_name, style
 from srun.reporting.records import Group, Record, Trained
-from srun.reporting.summary import COMMANDS, NONE, NOT_MEASURED, Comparison, mean_text, overview, seeds_text
+from srun.reporting.summary import COMMANDS, MISSING, NONE, NOT_MEASURED, Comparison, headlines, mean_text, seeds_text
 from srun.rng import numpy_stream
 
 if TYPE_CHECKING:
@@ -28,15 +28,17 @@ def render(
     comparisons: Sequence[Comparison],
     figures: Sequence["Figure"],
     facts: Mapping[str, str],
+    missing: Sequence[str] = (),
 ) -> str:
-    """The page: verdict, tables, figures, how to read them, what was run. Every text is escaped."""
+    """The page: verdicts, what is ``missing``, tables, figures, how to read them, what was run; all text is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("srun.reporting").joinpath("page.html").read_text(encoding="utf-8"))
     present = sorted({record.method for group in groups for record in group.records}, key=method_order)
     return template.render(
         dataset=groups[0].first.dataset,
         comparisons=comparisons,
-        overview=overview(comparisons),
+        headlines=headlines(comparisons),
+        missing=(MISSING, missing),
         figures=[(figure, base64.b64encode(figure.png).decode("ascii")) for figure in figures],
         facts=facts,
         methods=[(style(method).name, style(method).about) for method in present if style(method).about],
@@ -123,7 +125,7 @@ def _metric_order(part: Mapping[str, float]) -> list[str]:
 
 
 def _request(record: Record) -> str:
-    """A request's settings and counts; named users are counted, since the page travels further than the data."""
+    """A request's settings and counts."""
     request = dict(record.partition["request"])
     if request.get("users") is not None:
         request["users"] = f"{request['users']} named"
@@ -136,7 +138,9 @@ def _before(original: Trained) -> str:
     info = original.info
     parts = [f"seed {info['seed']}"] + ([f"{info['shards']} shards"] if info.get("shards", 1) > 1 else [])
     time = f"{original.measured['seconds']:.1f} s" if original.measured else f"seconds {NOT_MEASURED}"
-    return ", ".join([*parts, time, f"{info['cost']['target_gradients']:,.0f} target gradients"])
+    cost = info["cost"]
+    scored = f"{cost['scored_positions']:,.0f}" if "scored_positions" in cost else "no"
+    return ", ".join([*parts, time, f"{scored} scored positions", f"{cost['target_gradients']:,.0f} target gradients"])
 
 
 def _seeds(group: Group) -> str:

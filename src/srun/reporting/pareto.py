@@ -19,12 +19,16 @@ from matplotlib.figure import Figure
 
 from srun.errors import RunError
 from srun.files import write_text
+from srun.metrics.forgetting import Interval
 from srun.reporting.methods import model_name, style
+from srun.reporting.records import KINDS, METRIC, SPLIT
+from srun.reporting.verdict import ORIGINAL_TOO, OVER, PLACES, STAND_IN, provisional, retrains_text
 from srun.search.results import Mark, StudyResult, TrialResult
 from srun.tables import harmless
 
 INK, FAINT, TRIAL, FRONT, WARN = "#222222", "#D9D9D9", "#9AA5B1", "#D55E00", "#A33B00"
 PUBLISHED_KEYS = ("test/ndcg_10", "test/recall_10", "forget_report/hit_10", "never_seen_report/hit_10")
+FORGET = "forget_tune/hit_10"
 
 
 @dataclass(frozen=True)
@@ -114,11 +118,67 @@ def axes_of(study: StudyResult) -> tuple[str | None, str]:
     return (keys[1] if len(keys) > 1 else None), keys[0]
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What trials are held against across: Retrain's interval, or the level of never-seen events that stands in."""
+
+    level: float | None
+    """Hit@10 of comparable never-seen events under Original; None where something else goes across."""
+    interval: Interval | None
+    """Of the Retrains' tune hits; None with too few of them."""
+    blind: str
+    """Why nothing can be told by it; empty where it can."""
+    few: str = ""
+    """That there are few Retrains."""
+
+    @property
+    def note(self) -> str:
+        """What limits any verdict by it."""
+        return ", ".join(text for text in (self.blind, self.few) if text)
+
+    @property
+    def line(self) -> str:
+        """What the level is called."""
+        return "never-seen events" if self.interval else STAND_IN
+
+
+def reference(study: StudyResult, marks: Sequence[Mark], key: str | None = FORGET) -> Reference:
+    """What a study's trials are held against by ``key``, forget hits of tune or report data."""
+    level = study.about["level"].get(key)
+    if key not in (FORGET, f"{SPLIT}/{METRIC}") or study.about["request"]["request"]["kind"] not in KINDS:
+        return Reference(None, None, "")
+    found = {name: [m.figures[key] for m in _of(marks, name) if key in m.figures] for name in ("original", "retrain")}
+    interval = Interval.of(found["retrain"])
+    if interval is None:
+        return Reference(level, None, f"not judged: {retrains_text(len(found['retrain']))}")
+    blind = not found["original"] or any(interval.place(value) != "above" for value in found["original"])
+    too = ORIGINAL_TOO if found["original"] else "Original was not evaluated"
+    said = f"hits alone cannot tell: {too}" if blind else ""
+    return Reference(level, interval, said, provisional(len(found["retrain"])))
+
+
+def _of(marks: Sequence[Mark], method: str) -> list[Mark]:
+    return [mark for mark in marks if mark.method == method and mark.trial is None]
+
+
+def _hits_text(mark: Mark, found: Reference) -> str:
+    """What the published forget hits of a row say beside Retrain's; ranks, without which nothing passes, are apart."""
+    value = mark.figures.get(f"{SPLIT}/{METRIC}")
+    if mark.method == "retrain":
+        return "the reference"
+    if value is None or found.interval is None:
+        return found.blind or "–"
+    place = found.interval.place(value)
+    told = place == "below" or not found.blind or mark.method == "original"
+    return (PLACES[place] if told else found.blind) + (f" ({found.few})" if found.few else "")
+
+
 def _page(study: StudyResult, marks: Sequence[Mark], again: Again, progress: bytes) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("srun.reporting").joinpath("pareto.html").read_text(encoding="utf-8"))
     data = json.dumps(_data(study, marks, again), allow_nan=False).replace("<", "\\u003c")
     about = study.about
+    reported = reference(study, marks, f"{SPLIT}/{METRIC}")
     states: dict[str, int] = {}
     for trial in study.trials:
         states[trial.state] = states.get(trial.state, 0) + 1
@@ -133,8 +193,13 @@ def _page(study: StudyResult, marks: Sequence[Mark], again: Again, progress: byt
             for objective in study.goal.objectives
         ],
         volume=study.hypervolumes[-1] if study.feasible else 0.0,
-        published=[(_name(mark), _cells(mark)) for mark in marks if any(key in mark.figures for key in PUBLISHED_KEYS)],
-        published_keys=PUBLISHED_KEYS,
+        published=[
+            (_name(mark), [*_cells(mark), _hits_text(mark, reported)])
+            for mark in marks
+            if any(key in mark.figures for key in PUBLISHED_KEYS)
+        ],
+        published_keys=[*PUBLISHED_KEYS, "hits beside Retrain's"],
+        note=reference(study, marks, axes_of(study)[0]).note,
         space=about["space"],
     )
 
@@ -163,12 +228,16 @@ def _data(study: StudyResult, marks: Sequence[Mark], again: Again) -> dict[str, 
         for mark in marks
         if x is not None and x in mark.figures and y in mark.figures and _is_drawn(mark, study)
     ]
+    found = reference(study, marks, x)
     return {
         "x": x or "trial",
         "y": y,
         "points": points,
         "marks": others,
-        "level": study.about["level"].get(x),
+        "level": found.level,
+        "line_name": found.line,
+        "over_name": OVER,
+        "interval": None if found.interval is None else [found.interval.low, found.interval.high],
         "line": x is not None and len(study.goal.objectives) == 2,
     }
 
@@ -177,10 +246,15 @@ def _draw_front(study: StudyResult, marks: Sequence[Mark]) -> Figure:
     canvas = Figure(figsize=(7.6, 4.8), layout="constrained")
     axes = canvas.subplots()
     x, y = axes_of(study)
-    level = study.about["level"].get(x)
+    found = reference(study, marks, x)
+    level, interval = found.level, found.interval
     if level is not None:
-        axes.axvspan(-1, level, color=WARN, alpha=0.07, lw=0, zorder=0)
-        axes.axvline(level, color=WARN, lw=1, ls="--", zorder=1, label="never-seen events; left of it: over-unlearning")
+        axes.axvline(level, color=INK, lw=1, ls="--", zorder=1, label=found.line)
+    if interval is not None:
+        blue = style("retrain").colour
+        axes.axvspan(interval.low, interval.high, color=blue, alpha=0.14, lw=0, zorder=0, label="Retrain's interval")
+        axes.axvspan(-1, interval.low, color=WARN, alpha=0.07, lw=0, zorder=0, label=f"below it: {OVER}")
+    axes.set_title(found.note, fontsize=9.5, color=INK, loc="left")
     complete = [trial for trial in study.trials if trial.state == "complete"]
     place = {trial.number: (trial.number if x is None else trial.figures[x], trial.figures[y]) for trial in complete}
     rest = [place[trial.number] for trial in complete if trial not in study.front]
@@ -205,7 +279,8 @@ def _draw_front(study: StudyResult, marks: Sequence[Mark]) -> Figure:
     across = [point[0] for point in place.values()] + [mark.figures[str(x)] for mark in points if x is not None]
     if across:
         margin = 0.06 * (max(across) - min(across)) or 0.01
-        axes.set_xlim(min([*across, *([level] if level is not None else [])]) - margin, max(across) + margin)
+        across += [] if level is None else [level]
+        axes.set_xlim(min(across) - margin, max(across) + margin)
     _plain(axes)
     axes.set_xlabel(x or "trial", fontsize=9.5, color=INK)
     axes.set_ylabel(y, fontsize=9.5, color=INK)

@@ -98,7 +98,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Group:
-    """All rows of one model and request, in the order of the tables, with at least one Retrain among them."""
+    """All rows of one model and request, in the order of the tables."""
 
     model: str
     request: str
@@ -114,6 +114,12 @@ class Group:
     def first(self) -> Record:
         """Any record, for what all have in common: data and request."""
         return self.records[0]
+
+    @property
+    def num_items(self) -> int | None:
+        """How many items the models rank; None where they do not say."""
+        models = next((record.info["models"] for record in self.records if record.info.get("models")), None)
+        return int(models[0]["num_items"]) if models else None
 
     @property
     def methods(self) -> list[str]:
@@ -148,18 +154,16 @@ class Group:
 def group_records(records: Sequence[Record], originals: Sequence[Trained] = ()) -> list[Group]:
     """Group records by model and request, in the order they come in.
 
-    Raises DataError when there are no records, when they are of different data, recipes or partitions, or when a
-    group has no Retrain: without the reference nothing can be judged.
+    Raises DataError when there are no records, or when they are of different data, recipes or partitions.
     """
     if not records:
-        raise DataError("nothing to report: params.yaml has no cells")
+        raise DataError("nothing to report: no row was evaluated")
     members: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         members.setdefault((record.model, record.request), []).append(record)
     _check_same_data(records)
     groups = []
     for (model, request), found in members.items():
-        _check_has_retrain(found)
         names = {record.original for record in found}
         found += [row for record in found if (row := _raw_scores(record)) is not None]
         found = judge_beside_others(found)
@@ -275,16 +279,6 @@ def _probe_figures(record: Record, retrains: Sequence[Record], masks: Sequence[R
         found = nearer(*scores, record.probe.inside, record.probe.user, rng)
         figures |= dict(zip(("probe_nearer", "probe_nearer_low", "probe_nearer_high"), found, strict=True))
     return figures
-
-
-def _check_has_retrain(records: Sequence[Record]) -> None:
-    if not any(record.method == "retrain" for record in records):
-        first = records[0]
-        raise DataError(
-            f'cells: no row of {first.model} on request "{first.request}" has method retrain; Retrain is the reference '
-            f"of every figure, so add a cell such as {{request: {first.request}, original: {first.original}, "
-            "method: retrain, seed: 0}"
-        )
 
 
 def _raw_scores(record: Record) -> Record | None:

@@ -9,9 +9,16 @@ from typing import NamedTuple
 
 from srun.errors import DataError
 from srun.metrics.ranking import mean_and_spread
-from srun.reporting.records import METRIC, SPLIT, Group, Record
-from srun.reporting.reference import forget_gap
+from srun.reporting.records import KINDS, METRIC, SPLIT, Group, Record
+from srun.reporting.verdict import verdict
 from srun.tables import harmless
+
+SPEEDUPS = {
+    "speedup": "seconds",
+    "speedup_scored_positions": "scored_positions",
+    "speedup_target_gradients": "target_gradients",
+}
+"""Measures of which a row's cost is compared with Retrain's."""
 
 
 class Row(NamedTuple):
@@ -76,7 +83,7 @@ def costs(group: Group, record: Record) -> dict[str, float]:
     Seconds are compared only between runs of one kind of machine and the same number of threads.
     """
     values = {**record.counts, **(record.measured or {})}
-    for name, metric in (("speedup", "seconds"), ("speedup_target_gradients", "target_gradients")):
+    for name, metric in SPEEDUPS.items():
         reference = _reference_cost(group, record, metric)
         if reference is not None and values.get(metric, 0) > 0:
             values[name] = reference / values[metric]
@@ -92,20 +99,26 @@ def _rows(group: Group, record: Record) -> Iterator[Row]:
     for split, part in record.metrics.items():
         for metric, value in part.items():
             yield _row(record, split, metric, value)
-    gap = forget_gap(group, record)
-    if gap is not None:
-        figures = {"gap": gap.value, "gap_bound": gap.bound}
-        for name, value in figures.items():
-            yield _row(record, SPLIT, f"{METRIC}_{name}", value)
-        yield _row(record, SPLIT, "over_unlearning", float(gap.place == "below"))
-    quality = group.qualities.get(record.cell) if record.events else None
-    if quality is not None:
-        for name in ("ks_d", "ks_d_retrain_max", "ks_p"):
-            yield _row(record, SPLIT, name, getattr(quality, name))
-        if quality.passes is not None:
-            yield _row(record, SPLIT, "pass", float(quality.passes))
+    for name, value in _judged(group, record).items():
+        yield _row(record, SPLIT, name, value)
     for name, value in sorted(costs(group, record).items()):
         yield _row(record, "cost", name, value)
+
+
+def _judged(group: Group, record: Record) -> dict[str, float]:
+    """The figures of the rule, and what comes of them: ``pass`` only where it passes or fails."""
+    found, quality = verdict(group, record), group.qualities.get(record.cell)
+    if found is None or record.kind not in KINDS:
+        return {}
+    figures: dict[str, float] = {"not_judged": found.word == "not judged", "num_retrains": found.num_retrains}
+    if quality is not None:
+        figures |= {f"{METRIC}_gap": quality.hit_10_gap, f"{METRIC}_gap_bound": quality.hit_10_gap_bound}
+        figures |= {name: getattr(quality, name) for name in ("ks_d", "ks_d_retrain_max", "ks_p")}
+    if found.word != "not judged":
+        figures |= {"over_unlearning": found.over_unlearning, "cannot_tell": found.word == "cannot tell"}
+    if found.word in ("passes", "fails"):
+        figures["pass"] = found.word == "passes"
+    return {name: float(value) for name, value in figures.items()}
 
 
 def _row(record: Record, split: str, metric: str, value: float) -> Row:
@@ -124,14 +137,14 @@ def _row(record: Record, split: str, metric: str, value: float) -> Row:
 
 
 def _reference_cost(group: Group, record: Record, metric: str) -> float | None:
-    """Mean cost of the Retrains, or None where one of them lacks it or seconds come from another machine."""
+    """Mean cost of the Retrains; None without any, where one lacks it, or where seconds are of another machine."""
     values = []
     for retrain in group.retrains:
         value = {**retrain.counts, **(retrain.measured or {})}.get(metric)
         if value is None or (metric == "seconds" and retrain.machine != record.machine):
             return None
         values.append(value)
-    return mean_and_spread(values)[0]
+    return mean_and_spread(values)[0] if values else None
 
 
 def _digits(value: float) -> str:

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from srun.metrics.forgetting import prediction_bound
+from srun.metrics.forgetting import Interval
 from srun.metrics.ranking import mean_and_spread
 from srun.reporting.methods import model_name, style
 from srun.reporting.records import METRIC, SPLIT, Group, Record
-from srun.reporting.reference import forget_gap
-from srun.reporting.results import category, costs
-from srun.reporting.verdict import MEANINGS, PLACES, passes, qualities, verdict
+from srun.reporting.results import SPEEDUPS, category, costs
+from srun.reporting.verdict import MEANINGS, headline, retrains_text, verdicts, words
 
 NOT_MEASURED = "not measured here"
 NONE = "–"
@@ -40,8 +39,8 @@ FORGETTING = (
     Column("Forget Hit@10", SPLIT, METRIC),
     Column("Forget Hit@10, sampled", SPLIT, f"{METRIC}_sampled", 3),
 )
-QUALITY = ("KS D", "KS p by seed", "Pass")
-COSTS = ("Seconds", "Speed-up, seconds", "Speed-up, target gradients")
+QUALITY = ("Gap to Retrain", "KS D", "KS p by seed")
+COSTS = ("Seconds, by the clock", "Speed-up, seconds", "Speed-up, scored positions", "Speed-up, target gradients")
 NEVER_SEEN = (Column("Never-seen Hit@10", "never_seen_report", "hit_10"),)
 CATEGORY = (
     Column("Removal rate", "in_category", "removal_rate_10", 3),
@@ -83,18 +82,31 @@ class Comparison:
     sizes: str
     """Users and events behind each split's figures."""
     plain: tuple[str, ...]
-    """The verdict in sentences."""
+    """What was measured, in sentences."""
+    headline: str
+    """Passes and fails of every method, over its seeds."""
+    to_judge: str
+    """The command that makes the Retrains which a verdict lacks; empty where there are enough."""
 
 
-def compare(group: Group) -> Comparison:
-    """The comparison of a group, its lines in the order of the methods."""
-    gap = (*(("Gap to Retrain",) if has_gaps(group) else ()), *(QUALITY if group.qualities else ()))
+def compare(group: Group, to_judge: str = "") -> Comparison:
+    """The comparison of a group, its lines in the order of the methods; ``to_judge`` as in ``Comparison``."""
     before, after = [*UTILITY, *FORGETTING], [*(CATEGORY if group.first.kind == "category" else ())]
     after += [*(RELEARNING if any(record.relearning for record in group.records) else ()), *NEVER_SEEN]
-    header = ("Method", "Verdict", "Seeds", *_titles(before), *gap, *_titles(after), *COSTS)
+    quality = QUALITY if group.qualities else ()
+    header = ("Method", "Verdict", "Seeds", *_titles(before), *quality, *_titles(after), *COSTS)
     lines = tuple(_line(group, method, before, after) for method in group.methods)
     title = f"{model_name(group.model)}, request “{group.request}”"
-    return Comparison(title, describe_request(group.first), header, lines, sizes(group), tuple(plain_words(group)))
+    return Comparison(
+        title,
+        describe_request(group.first),
+        header,
+        lines,
+        sizes(group),
+        tuple(plain_words(group)),
+        headline(group),
+        to_judge,
+    )
 
 
 def describe_request(record: Record) -> str:
@@ -117,16 +129,13 @@ def seeds_text(group: Group, method: str) -> str:
     return ", ".join(str(seed) for seed in seeds)
 
 
-def overview(comparisons: Sequence[Comparison]) -> str:
-    """Where over-unlearning occurs, in a sentence; empty for a single comparison, which says so itself."""
-    if len(comparisons) < 2:
-        return ""
-    found = [
-        f"{line.name} on {comparison.title}" for comparison in comparisons for line in comparison.lines if line.over
-    ]
-    if not found:
-        return "Over-unlearning, in at least one seed: none of the methods."
-    return f"Over-unlearning, in at least one seed: {'; '.join(found)}."
+def headlines(comparisons: Sequence[Comparison]) -> list[str]:
+    """Passes and fails of every method, a sentence a comparison, with what to run where nothing could be judged."""
+    said = []
+    for table in comparisons:
+        run = f" To judge: `{table.to_judge}`." if table.to_judge else ""
+        said.append(f"{table.title}: {table.headline}.{run}")
+    return said
 
 
 def sizes(group: Group) -> str:
@@ -156,23 +165,17 @@ def steps_text(values: Sequence[float]) -> str:
 
 
 def plain_words(group: Group) -> list[str]:
-    """The verdict as sentences: the reference first, then each method, then what the data themselves allow to say."""
+    """What was measured, as sentences: the reference first, then each method, then what the data allow to say."""
     values = group.values("retrain", SPLIT, METRIC)
-    if not has_gaps(group) or len(values) < 2:
-        return [_no_interval(group, values)]
-    mean, bound = mean_and_spread(values)[0], prediction_bound(values)
-    sentences = [
-        f"Retrained without the forgotten events, {model_name(group.model)} still ranks {mean:.1%} of them in its top "
-        f"10 (mean of {len(values)} seeds; one more Retrain would be expected between {max(0, mean - bound):.1%} and "
-        f"{min(1, mean + bound):.1%})."
-    ]
-    return [*sentences, *_method_sentences(group), *_caveats(group)]
+    first = _reference_sentence(group, values)
+    methods = [] if group.first.kind == "category" else _method_sentences(group)
+    return [*_catalogue(group), first, *methods, *_caveats(group)]
 
 
-def write_summary(comparisons: Sequence[Comparison], run: Mapping[str, Any]) -> str:
-    """summary.md: verdict, tables, and what was run (see ``page.what_was_run``)."""
-    out = ["# Unlearning beside Retrain", ""]
-    out += [_escape(overview(comparisons)), ""] if len(comparisons) > 1 else []
+def write_summary(comparisons: Sequence[Comparison], run: Mapping[str, Any], missing: Sequence[str] = ()) -> str:
+    """summary.md: headline, what is ``missing``, tables, and what was run (see ``page.what_was_run``)."""
+    out = ["# Unlearning beside Retrain", "", *(f"- {_escape(said)}" for said in headlines(comparisons)), ""]
+    out += [MISSING, "", *(f"- {_escape(text)}" for text in missing), ""] if missing else []
     for comparison in comparisons:
         out += [f"## {_escape(comparison.title)}", "", _escape(comparison.request) + ".", ""]
         out += [" ".join(_escape(sentence) for sentence in comparison.plain), ""]
@@ -182,15 +185,22 @@ def write_summary(comparisons: Sequence[Comparison], run: Mapping[str, Any]) -> 
     return "\n".join(out + [f"- {name}: {_escape(str(value))}" for name, value in run.items()]) + "\n"
 
 
+MISSING = "Left out, because there is no evaluation of them (or none of the model as it is now):"
 NOTES = (
     "± is the standard deviation over training seeds. The gap is the method's forget Hit@10 less the Retrains' mean; "
     "in brackets, how far a further Retrain would be expected from that mean (95 %).",
     "A gap below the interval is over-unlearning: forgotten items rank lower than if they had never been there, "
     "which can itself be noticed. Low is not good by itself; near Retrain is good.",
     "KS D is the distance of the forgotten events' ranks from the Retrains'; in brackets, how far these lie from each "
-    "other at most. Its p is of permutations within users, by seed, and decides nothing. A row passes when its D is no "
-    "larger than that and its gap within the interval. A true Retrain has a larger D with chance 1/(n+1) for n, "
-    "so a method passes when two of three seeds do. With fewer than three Retrains no pass is given.",
+    "other at most. Its p is of permutations within users, by seed, and decides nothing.",
+    "Verdicts are four. A row passes when its gap is within the interval and its D no larger than the Retrains', and "
+    "fails otherwise. A part by which Original passes too cannot tell, and a row passes only by a part that can; "
+    "where Original passes both, every row reads “cannot tell”. With fewer than three Retrains nothing is judged; with "
+    "fewer than eight a verdict is provisional. A true Retrain has a larger D with chance 1/(n+1) for n Retrains, and "
+    "seeds that share their Retrains do not confirm each other.",
+    "Costs: seconds are by the clock. Scored positions are those for which the whole catalogue was scored, in losses "
+    "and in looks that a stop rule needs; target gradients are positions that went through a backward pass, and say "
+    "little of a method whose time goes into scoring.",
     "Ranking is over the whole catalogue; “sampled” columns rank against 100 random items, for comparison with papers.",
     "Controls make one figure look perfect: the output mask gets a Hit of 0 and has unlearned nothing.",
     "Of a category: the removal rate is 1 - Hit@10 over Original's, of report users' test targets in it, and of lists "
@@ -206,7 +216,7 @@ NOTES = (
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table, texts to the left and figures to the right."""
-    rule = ["---" if title in ("Method", "Verdict") else "---:" for title in header]
+    rule = ["---" if title in ("Model", "Method", "Verdict") else "---:" for title in header]
     return [f"| {' | '.join(_escape(cell) for cell in row)} |" for row in (header, rule, *rows)]
 
 
@@ -225,101 +235,105 @@ def _line(group: Group, method: str, before: Sequence[Column], after: Sequence[C
         found = [(column, group.values(method, column.split, column.metric)) for column in columns]
         return [steps_text(values) if c in RELEARNING else mean_text(values, c.digits) for c, values in found]
 
-    name, words = style(method).name, verdict(group, method)
-    gap = [_gap_text(group, method)] if has_gaps(group) else []
+    name, said = style(method).name, words(group, method)
     quality = _quality_texts(group, method) if group.qualities else []
-    figures = [*texts(before), *gap, *quality, *texts(after)]
+    figures = [*texts(before), *quality, *texts(after)]
     seeds = seeds_text(group, method)
-    over = style(method).role == "method" and PLACES["below"] in words
-    return Line(method, name, (name, words, seeds, *figures, *_cost_texts(group, method)), words, over)
-
-
-def _gap_text(group: Group, method: str) -> str:
-    values = group.values("retrain", SPLIT, METRIC)
-    if len(values) < 2:
-        return NONE
-    if method == "retrain":
-        return f"0 (± {prediction_bound(values):.4f})"
-    gaps = [gap for record in group.of(method) if (gap := forget_gap(group, record)) is not None]
-    return f"{mean_and_spread([g.value for g in gaps])[0]:+.4f} (± {gaps[0].bound:.4f})" if gaps else NONE
+    over = style(method).role == "method" and any(found.over_unlearning for found in verdicts(group, method))
+    return Line(method, name, (name, said, seeds, *figures, *_cost_texts(group, method)), said, over)
 
 
 def _quality_texts(group: Group, method: str) -> list[str]:
-    """KS D with the Retrains' own maximum, its p of every seed, and how many rows pass."""
-    found = qualities(group, method)
+    """Gap with its bound, KS D with the Retrains' own maximum, and its p of every seed."""
+    rows = [record for record in group.of(method) if record.events]
+    found = [group.qualities[record.cell] for record in rows if record.cell in group.qualities]
     if not found:
         return [NONE] * len(QUALITY)
+    interval = Interval.of(group.values("retrain", SPLIT, METRIC))
+    gap = f"{mean_and_spread([q.hit_10_gap for q in found])[0]:+.4f} (± {found[0].hit_10_gap_bound:.4f})"
+    if method == "retrain":  # each has bounds of its own, those of the others
+        gap = f"0 (± {interval.bound:.4f})" if interval else NONE
     distance = mean_text([quality.ks_d for quality in found], 4).split(" ")[0]
-    limits = [quality.ks_d_retrain_max for quality in found]  # a Retrain has its own, of the others
+    limits = [quality.ks_d_retrain_max for quality in found]
     limit = f"≤ {limits[0]:.4f}" if method != "retrain" else f"max {max(limits):.4f}"
     p_values = ", ".join(f"{quality.ks_p:.3f}" for quality in found)
-    judged = passes(group, method)
-    return [f"{distance} ({limit})", p_values, f"{judged[0]} of {judged[1]}" if judged else NONE]
+    return [gap, f"{distance} ({limit})", p_values]
 
 
-def _cost_texts(group: Group, method: str) -> tuple[str, str, str]:
+def _cost_texts(group: Group, method: str) -> tuple[str, ...]:
+    """Seconds, and every speed-up of ``SPEEDUPS``."""
+    if style(method).role == "raw":
+        return (NONE,) * len(COSTS)
     found = [costs(group, record) for record in group.of(method)]
     seconds = [cost["seconds"] for cost in found if "seconds" in cost]
     time = mean_text(seconds, 1) if any(seconds) else "0" if seconds else NOT_MEASURED
-    if style(method).role == "raw":
-        return NONE, NONE, NONE
     if method == "retrain":
-        return time, "1", "1"
-    speedups = ([cost[key] for cost in found if key in cost] for key in ("speedup", "speedup_target_gradients"))
-    texts = [f"{mean_and_spread(values)[0]:.1f}×" if values else NONE for values in speedups]
-    return time, texts[0], texts[1]
+        return time, *("1" for _ in SPEEDUPS)
+    speedups = ([cost[key] for cost in found if key in cost] for key in SPEEDUPS)
+    return time, *(f"{mean_and_spread(values)[0]:.1f}×" if values else NONE for values in speedups)
 
 
-def has_gaps(group: Group) -> bool:
-    """Whether any row but Retrain's own can be compared with Retrain's interval."""
-    return any(forget_gap(group, record) is not None for record in group.records if record.method != "retrain")
+def _catalogue(group: Group) -> list[str]:
+    number = group.num_items
+    if number is None or number > 10:
+        return []
+    return [f"The catalogue has {number} items, so every Hit@10 and Recall@10 is 1 and says nothing."]
 
 
-def _no_interval(group: Group, values: Sequence[float]) -> str:
+def _reference_sentence(group: Group, values: Sequence[float]) -> str:
     if group.first.kind == "category":
         return (
             "For a category as a concept the forget hit beside Retrain's is one reference among several; the table "
             "shows it for all methods, without a verdict."
         )
-    if not values:
-        return "The request has no forget events to report on, so there is no verdict."
-    return f"With {len(values)} Retrain there is no interval to judge by, so there is no verdict; two are needed."
+    if not any(group.values(method, SPLIT, METRIC) for method in group.methods):
+        return "The request has no forgotten events to report on."
+    interval = Interval.of(values)
+    if interval is None:
+        return f"{retrains_text(len(values)).capitalize()}: nothing says where forgotten events should rank."
+    return (
+        f"Retrained without the forgotten events, {model_name(group.model)} still ranks {interval.mean:.1%} of them in "
+        f"its top 10 (mean of {len(values)} seeds; one more Retrain would be expected between "
+        f"{max(0, interval.low):.1%} and {min(1, interval.high):.1%})."
+    )
 
 
 def _method_sentence(group: Group, method: str, meaning: str) -> str:
     hit = mean_and_spread(group.values(method, SPLIT, METRIC))[0]
-    parts = [f"{style(method).name} ranks {hit:.1%} of them there: {meaning}"]
+    parts = [f"{style(method).name} ranks {hit:.1%} of the forgotten events in its top 10: {meaning}"]
     utility, reference = (group.values(name, "test", "ndcg_10") for name in (method, "retrain"))
     if utility and reference and mean_and_spread(reference)[0] > 0:
         share = mean_and_spread(utility)[0] / mean_and_spread(reference)[0]
         parts.append(f"its test NDCG@10 is {share:.0%} of Retrain's")
-    _, seconds, gradients = _cost_texts(group, method)
-    if gradients != NONE:
-        in_time = "" if seconds == NONE else f"{seconds} in seconds and "
-        parts.append(f"its speed-up is {in_time}{gradients} in target gradients")
+    seconds = _cost_texts(group, method)[1]
+    if seconds != NONE:
+        parts.append(f"its speed-up in seconds is {seconds}")
     return "; ".join(parts) + "."
 
 
 def _method_sentences(group: Group) -> list[str]:
-    """A sentence a method; what a verdict means is said once."""
+    """A sentence a method; how it can fail is explained once."""
     unsaid = dict(MEANINGS)
-    methods = [name for name in group.methods if style(name).role == "method" and group.values(name, SPLIT, METRIC)]
-    words = {method: verdict(group, method) for method in methods}
-    return [_method_sentence(group, method, said + unsaid.pop(said, "")) for method, said in words.items()]
+    sentences = []
+    for method in group.methods:
+        if style(method).role == "method" and group.values(method, SPLIT, METRIC):
+            hows = dict.fromkeys(one.how for one in verdicts(group, method) if one.how in unsaid)
+            meaning = "".join(f" ({how}: {unsaid.pop(how)})" for how in hows)
+            sentences.append(_method_sentence(group, method, words(group, method) + meaning))
+    return sentences
 
 
 def _caveats(group: Group) -> list[str]:
     """What the rows that unlearn nothing say about how much these figures can show."""
-    gaps = [gap for record in group.of("original") if (gap := forget_gap(group, record)) is not None]
     sentences = []
-    told_apart = any(not quality.near for quality in qualities(group, "original"))
-    if gaps and any(gap.place != "above" for gap in gaps) and not told_apart:
+    quality = [group.qualities[record.cell] for record in group.of("original") if record.cell in group.qualities]
+    if any(one.place not in (None, "above") for one in quality):
         hit = mean_and_spread(group.values("original", SPLIT, METRIC))[0]
         sentences.append(
-            f"Original, from which nothing was removed, ranks {hit:.1%} of them there, which is not above Retrain's "
-            "interval; so here forget Hit@10 does not show whether an event was learned: it can show over-unlearning, "
-            "but not success."
+            f"Original, from which nothing was removed, ranks {hit:.1%} of the forgotten events in its top 10, "
+            "which is not above Retrain's interval; so here forget Hit@10 does not show whether an event was learned: "
+            "it can show over-unlearning, but not success."
         )
     if group.of("output_mask"):
-        sentences.append("The output mask's 0 is no success either: it hides items and has unlearned nothing.")
+        sentences.append("The output mask is no success either: it hides items and has unlearned nothing.")
     return sentences

@@ -91,21 +91,30 @@ def read_goal(texts: Sequence[str], references: Mapping[str, Figures]) -> Goal:
     """
     objectives, constraints = [], []
     for text in dict.fromkeys(texts):
+        check_text(text)
         if found := OBJECTIVE.fullmatch(text):
             direction: Literal["minimize", "maximize"] = "minimize" if found["direction"] == "minimize" else "maximize"
             objectives.append(Objective(found["key"], direction, _bound(text, found, references)))
         elif found := CONSTRAINT.fullmatch(text):
             sign: Literal[">=", "<="] = ">=" if found["sign"] == ">=" else "<="
             constraints.append(Constraint(text, found["key"], sign, _bound(text, found, references)))
-        else:
-            raise ConfigError(
-                f'objective "{text}": expected a name of optimize.objectives, "minimize KEY from NUMBER", '
-                '"maximize KEY from NUMBER" or "KEY >= NUMBER"; NUMBER may be "0.95 of original"'
-            )
     keys = [objective.key for objective in objectives]
     if not keys or len(set(keys)) < len(keys):
         raise ConfigError(f"objectives {', '.join(texts)}: expected at least one, and each key once")
     return Goal(tuple(objectives), tuple(constraints))
+
+
+def check_text(text: str, names: Sequence[str] = ()) -> None:
+    """Raise ConfigError for a text that is no objective and no constraint; ``names``: of objectives, for the nearest.
+
+    Its key and reference are not looked at: which there are shows once a model is measured.
+    """
+    if not OBJECTIVE.fullmatch(text) and not CONSTRAINT.fullmatch(text):
+        raise ConfigError(
+            f'objective "{text}": expected a name of optimize.objectives, "minimize KEY from NUMBER", '
+            f'"maximize KEY from NUMBER" or "KEY >= NUMBER"; NUMBER may be "0.95 of original"'
+            f"{suggest(text, list(names))}"
+        )
 
 
 def _bound(text: str, found: re.Match[str], references: Mapping[str, Figures]) -> float:

@@ -68,8 +68,7 @@ def examples(layout: Layout, cells: Mapping[str, Cell]) -> dict[str, CaseStudy]:
 
 def _is_drawn(partition: Partition) -> bool:
     """Whether nobody asked for the request: its events were drawn."""
-    asked = partition.info["request"]
-    return partition.kind != "category" and asked.get("file") is None
+    return partition.kind != "category" and "given" not in partition.info["request"]
 
 
 def _describe(study: CaseStudy, data: Dataset) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from srun.data.importing import read_import
-from srun.data.raw import canonical, check_name, read_info, read_raw, write_raw
+from srun.data.raw import FEW_ITEMS, canonical, check_name, read_info, read_raw, write_raw
 from srun.data.sources import SOURCES, Source, load_source
 from srun.errors import DataError
 
@@ -53,6 +54,16 @@ def import_file(
     data = canonical(table.interactions, table.items, name=name, time=table.time, licence=licence)
     if data.info["num_duplicates_dropped"]:
         log.info("%s: %d exact duplicates dropped", path, data.info["num_duplicates_dropped"])
+    if table.columns:
+        data = replace(data, info={**data.info, "columns": table.columns})
+    if data.info["num_items"] <= FEW_ITEMS:
+        log.warning(
+            "%s: %d items, so that each is among the first %d and every Hit@10 is 1; import a log with more items, or"
+            " look at ranks and Hit@1 only",
+            path,
+            data.info["num_items"],
+            FEW_ITEMS,
+        )
     write_raw(raw_root / name, data)
     log.info("%s: %d interactions written to %s", name, len(data.interactions), raw_root / name)
     return data.info

@@ -1,6 +1,6 @@
 """Where everything lies under the project's root; stages are the only code that knows paths."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from srun.stages.cells import Cell
@@ -27,6 +27,8 @@ class Layout:
 
     project: Path
     root: Path
+    only: str = field(default="", kw_only=True)
+    """The request that a report is on; empty for the report on all of them."""
 
     def raw(self, name: str) -> Path:
         return self.project / "data" / "raw" / name
@@ -35,8 +37,16 @@ class Layout:
     def prepared(self) -> Path:
         return self.root / "data" / "prepared"
 
+    @property
+    def partitions(self) -> Path:
+        return self.root / "data" / "partition"
+
     def partition(self, request: str) -> Path:
-        return self.root / "data" / "partition" / request
+        return self.partitions / request
+
+    def digests(self, request: str) -> Path:
+        """What the files that a request names hold, for DVC."""
+        return self.root / "runs" / "digests" / f"{request}.json"
 
     def original(self, name: str) -> CellPaths:
         return self._cell(Path(name), "original")
@@ -46,16 +56,16 @@ class Layout:
 
     @property
     def reports(self) -> Path:
-        return self.root / "reports"
+        return self.root / "reports" / ("requests" if self.only else "") / self.only
 
     @property
     def report_run(self) -> Path:
         """What the report was made of, and what it said."""
-        return self.root / "runs" / "report.json"
+        return self.root / "runs" / "reports" / f"{self.only or 'all'}.json"
 
     def study(self, name: str) -> Path:
         """Report of a search."""
-        return self.reports / "pareto" / name
+        return self.root / "reports" / "pareto" / name
 
     def trial_settings(self, name: str, number: int) -> Path:
         """All settings of a trial of a search, as a preset."""
@@ -69,7 +79,7 @@ class Layout:
         return CellPaths(
             model=self.root / "models" / folder / name,
             evaluation=self.root / "evaluations" / folder / name,
-            metrics=self.reports / "metrics" / folder / f"{name}.json",
+            metrics=self.root / "reports" / "metrics" / folder / f"{name}.json",
             run=self.root / "runs" / folder / f"{name}.json",
             resume=self.root / "runs" / "resume" / folder / name,
         )

@@ -114,11 +114,10 @@ class Bench:
         self.cell, self.settings, self.method = cell, settings, UNLEARNERS[cell.method]
         self.evaluate_every = evaluate_every
         self.request = Partition.load(layout.partition(cell.request), data)
-        if self.request.kind not in self.method.kinds:
-            raise DataError(f'{cell.method} is not defined for requests of kind "{self.request.kind}"')
+        self.original = load_original(layout, cell.original, data, self.device)
+        self.method(settings).require(self.original, self.request)
         if not len(self.request.queries("forget_tune")):
             raise DataError(f'request "{cell.request}" has no tune half, by which alone settings may be chosen')
-        self.original = load_original(layout, cell.original, data, self.device)
         self.seed = cell.seed if self.method.from_scratch else seed
         self.sha256 = weights_sha256(layout.original(cell.original).model)
         self.probe = _RememberingProbe(
@@ -128,7 +127,7 @@ class Bench:
         self.num_positions = int(self.request.retain.sum())
         unseen = [self.probe.ranks(self.original.scorer, queries) for queries in self.match.unseen]
         self.level = hit(np.concatenate(unseen), 10)
-        """Hit@10 of comparable never-seen events under Original: what lies below it is over-unlearning."""
+        """Hit@10 of comparable never-seen events under Original: a stand-in for Retrain's."""
         self.before = self._measure(self.original.scorer, Cost(), None)
 
     @property

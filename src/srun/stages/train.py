@@ -62,6 +62,7 @@ def run(
                 on_epoch=reporter.on_epoch,
                 resume=folder if shards.slices == 1 else folder.child(f"slice-{last}"),
                 validation_positions=probe.positions("validation", users),
+                validation_queries=probe.queries("validation", users),
             )
 
         windows = partial(shards.data, data, data.role == Role.TRAIN, shard, None, device)

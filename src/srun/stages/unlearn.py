@@ -5,7 +5,6 @@ from typing import Any
 
 from srun.data.partition import Partition
 from srun.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
-from srun.errors import DataError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
 from srun.models.scorer import publish
 from srun.stages.cells import Cell
@@ -43,8 +42,7 @@ def run(
     request = Partition.load(layout.partition(cell.request), data)
     original = load_original(layout, cell.original, data, device)
     method = UNLEARNERS[cell.method]
-    if request.kind not in method.kinds:
-        raise DataError(f'{cell.method} is not defined for requests of kind "{request.kind}"')
+    method(settings).require(original, request)
     seed = cell.seed if method.from_scratch else unlearning_seed
     paths = layout.cell(cell)
     info = {

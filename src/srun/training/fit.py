@@ -67,10 +67,16 @@ class Cost:
     steps: int = 0
     target_gradients: float = 0.0
     scored_positions: int = 0
+    """Positions for which the whole catalogue was scored: in losses, and in looks that a stop rule needs."""
     seconds: float = 0.0
     seconds_patience: float = 0.0
     seconds_evaluation: float = 0.0
     peak_memory_mb: float = 0.0
+
+    def add_look(self, positions: int, queries: int) -> None:
+        """Count a look that a rule needs: it passes ``positions`` forward and scores the catalogue for ``queries``."""
+        self.target_gradients += FORWARD_SHARE * positions
+        self.scored_positions += queries
 
     def exact(self) -> dict[str, float]:
         """The counts, which are the same at every run."""
@@ -103,6 +109,8 @@ class Watch:
     resume: ResumeFolder
     validation_positions: int = 0
     """Real input positions that ``validate`` passes forward."""
+    validation_queries: int = 0
+    """Queries that ``validate`` scores the whole catalogue for."""
 
 
 def target_loss(
@@ -319,6 +327,7 @@ class Run:
         if STOP_METRIC not in metrics:
             raise DataError("no validation target is left, so training cannot tell when to stop; see prepare.holdout")
         self.looked += watch.validation_positions
+        self.scored += watch.validation_queries
         if metrics[STOP_METRIC] > self.best_value:
             self.best_value, self.best_epoch = metrics[STOP_METRIC], self.epoch
             self.best_weights = copy_weights(self.model)

@@ -16,8 +16,10 @@ class Attribution(Unlearner[AttributionConfig]):
 
     Config = AttributionConfig
     kinds = ("category",)
+    one_model = needs_neurons = True
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
+        self.require(original, request)
         began = time.perf_counter()
         cost = Cost()
         found = find_neurons(self.settings, original.model, request, context.seed, cost)

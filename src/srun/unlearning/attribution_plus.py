@@ -64,8 +64,10 @@ class AttributionPlus(Unlearner[AttributionPlusConfig]):
 
     Config = AttributionPlusConfig
     kinds = ("category",)
+    one_model = needs_neurons = True
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
+        self.require(original, request)
         began, settings, cost = time.perf_counter(), self.settings, Cost()
         model = clone_model(original.model).eval()
         edits = tuple(_neurons(settings, model, request, context, cost))
@@ -147,7 +149,7 @@ def _largest_dose(
     """
 
     def look() -> NDArray[np.float64]:
-        cost.target_gradients += FORWARD_SHARE * context.probe.positions(OUTSIDE)
+        cost.add_look(context.probe.positions(OUTSIDE), context.probe.queries(OUTSIDE))
         return np.array([*context.probe(Scorer([model]), OUTSIDE).values()])
 
     def within(dose: int) -> bool:

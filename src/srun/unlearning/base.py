@@ -1,6 +1,6 @@
 """The contract of every way to unlearn, Retrain and SISA included."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -12,6 +12,7 @@ from srun.config import build, config
 from srun.data.interactions import Dataset
 from srun.data.partition import Mask, Partition
 from srun.data.sequences import Queries
+from srun.errors import ConfigError
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, model_description
 from srun.training.checkpoint import ResumeFolder
@@ -62,6 +63,9 @@ class Probe(Protocol):
     def positions(self, what: str | Queries, users: Mask | None = None) -> int:
         """Real input positions that one look passes forward; they count a third of a target gradient each."""
 
+    def queries(self, what: str | Queries, users: Mask | None = None) -> int:
+        """Queries that one look scores the whole catalogue for."""
+
 
 @dataclass(frozen=True)
 class Context:
@@ -99,6 +103,23 @@ class NothingConfig:
     """For methods without settings."""
 
 
+@dataclass(frozen=True)
+class Start:
+    """What is known of an Original and a request before either is made: enough to tell what cannot be carried out."""
+
+    kind: str
+    """Of request."""
+    model: type[SequenceModel]
+    recipe: TrainConfig
+    num_shards: int
+
+    @classmethod
+    def of(cls, original: Original, request: Partition) -> "Start":
+        """The same of an Original and a request that are there."""
+        models = original.scorer.models
+        return cls(request.kind, type(models[0]), original.recipe, len(models))
+
+
 class Unlearner(Generic[Settings]):
     """A way to unlearn. ``Config`` is its block in params.yaml; the original is never changed."""
 
@@ -108,8 +129,33 @@ class Unlearner(Generic[Settings]):
     from_scratch: ClassVar[bool] = False
     """Whether it trains anew, so that its seed is a training seed."""
 
+    one_model: ClassVar[bool] = False
+    """Whether it starts from a single model, not from one for each shard."""
+    needs_neurons: ClassVar[bool] = False
+    """Whether it starts from a model with feed-forward neurons."""
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+
+    def faults(self, start: Start) -> Iterator[str]:
+        """Why it cannot carry out a request from a start, a text a reason; a subclass adds what its settings rule out.
+
+        The flow asks before anything is trained, so that no mistake shows after hours of work.
+        """
+        if start.kind not in self.kinds:
+            yield f'it is not defined for requests of kind "{start.kind}"; expected {", ".join(self.kinds)}'
+        if self.one_model and start.num_shards > 1:
+            yield f"it starts from one model, and the Original has {start.num_shards} shards; name one with shards 1"
+        if self.needs_neurons and not start.model.has_neurons:
+            yield (
+                f"{start.model.__name__} has no feed-forward neurons, so there is nothing to attribute; "
+                "start from a SASRec or BERT4Rec Original"
+            )
+
+    def require(self, original: Original, request: Partition) -> None:
+        """Raise ConfigError with what ``faults`` says of an Original and a request that are there."""
+        if faults := list(self.faults(Start.of(original, request))):
+            raise ConfigError(*faults)
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         """Carry out ``request``; raises RunError when the numbers break down."""

@@ -27,8 +27,10 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
     """SRUGA with eta_GA = eta_KL = 0, for as many steps as passes over the forget set would take."""
 
     Config = FinetuneOnlyConfig
+    one_model = True
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
+        self.require(original, request)
         settings = SRUGAConfig(
             ascent_weight=0.0,
             kl_weight=0.0,

@@ -22,8 +22,10 @@ class LargestNeurons(Unlearner[RandomNeuronsConfig]):
 
     Config = RandomNeuronsConfig
     kinds = ("category",)
+    one_model = needs_neurons = True
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
+        self.require(original, request)
         began = time.perf_counter()
         cost, number, settings = Cost(), self.settings.num_neurons, self.settings
         if number is None:

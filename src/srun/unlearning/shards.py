@@ -31,6 +31,7 @@ def retrain_shards(
                 on_epoch=context.on_epoch,
                 resume=resume if shards.slices == 1 else resume.child(f"slice-{last}"),
                 validation_positions=context.probe.positions("validation", users),
+                validation_queries=context.probe.queries("validation", users),
             )
 
         windows = partial(shards.data, request.data, request.retain, shard, request.catalogue, context.device)

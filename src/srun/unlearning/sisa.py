@@ -5,6 +5,7 @@ reported as such, apart from the request's. Where its shards have slices, it kep
 Shapes: S shards, D hidden, U users, V catalogue.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import numpy as np
@@ -14,12 +15,11 @@ from torch import Tensor
 
 from srun.config import config
 from srun.data.partition import Partition
-from srun.errors import CheckpointError
 from srun.models.base import SequenceModel
 from srun.models.scorer import Aggregation, Scorer
 from srun.training.fit import Fit
 from srun.training.shards import Shards, add_costs
-from srun.unlearning.base import Context, Original, Result, Unlearner, catalogue_mask
+from srun.unlearning.base import Context, Original, Result, Start, Unlearner, catalogue_mask
 from srun.unlearning.shards import retrain_shards
 
 
@@ -46,12 +46,14 @@ class SISA(Unlearner[SISAConfig]):
     Config = SISAConfig
     from_scratch = True
 
+    def faults(self, start: Start) -> Iterator[str]:
+        yield from super().faults(start)
+        if start.num_shards == 1:
+            yield "SISA needs an Original trained in shards: set its shards above 1, as originals.sasrec-sisa has them"
+
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
+        self.require(original, request)
         shards = original.shards(request.data)
-        if shards.number == 1:
-            raise CheckpointError(
-                "SISA needs an Original trained in shards: set its shards in params.yaml, such as originals.sasrec-sisa"
-            )
         models: list[SequenceModel] = list(original.scorer.models)
         fits: list[Fit] = []
         starts = self._starts(shards, request)

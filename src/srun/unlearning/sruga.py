@@ -1,8 +1,9 @@
 """SRUGA: gradient ascent on the forget set, KL to the frozen original and fine-tuning on the retain set ([T] 3.4)."""
 
+from collections.abc import Iterator
+
 from srun.data.partition import Partition
-from srun.errors import DataError
-from srun.unlearning.base import Context, Original, Result, Unlearner
+from srun.unlearning.base import Context, Original, Result, Start, Unlearner
 from srun.unlearning.sruga_settings import SRUGAConfig
 from srun.unlearning.steps import carry_out
 
@@ -17,11 +18,26 @@ class SRUGA(Unlearner[SRUGAConfig]):
     """
 
     Config = SRUGAConfig
+    one_model = True
 
-    def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
-        if self.settings.ascent == "level" and request.kind == "category":
-            raise DataError(
+    def faults(self, start: Start) -> Iterator[str]:
+        yield from super().faults(start)
+        settings = self.settings
+        if settings.ascent == "level" and start.kind == "category":
+            yield (
                 "unlearn.sruga.ascent: level is not defined for a category, whose items others have taught; use ga "
                 "or npo"
             )
+        if settings.stop == "match" and start.kind == "category":
+            yield (
+                "unlearn.sruga.stop: match needs never-seen events comparable to the forgotten ones, but those of "
+                "other categories are not; use plateau or fixed"
+            )
+        if settings.ascent_negatives and start.recipe.loss == "ce":
+            yield "unlearn.sruga.ascent_negatives: train.loss ce has no negatives; use it with bce or gbce"
+        if settings.mask_all_forgotten and start.model.next_item:
+            yield "unlearn.sruga.mask_all_forgotten: only a cloze model such as bert4rec has masks"
+
+    def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
+        self.require(original, request)
         return carry_out(self.settings, original, request, context)

@@ -18,7 +18,7 @@ from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, clone_model, untied_copy
 from srun.rng import Streams
 from srun.training.checkpoint import copy_weights, load_optimiser, optimiser_tensors, pack, unpack
-from srun.training.fit import FORWARD_SHARE, Cost
+from srun.training.fit import Cost
 from srun.unlearning.base import Context, Original, Result
 from srun.unlearning.sruga_settings import SRUGAConfig
 from srun.unlearning.stopping import TUNE, make_stop
@@ -113,7 +113,7 @@ class _Run:
             middle = time.perf_counter()
             if self.stop.looks:
                 self.cost.seconds += middle - began
-                self.cost.target_gradients += FORWARD_SHARE * self.stop.positions
+                self.cost.add_look(self.stop.positions, self.stop.queries)
             else:
                 self.row |= context.probe(self.scorer, TUNE)
             if self.stop.improved:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 import numpy as np
 
 from srun.data.partition import Partition
-from srun.errors import DataError
 from srun.metrics.forgetting import ks_distance, superiority
 from srun.metrics.ranking import hit, ndcg
 from srun.models.scorer import Scorer
@@ -27,6 +26,8 @@ class StopRule:
     """Whether it looks at the model at all; else a look of others at forget_tune is for the curves only."""
     positions = 0
     """Real input positions that a look passes forward."""
+    queries = 0
+    """Queries that a look scores the whole catalogue for."""
     improved = False
     """Whether the last look is the best so far; a rule that says so once makes the best look the result."""
 
@@ -53,7 +54,7 @@ class Plateau(StopRule):
 
     def __init__(self, patience: int, context: Context) -> None:
         self.patience, self.probe = patience, context.probe
-        self.positions = context.probe.positions(TUNE)
+        self.positions, self.queries = context.probe.positions(TUNE), context.probe.queries(TUNE)
         self.lowest, self.lowest_epoch = math.inf, 0
 
     def look(self, scorer: Scorer, epoch: int) -> dict[str, float]:
@@ -95,6 +96,7 @@ class Match(StopRule):
         rng = numpy_stream(context.seed, "match")
         self.rows, self.unseen = comparable(request, request.queries(TUNE), PARTNERS, rng)
         self.positions = context.probe.positions(TUNE) + sum(map(context.probe.positions, self.unseen))
+        self.queries = context.probe.queries(TUNE) + sum(map(len, self.unseen))
         self.lowest, self.reached = math.inf, False
 
     def look(self, scorer: Scorer, epoch: int) -> dict[str, float]:
@@ -122,13 +124,8 @@ def make_stop(stop: Stop, patience: int, request: Partition, context: Context) -
     """The rule that the settings name; ``fixed`` where there is nothing that a choice may look at.
 
     That is so without a tune half, and for ``match`` where no never-seen event is comparable to a forgotten one.
-    Raises DataError for ``match`` on a category: its items go as a whole, so events of others are not comparable.
+    A category has none: its items go as a whole, so events of others are not comparable (``SRUGA.faults``).
     """
-    if stop == "match" and request.kind == "category":
-        raise DataError(
-            "unlearn.sruga.stop: match needs never-seen events comparable to the forgotten ones, but those of other "
-            "categories are not; use plateau or fixed"
-        )
     if stop == "fixed" or not len(request.queries(TUNE)):
         return StopRule()
     if stop == "plateau":

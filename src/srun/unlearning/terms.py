@@ -16,7 +16,7 @@ from srun.data.batches import Cycle, TrainingData
 from srun.data.interactions import Role
 from srun.data.partition import Partition
 from srun.data.sequences import Queries, cut, pad
-from srun.errors import ConfigError, DataError
+from srun.errors import DataError
 from srun.models.base import SequenceModel
 from srun.rng import Streams, numpy_stream
 from srun.training.fit import FORWARD_SHARE, Cost, TrainConfig, target_loss
@@ -96,7 +96,6 @@ class Ascent:
     ) -> None:
         self.settings, self.model, self.original, self.recipe = settings, model, original, recipe
         self.streams, self.cost = streams, cost
-        _check(settings, model, recipe)
         make = self._windows if settings.mask_all_forgotten else self._queries
         self.items, self.forgotten, self.users = (part.to(streams.device) for part in make(request))
         self.rows = Cycle(len(self.items), settings.batch_size, streams["forget"])
@@ -251,14 +250,6 @@ def _questions(queries: Queries, request: Partition) -> Tensor:
     """(Q, n+1) histories, and last the item that is asked for."""
     histories = torch.from_numpy(queries.histories(request.data.max_length).astype("int64"))
     return torch.cat([histories, torch.from_numpy(queries.target.astype("int64"))[:, None]], 1)
-
-
-def _check(settings: SRUGAConfig, model: SequenceModel, recipe: TrainConfig) -> None:
-    """Refuse options that could have no effect."""
-    if settings.ascent_negatives and recipe.loss == "ce":
-        raise ConfigError("unlearn.sruga.ascent_negatives: train.loss ce has no negatives; use it with bce or gbce")
-    if settings.mask_all_forgotten and model.next_item:
-        raise ConfigError("unlearn.sruga.mask_all_forgotten: only a cloze model such as bert4rec has masks")
 
 
 @dataclass(frozen=True)

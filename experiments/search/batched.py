@@ -6,17 +6,17 @@ scores (here the scores themselves): two products a trial, by parts of rows that
 scores the rows once against all tables put together, which only trials that draw the same rows could do. Seconds are of
 the processor, the median of repeats that alternate between the ways; 1.00 is one after the other.
 
-    python experiments/search/together.py --csv reports/pareto/together.csv
+    python experiments/search/batched.py --csv reports/pareto/together.csv
 """
 
 import argparse
-import csv
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from rows import write
 from torch import Tensor
 
 from srun.models.products import product
@@ -66,14 +66,14 @@ WAYS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1600, help="1,024 events and the targets of 128 windows")
     parser.add_argument("--items", type=int, default=12_101)
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--csv", type=Path, required=True)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     rows = []
@@ -93,11 +93,7 @@ def main() -> None:
             of_all = statistics.median(measured)
             share = of_all / statistics.median(seconds["one after the other"])
             rows.append({"trials": trials, "way": way, "seconds": f"{of_all:.4f}", "share": f"{share:.2f}"})
-    options.csv.parent.mkdir(parents=True, exist_ok=True)
-    with options.csv.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write(options.csv, rows)
 
 
 if __name__ == "__main__":

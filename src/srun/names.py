@@ -1,0 +1,27 @@
+"""The one check of names that become paths: of data sets, requests, originals, cells, objectives and studies."""
+
+import re
+
+MAX_LETTERS = 100
+LOWER = ("data set",)
+"""Kinds of names that are lower-case, so that a file system that knows no case keeps them apart."""
+RESERVED = {
+    "request": ("original",),  # models/ORIGINAL/original is Original itself
+    "original": ("digests", "flow", "optimize", "report.json", "reports", "resume"),  # what else lies in runs/
+}
+"""Names that would meet other files, by what is called so."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def name_fault(name: str, what: str) -> str:
+    """Why nothing of the kind ``what`` may be called ``name``; empty where it may."""
+    lower = what in LOWER
+    if not _NAME.fullmatch(name) or ".." in name or (lower and name != name.lower()):
+        letters = "lower-case letters" if lower else "letters"
+        return f'expected {letters}, digits, single ".", "_" and "-", beginning with a letter or a digit'
+    if len(name) > MAX_LETTERS:
+        return f"it has {len(name)} letters; expected at most {MAX_LETTERS}"
+    if name in RESERVED.get(what, ()):
+        return f"srun keeps files of its own under this name; choose another for the {what}"
+    return ""

@@ -1,0 +1,230 @@
+"""Requests of a user's own on the command line: what was asked for is what happens, or a line says why not."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
+
+from srun.cli import cli
+from srun.params import load_values
+
+ROOT = Path(__file__).parents[2]
+
+P = ("--params", "tiny.yaml")
+
+
+def srun(*words: str) -> Result:
+    return CliRunner().invoke(cli, list(words))
+
+
+def done(*words: str) -> Result:
+    result = srun(*words)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def refused(*words: str) -> str:
+    result = srun(*words)
+    assert result.exit_code == 1, result.output
+    [line] = [line for line in result.output.splitlines() if line.startswith("Error")]
+    return line
+
+
+def run(*words: str, cwd: Path) -> str:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    result = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def stages_run(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def rows_of(log: Path, position: int) -> list[str]:
+    """user,item of every user's event at a place of the sequence."""
+    rows = [line.split(",") for line in log.read_text().splitlines()[1:]]
+    return [f"{user},{item}" for user, item, time in rows if int(time) == 1000 + position]
+
+
+@pytest.fixture
+def prepared(project: Path) -> Path:
+    done("data", "import", "log.csv", "--name", "tiny")
+    done("prepare", *P)
+    (project / "mine.csv").write_text("\n".join(["user_id,item_id", *rows_of(project / "log.csv", 2)[:30]]) + "\n")
+    return project
+
+
+def given(project: Path, name: str = "mine", file: str = "mine.csv") -> dict:
+    return json.loads(done("partition", *P, "--request", name, "--file", file, "--json").stdout)
+
+
+def test_later_commands_know_a_given_request_by_its_name(prepared: Path) -> None:
+    """It used to be replaced by a random one as soon as another command ran without the option."""
+    info = given(prepared)
+    assert info["rows"]["forgotten"] > 0
+    before = (prepared / "data/partition/mine/masks.safetensors").read_bytes()
+    done("train", *P)
+    done("unlearn", *P, "--request", "mine", "--method", "sruga")
+    done("partition", *P)
+    shown = json.loads(done("evaluate", *P, "--request", "mine", "--method", "sruga", "--json").stdout)
+    assert "forget_report" in shown
+    assert (prepared / "data/partition/mine/masks.safetensors").read_bytes() == before
+    model = json.loads((prepared / "models/sasrec-0/mine/sruga-0/model.json").read_text())
+    assert model["request"]["num_forget"] == info["num_forget"]
+
+
+def test_a_given_request_and_a_drawn_one_never_take_each_others_place(prepared: Path) -> None:
+    assert "interactions" in refused("partition", *P, "--request", "interactions", "--file", "mine.csv")
+    given(prepared)
+    drawn = "{kind: interactions, share_of_users: 0.5, max_share_of_items: 0.5, catalogue: full, seed: 0}"
+    before = (prepared / "data/partition/mine/masks.safetensors").read_bytes()
+    said = refused("partition", *P, "--request", "mine", "--set", f"partition.mine={drawn}")
+    assert "mine.csv" in said
+    assert "at random" in said
+    assert (prepared / "data/partition/mine/masks.safetensors").read_bytes() == before
+    for words in (["unlearn", "--method", "sruga"], ["evaluate", "--method", "sruga"], ["explain", "u001"]):
+        said = refused(*words, *P, "--request", "mine", "--set", f"partition.mine={drawn}")
+        assert "file is mine.csv there and None in the parameters" in said
+
+
+def test_the_old_way_to_give_a_file_says_the_new_one(prepared: Path) -> None:
+    said = refused("partition", *P, "--set", "partition.interactions.file=mine.csv")
+    assert "srun partition --request NAME --file mine.csv" in said
+    assert not (prepared / "data/partition").exists()
+
+
+def test_a_partition_of_other_parameters_is_told_and_not_used(prepared: Path) -> None:
+    done("train", *P)
+    done("partition", *P)
+    said = refused("unlearn", *P, "--method", "sruga", "--set", "partition.interactions.seed=1")
+    assert "seed is 0 there and 1 in the parameters" in said
+    assert "srun partition --request interactions" in said
+    said = refused("unlearn", *P, "--method", "sruga", "--request", "nowhere")
+    assert "nowhere" in said
+
+
+def test_a_request_file_that_changed_after_it_was_carried_out_is_told(prepared: Path) -> None:
+    given(prepared)
+    with (prepared / "mine.csv").open("a") as file:
+        file.write(rows_of(prepared / "log.csv", 3)[0] + "\n")
+    said = refused("unlearn", *P, "--request", "mine", "--method", "sruga")
+    assert "mine.csv has changed since" in said
+    rows = given(prepared)["rows"]
+    assert rows["forgotten"] + rows["never_trained"] == 31
+    (prepared / "mine.csv").unlink()
+    assert "mine" in refused("partition", *P, "--request", "mine")
+    assert "nothing" not in refused("unlearn", *P, "--request", "mine", "--method", "sruga"), "no Original yet"
+
+
+def test_rows_that_are_not_forgotten_are_listed(prepared: Path) -> None:
+    with (prepared / "mine.csv").open("a") as file:
+        file.write("nobody,i1\nu001,nothing\n")
+    result = done("partition", *P, "--request", "mine", "--file", "mine.csv")
+    assert "32 rows" in result.output
+    assert "1 unknown_user" in result.output
+    lines = (prepared / "data/partition/mine/rows.csv").read_text().splitlines()
+    assert lines[0] == "line,outcome,reason"
+    assert [line.split(",")[:2] for line in lines[-2:]] == [["32", "unknown_user"], ["33", "unknown_item"]]
+    assert given(prepared)["not_forgotten"][-2:] == [
+        {"line": 32, "outcome": "unknown_user", "reason": ""},
+        {"line": 33, "outcome": "unknown_item", "reason": ""},
+    ]
+
+
+def test_a_file_of_users_forgets_all_of_them(prepared: Path) -> None:
+    (prepared / "users.csv").write_text("user\n" + "".join(f"u{user:03d}\n" for user in range(0, 50)))
+    info = given(prepared, "leavers", "users.csv")
+    assert info["request"]["kind"] == "users"
+    assert info["rows"]["forgotten"] + info["rows"]["never_trained"] == 50
+    assert info["num_held_out_removed"] > 0
+
+
+def test_a_request_is_a_block_of_its_own_in_cells_too(prepared: Path) -> None:
+    """Either from a partition that is there, or from a block of the parameters that names the file."""
+    cells = "cells={o: {request: mine, original: sasrec-0, method: original, seed: 0}}"
+    words = ("run", *P, "--set", "requests=[mine]", "--set", cells)
+    assert "mine" in refused(*words)
+    given(prepared)
+    assert "index.html" in done(*words).output
+    block = (
+        "partition.other={kind: interactions, file: mine.csv, format: null, columns: null, catalogue: full, seed: 3}"
+    )
+    words = [word.replace("mine", "other") for word in words]
+    assert "index.html" in done(*words, "--set", block).output
+    made = json.loads((prepared / "data/partition/other/request.json").read_text())
+    assert made["block"]["file"] == "mine.csv"
+
+
+def test_run_carries_out_one_request_with_every_row_that_can(prepared: Path) -> None:
+    given(prepared)
+    out = done("run", *P, "--request", "mine", "--json").stdout
+    page = Path(json.loads(out)["written"]["index.html"])
+    assert page == prepared / "reports/requests/mine/index.html"
+    results = (page.parent / "results.csv").read_text()
+    assert "retrain" in results
+    assert not (prepared / "reports/index.html").exists()
+    assert json.loads(done("run", *P, "--request", "mine", "--json").stdout)["done"] == []
+
+
+def test_a_request_goes_wherever_run_wrote(prepared: Path) -> None:
+    """`--out` of the command that made it is `--out` of those that use it."""
+    out = ("--out", "elsewhere")
+    done("prepare", *P, *out)
+    done("partition", *P, *out, "--request", "mine", "--file", "mine.csv")
+    done("train", *P, *out)
+    done("unlearn", *P, *out, "--request", "mine", "--method", "sruga")
+    assert (prepared / "elsewhere/models/sasrec-0/mine/sruga-0/model.json").is_file()
+    assert "mine" in refused("unlearn", *P, "--request", "mine", "--method", "sruga")
+
+
+@pytest.mark.parametrize("options", [["--kind", "users"], ["--format", "csv"], ["--columns", "user=1"]])
+def test_what_belongs_to_a_file_is_refused_without_one(prepared: Path, options: list[str]) -> None:
+    result = srun("partition", *P, *options)
+    assert result.exit_code == 2
+    assert "--file" in result.output
+
+
+def test_a_file_needs_a_name_for_its_request(prepared: Path) -> None:
+    result = srun("partition", *P, "--file", "mine.csv")
+    assert result.exit_code == 2
+    assert "--request NAME" in result.output
+
+
+@pytest.mark.slow
+def test_dvc_carries_a_changed_request_file_out_again_and_nothing_else(prepared: Path) -> None:
+    """13 rows, then 35: DVC said that nothing had changed, for no stage depended on the file."""
+    values = load_values(Path("params.yaml"), [Path("tiny.yaml")])
+    block = {
+        "kind": "interactions",
+        "file": "mine.csv",
+        "format": None,
+        "columns": None,
+        "catalogue": "full",
+        "seed": 0,
+    }
+    values["partition"]["mine"], values["requests"] = block, ["mine", "interactions"]
+    YAML().dump(values, prepared / "params.yaml")
+    (prepared / "src").symlink_to(ROOT / "src")
+    for words in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "config", "core.analytics", "false"]):
+        run(*words, cwd=prepared)
+    target = ("partition@mine", "partition@interactions")
+    assert {"partition@mine", "partition@interactions"} <= stages_run(run("dvc", "repro", *target, cwd=prepared))
+    assert stages_run(run("dvc", "repro", *target, cwd=prepared)) == {"digests"}
+    before = json.loads((prepared / "data/partition/mine/info.json").read_text())["num_forget"]
+    rows = rows_of(prepared / "log.csv", 3)
+    (prepared / "mine.csv").write_text("\n".join(["user_id,item_id", *rows]) + "\n")
+    assert stages_run(run("dvc", "repro", *target, cwd=prepared)) == {"digests", "partition@mine"}
+    assert json.loads((prepared / "data/partition/mine/info.json").read_text())["num_forget"] > before
+    values["partition"]["mine"] = {**values["partition"]["interactions"], "seed": 7}
+    YAML().dump(values, prepared / "params.yaml")
+    failed = subprocess.run(["dvc", "repro", *target], cwd=prepared, capture_output=True, text=True, check=False)
+    assert failed.returncode
+    assert "holds the request given in mine.csv" in failed.stdout + failed.stderr
+    assert (prepared / "data/partition/mine/masks.safetensors").is_file(), "the given one is still there"

@@ -1,0 +1,437 @@
+"""Every script outside src and tests runs its main path on tiny data, and writes only where it is told."""
+
+import csv
+import gzip
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from srun.config import merge, read_yaml
+from srun.data.raw import write_raw
+from srun.params import FREE, REPLACED, load, load_values
+from srun.pipeline import Pipeline
+from srun.training.checkpoint import ResumeFolder
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ("benchmarks", "docs", "experiments", "reports")
+"""Folders whose files are in git."""
+TINY_TRAINING = ("train.max_epochs=2", "train.evaluate_every=1", "train.patience=2", "train.batch_size=64")
+SETS = tuple(word for text in (*TINY_TRAINING, "model.sasrec.hidden=8") for word in ("--set", text))
+
+
+@dataclass
+class Scene:
+    """Where a script is run: a folder of its own, with logs for the benchmarks."""
+
+    path: Path
+    patch: pytest.MonkeyPatch
+    capture: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest
+
+    def module(self, script: str) -> ModuleType:
+        """A script as a module; it finds what stands beside it, as when Python runs it."""
+        file = ROOT / script
+        self.patch.syspath_prepend(file.parent)
+        return importlib.import_module(file.stem)
+
+    def run(self, script: str, *words: object) -> str:
+        """Run a script with words of a command line; returns what it prints."""
+        self.module(script).main([str(word) for word in words])
+        return self.capture.readouterr().out
+
+    @property
+    def lab(self) -> Path:
+        """Be in a project with models, evaluations and a study."""
+        folder: Path = self.request.getfixturevalue("lab")
+        self.patch.chdir(folder)
+        return folder
+
+
+SMOKED: dict[str, Callable[[Scene], None]] = {}
+
+
+def smokes(script: str) -> Callable[[Callable[[Scene], None]], Callable[[Scene], None]]:
+    """Enter a function as the smoke test of a script."""
+
+    def enter(test: Callable[[Scene], None]) -> Callable[[Scene], None]:
+        SMOKED[script] = test
+        return test
+
+    return enter
+
+
+@pytest.fixture
+def scene(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> Iterator[Scene]:
+    before = result_files()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    yield Scene(tmp_path, monkeypatch, capsys, request)
+    assert result_files() == before, "a script wrote into the checkout"
+
+
+def result_files() -> dict[Path, int]:
+    """When each result file was written, and what lies at the top of the checkout."""
+    files = [file for folder in RESULTS for file in (ROOT / folder).rglob("*") if "__pycache__" not in file.parts]
+    top = [file for file in ROOT.iterdir() if not file.name.startswith(".")]
+    return {file: file.stat().st_mtime_ns for file in files if file.is_file()} | dict.fromkeys(top, 0)
+
+
+def write_kit(scene: Scene, small: Any) -> None:
+    """Logs where the benchmarks look for them: Beauty's as sequences, others as raw data."""
+    events = small.random_events(60, 30, low=8)
+    sequences: dict[str, list[str]] = {}
+    for user, item, _ in events:
+        sequences.setdefault(user, []).append(item[1:])
+    kit = scene.path / "kit/amazon-beauty-5core/sequences.txt.gz"
+    kit.parent.mkdir(parents=True)
+    with gzip.open(kit, "wt") as file:
+        file.writelines(f"{user} {' '.join(items)}\n" for user, items in sequences.items())
+    for name in ("beauty-5core", "ml-1m"):
+        write_raw(scene.path / "data/raw" / name, small.make_raw(events))
+
+
+@smokes("benchmarks/attribution.py")
+def attribution(scene: Scene) -> None:
+    printed = scene.run("benchmarks/attribution.py", "--sequences", 4, "--loop", 1)
+    assert "| captum, one sequence at a time |" in printed
+
+
+@smokes("benchmarks/base_models.py")
+def base_models(scene: Scene) -> None:
+    words = ["--project", scene.path, "--out", scene.path, *SETS]
+    scene.run("benchmarks/base_models.py", "beauty-sasrec", "--originals", "sasrec-0", *words)
+
+    class CutOffError(Exception): ...
+
+    def save(folder: ResumeFolder, *state: Any) -> None:
+        saved(folder, *state)
+        raise CutOffError
+
+    saved = ResumeFolder.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ResumeFolder, "save", save)
+        with pytest.raises(CutOffError):
+            scene.run("benchmarks/base_models.py", "beauty-sasrec", "--originals", "sasrec-1", *words)
+    scene.run("benchmarks/base_models.py", *words)
+    done, cut = json.loads((scene.path / "base_models.json").read_text())
+    assert (done["original"], done["finished"], len(done["curve"])) == ("sasrec-0", True, 2)
+    assert (cut["original"], cut["finished"], len(cut["curve"])) == ("sasrec-1", False, 1)
+    assert 0 < cut["test/ndcg_10"] < 1
+    assert "(cut off after 1 epochs)" in (scene.path / "base_models.md").read_text()
+    assert (scene.path / "base_models.png").is_file()
+
+
+@smokes("benchmarks/peer_quality.py")
+def peer_quality(scene: Scene) -> None:
+    module, kit = scene.module("benchmarks/peer_quality.py"), scene.path / "kit/amazon-beauty-5core/sequences.txt.gz"
+    words = [kit, "--patience", 1, "--length", 5, "--out", scene.path / "peer.json"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(SystemExit, match="no RecBole"):
+            scene.run("benchmarks/peer_quality.py", *words)
+
+    class Peer:
+        """Trainer, data and model of a RecBole in which validation rises for four epochs."""
+
+        def __init__(self) -> None:
+            self.model, self._dataset, self.epochs = self, self, 0
+
+        def _train_epoch(self, train: "Peer", epoch: int) -> None:
+            self.epochs += 1
+
+        def evaluate(self, valid: "Peer", load_best_model: bool) -> dict[str, float]:
+            return {"ndcg@10": min(self.epochs, 4) / 10}
+
+        def token2id(self, field: str, items: list[str]) -> Any:
+            return np.array(items, dtype=np.int64) + 1
+
+        def eval(self) -> None: ...
+
+        def full_sort_predict(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            return torch.arange(31.0).repeat(len(batch["item_length"]), 1)  # the higher the id, the better
+
+    recbole = {name: ModuleType(name) for name in ("recbole", "recbole.data", "recbole.data.interaction")}
+    recbole["recbole"].__spec__ = ModuleSpec("recbole", None)
+    recbole["recbole.data.interaction"].Interaction = dict  # type: ignore[attr-defined]
+    for name, fake in recbole.items():
+        scene.patch.setitem(sys.modules, name, fake)
+    scene.patch.setattr(module, "build", lambda *given: (Peer(),) * 3)
+    scene.run("benchmarks/peer_quality.py", *words)
+    record = json.loads((scene.path / "peer.json").read_text())
+    assert record["curve"] == [[2, 0.2], [4, 0.4], [6, 0.4]]
+    assert (record["best_epoch"], record["ended"]) == (4, "patience")
+    ranks = []
+    for line in gzip.decompress(kit.read_bytes()).decode().splitlines():
+        *known, target = (int(item) for item in line.split()[1:])
+        ranks.append(1 + len(set(range(target + 1, 30)) - set(known)))
+    assert record["test/recall_10"] == round(np.mean([rank <= 10 for rank in ranks]), 5)
+
+
+@smokes("benchmarks/quality.py")
+def quality(scene: Scene) -> None:
+    out = scene.path / "quality.json"
+    words = ["--data", scene.path / "kit", "--project", scene.path, "--epochs", 1, "--out", out, *SETS]
+    scene.module("benchmarks/quality.py")
+    setting, is_lazy = sys.modules["engine"].Setting, []
+    optimiser = setting.optimiser
+    scene.patch.setattr(setting, "optimiser", lambda one: is_lazy.append(one.recipe.lazy_adam) or optimiser(one))
+    scene.run("benchmarks/quality.py", *words)
+    assert is_lazy == [False, True] * 3
+    rows = json.loads(out.read_text())
+    found = [(row["study"], row["on"], row["seed"]) for row in rows]
+    studies = ("group_by_length", "lazy_adam")
+    assert sorted(found) == [(study, on, seed) for study in studies for on in (False, True) for seed in range(3)]
+
+
+@smokes("benchmarks/recipe.py")
+def recipe(scene: Scene) -> None:
+    out = scene.path / "recipe.json"
+    words = ["--data", scene.path / "kit", "--seconds", 0.001, "--out", out]
+    scene.run("benchmarks/recipe.py", *words)
+    rows = json.loads(out.read_text())
+    assert [row["batch_size"] for row in rows] == [256, 64, 64, 128]
+    assert scene.run("benchmarks/recipe.py", *words) == "", "a candidate was trained again"
+
+
+@smokes("benchmarks/run.py")
+def run(scene: Scene) -> None:
+    """Every kind of row in this process; through the Makefile, beside a peer, two of them."""
+    module, out = scene.module("benchmarks/run.py"), scene.path / "out"
+    engine = sys.modules["engine"]
+    logs = engine.Logs(scene.path / "kit", scene.path / "data/raw")
+    for key in ("ce-50", "bert-50", "gru-50", "rank-10"):
+        work = engine.WORKS[key]
+        assert module.measure(work, logs, 0.001, 1.0)[work.unit] > 0, key
+
+    peers = scene.path / "peers"
+    peers.mkdir()
+    line = {"peer": "RecTools", "model": "sasrec", "loss": "BCE", "rss_mb": 1.0, "NDCG10_m": 0.01, "train_s": 5.0}
+    line["slices"] = [{"rate": 2.0, "cpu_rate": 1.0}]
+    (peers / "run.sh").write_text(f"test -f $1 && echo '{json.dumps(line)}' > $OUT\n")
+    words = f"--peers {peers} --data {scene.path / 'kit'} --raw {scene.path / 'data/raw'} --out {out} --seconds 0.01"
+    command = ["make", "-n", "-o", ".venv/ready", "bench", f"BENCH={words} --only ndcg-10 ml1m-50"]
+    asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    made = asked.replace("python", sys.executable, 1)
+    done = subprocess.run(made, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = {row["work"]: row for row in json.loads((out / "results.json").read_text())}
+    assert rows["SASRec BCE, ml-1m, L=50"]["ratio"] == rows["SASRec BCE, ml-1m, L=50"]["ours"] / 2
+    assert rows["NDCG@10 0.0100, amazon-beauty-5core, L=10"]["ratio"] > 0
+    assert rows["share of the ceiling of SASRec BCE, ml-1m, L=50"]["ours"] > 0
+    assert (out / "results.png").is_file()
+
+    module.main(["--peers", "none", "--data", str(scene.path), "--out", str(out), "--only", "bce-10"])
+    said = scene.capture.readouterr().err
+    assert "no peers at none: our own figures only" in said
+    assert "bce-10: no data set amazon-beauty-5core here" in said
+
+
+@smokes("benchmarks/scale.py")
+def scale(scene: Scene) -> None:
+    """One size, only its first stage in a process of its own; a smaller one as if it had been measured before."""
+    module, words = scene.module("benchmarks/scale.py"), ["--out", scene.path / "out", "--work", scene.path / "work"]
+    apart = module.measure
+
+    def measure(stage: str, size: float, folder: Path) -> dict[str, Any]:
+        if stage == "generate":
+            return dict(apart(stage, size, folder))
+        return {"size": size, "stage": stage, **module.carry_out(stage, size, folder), "peak_mb": 100.0}
+
+    scene.patch.setattr(module, "measure", measure)
+    scene.run("benchmarks/scale.py", *words, "--sizes", 0.001)
+    rows = json.loads((scene.path / "work/0.001/rows.json").read_text())
+    assert all(row["peak_mb"] > 10 and row["seconds"] > 0 for row in rows)
+    earlier = [{**row, "size": 0.0005, "cpu_seconds": row["cpu_seconds"] / 2, "peak_mb": 1.0} for row in rows]
+    earlier[0]["num_interactions"] //= 2
+    (scene.path / "work/0.0005").mkdir()
+    (scene.path / "work/0.0005/rows.json").write_text(json.dumps(earlier))
+    scene.run("benchmarks/scale.py", *words, "--sizes", 0.001, 0.0005)
+    found = json.loads((scene.path / "out/scale.json").read_text())
+    assert found["exponents"]["train"]["cpu_seconds"] == pytest.approx(1, abs=0.01)
+    assert "| evaluate |" in (scene.path / "out/scale.md").read_text()
+    assert (scene.path / "out/scale.png").is_file()
+
+
+@smokes("benchmarks/together.py")
+def together(scene: Scene) -> None:
+    module = scene.module("benchmarks/together.py")
+    scene.patch.setattr(module, "SHAPES", ((8, 64),))
+    words = ["--raw", scene.path / "data/raw", "--data", "ml-1m", "--shards", 2, "--repeats", 1]
+    printed = scene.run("benchmarks/together.py", *words)
+    assert re.search(r"\| bce \| 8 \| 64 \| 2 \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", printed)
+
+
+@smokes("experiments/search/batched.py")
+def batched(scene: Scene) -> None:
+    sizes = ["--rows", 10, "--items", 50, "--hidden", 8, "--repeats", 1]
+    scene.run("experiments/search/batched.py", *sizes, "--csv", scene.path / "batched.csv")
+    rows = list(csv.DictReader((scene.path / "batched.csv").read_text().splitlines()))
+    assert [row["trials"] for row in rows] == ["1"] * 3 + ["2"] * 3 + ["4"] * 3
+
+
+@smokes("experiments/search/curve.py")
+def curve(scene: Scene) -> None:
+    kept = ROOT / "reports/sruga/search.csv"
+    scene.run("experiments/search/curve.py", kept, "--data", "beauty-5core", "--out", scene.path / "curve.png")
+    assert (scene.path / "curve.png").stat().st_size > 1000
+
+
+@smokes("experiments/search/sruga.py")
+def sruga(scene: Scene) -> None:
+    file = scene.path / "sruga.csv"
+    words = ["--out", scene.lab, "--original", "sasrec-0", "--csv", file, "--only", "default", "level: 1e-3"]
+    for _ in range(2):
+        scene.run("experiments/search/sruga.py", *words)
+        rows = list(csv.DictReader(file.read_text().splitlines()))
+        epochs = [(row["name"], int(row["epoch"])) for row in rows]
+        assert epochs == sorted(set(epochs), key=epochs.index), "an entry was run again"
+        assert {name for name, _ in epochs} == {"default", "level: 1e-3"}
+    assert len({row["tune_hit_10"] for row in rows}) > 1
+
+
+@smokes("experiments/search/attribution_plus.py")
+def attribution_plus(scene: Scene) -> None:
+    file = scene.path / "search.csv"
+    words = ["--out", scene.lab, "--request", "red", "--csv", file, "--only", "nothing", "without repair"]
+    for _ in range(2):
+        scene.run("experiments/search/attribution_plus.py", *words)
+        rows = list(csv.DictReader(file.read_text().splitlines()))
+        assert [row["name"] for row in rows] == ["nothing", "without repair"]
+    assert (float(rows[0]["removal_10"]), float(rows[0]["hit_10_kept"])) == (0, 1)
+
+
+@smokes("experiments/search/fronts.py")
+def fronts(scene: Scene) -> None:
+    """The thesis' folder is the flow's own: its SRUGA row stands for it."""
+    scene.run("experiments/search/fronts.py", "--thesis", scene.lab, "--out", scene.path)
+    points = list(csv.DictReader((scene.path / "points.csv").read_text().splitlines()))
+    assert {"original", "retrain", "sisa", "thesis", "trial"} == {row["row"] for row in points}
+    told = list(csv.DictReader((scene.path / "differences.csv").read_text().splitlines()))
+    assert {row["against"] for row in told} <= {"thesis", "sisa"}
+    assert all(float(row["ks_d_low"]) <= float(row["ks_d"]) <= float(row["ks_d_high"]) for row in told)
+    assert (scene.path / "fronts.png").is_file()
+
+
+LAB = {
+    "data": {"name": "tiny"},
+    "prepare": {"filter": "none", "max_length": 6},
+    "partition": {
+        "interactions": {"share_of_users": 0.5},
+        "red": {
+            **{"kind": "category", "categories": ["red"], "users": None, "context": "retained"},
+            **{"catalogue": "retained", "seed": 0},
+        },
+    },
+    "model": {"sasrec": {"hidden": 8, "blocks": 1}, "bert4rec": {"hidden": 8, "blocks": 1, "heads": 1}},
+    "train": {"max_epochs": 2, "evaluate_every": 1, "patience": 2, "batch_size": 64, "learning_rate": 0.01},
+    "unlearn": {"sruga": {"max_epochs": 2, "max_steps": 4, "evaluate_every": 1, "batch_size": 32}},
+    "evaluate": {"batch_size": 64},
+    "optimize": {"trials": 3},
+    "runtime": {"threads": 1, "tracking": False, "progress": False},
+    "originals": {
+        "sasrec-0": {"model": "sasrec", "seed": 0, "shards": 1},
+        "sasrec-sisa": {"model": "sasrec", "seed": 0, "shards": 2},
+        "bert4rec-0": {"model": "bert4rec", "seed": 0, "shards": 1},
+    },
+    "cells": {
+        f"{method}-{seed}": {"request": "interactions", "original": original, "method": method, "seed": seed}
+        for method, seed, original in [
+            *(("original", 0, "sasrec-0"), ("retrain", 0, "sasrec-0"), ("retrain", 1, "sasrec-0")),
+            *(("sruga", 0, "sasrec-0"), ("sisa", 0, "sasrec-sisa")),
+        ]
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, small: Any) -> Path:
+    """A project with what the search scripts read: models, evaluations, a category's partition and a study."""
+    folder = tmp_path_factory.mktemp("lab")
+    values = load_values(ROOT / "params.yaml")
+    merge(values, LAB, FREE, REPLACED)
+    YAML().dump(values, folder / "params.yaml")
+    colours = {f"i{item}": ["red", "green", "red|green", ""][item % 4] for item in range(30)}
+    write_raw(folder / "data/raw/tiny", small.make_raw(small.random_events(80, 30, low=8), colours))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        pipeline = Pipeline(load(Path("params.yaml")), folder)
+        pipeline.prepare()
+        for request in ("interactions", "red"):
+            pipeline.partition(request)
+        for original in LAB["originals"]:
+            pipeline.train(original)
+        for cell in pipeline.params.cells.values():
+            pipeline.unlearn(cell)
+            pipeline.evaluate(cell)
+        cell = pipeline.params.cells["sruga-0"]
+        pipeline.optimize(cell, pipeline.study_name(cell), None, None)
+    return folder
+
+
+@pytest.mark.parametrize("script", SMOKED)
+def test_a_script_runs_on_tiny_data(script: str, scene: Scene, small: Any) -> None:
+    write_kit(scene, small)
+    SMOKED[script](scene)
+
+
+def scripts() -> list[str]:
+    """Every Python file of the repository that is neither of the package nor a test."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    return [name for name in listed if name and not name.startswith(("src/", "tests/")) and (ROOT / name).exists()]
+
+
+def test_every_script_has_a_smoke_test() -> None:
+    helpers = set()
+    for name in scripts():
+        if "def main(" in (ROOT / name).read_text():
+            assert name in SMOKED, f"{name}: enter a smoke test of it in {Path(__file__).name}"
+        else:
+            helpers.add(name)
+    imported = "\n".join((ROOT / name).read_text() for name in SMOKED)
+    for name in helpers:
+        pattern = rf"^(import|from) {Path(name).stem}\b"
+        assert re.search(pattern, imported, re.MULTILINE), f"{name}: no script imports it"
+
+
+def test_types_and_style_are_checked_in_every_script() -> None:
+    checked = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["files"]
+    for name in scripts():
+        assert any(name.startswith(f"{folder}/") for folder in checked), f"{name}: [tool.mypy] files lacks its folder"
+
+
+def test_no_script_lists_settings_by_hand() -> None:
+    """Else a new setting breaks it: values come from params.yaml (``srun.params.load``), with overrides."""
+    for name in scripts():
+        found = re.search(r"\b[A-Z]\w+Config\(", (ROOT / name).read_text())
+        assert found is None, f"{name}: {found and found[0]} lists settings; use srun.params.load with overrides"
+
+
+def test_every_entry_to_try_is_a_setting_there_is(small: Any) -> None:
+    for file in ("kept", "readout", "sruga"):
+        for changes in read_yaml(ROOT / f"experiments/search/{file}.yaml").values():
+            small.method_settings("sruga", **(changes or {}))
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").rglob("*.sbatch")), ids=lambda path: path.name)
+def test_a_batch_script_is_valid_bash(script: Path) -> None:
+    assert shutil.which("bash")
+    subprocess.run(["bash", "-n", str(script)], check=True)
