@@ -70,6 +70,8 @@ def write_planted(project: Path) -> None:
     }
     preset["unlearn"]["sruga"] |= {"ascent": "ga"}
     preset["train"] |= {"max_epochs": 2}
+    preset["evaluate"] |= {"sampled": False}
+    preset["relearning"] = {"kinds": []}
     preset["runtime"]["tracking"] = True
     preset["requests"], preset["cells"] = list(METHODS), CELLS
     YAML().dump(preset, project / "data/planted/preset.yaml")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -228,3 +229,15 @@ def test_dvc_carries_a_changed_request_file_out_again_and_nothing_else(prepared:
     assert failed.returncode
     assert "holds the request given in mine.csv" in failed.stdout + failed.stderr
     assert (prepared / "data/partition/mine/masks.safetensors").is_file(), "the given one is still there"
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b"\xff", b"[" * 100_000, b'{"block": 3, "files": {}}'])
+def test_a_damaged_record_of_a_request_is_one_line_whose_advice_works(prepared: Path, data: bytes) -> None:
+    given(prepared)
+    folder = prepared / "data/partition/mine"
+    (folder / "request.json").write_bytes(data)
+    said = refused("partition", *P)
+    assert "mine/request.json:" in said
+    assert "remove the folder, then run `srun partition --params tiny.yaml` with the request's file again" in said
+    shutil.rmtree(folder)
+    given(prepared)

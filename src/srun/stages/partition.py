@@ -15,6 +15,7 @@ from srun.data.raw import RawData
 from srun.data.request_file import read_request
 from srun.data.requests import GivenRequest, Request, input_files, kind
 from srun.errors import DataError
+from srun.files import read_json
 from srun.stages.common import stage_key
 from srun.tracking import Tracker
 
@@ -110,10 +111,11 @@ def check(folder: Path, name: str, request: Request) -> None:
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    file = folder / RECORD
+    if not file.is_file():
         return None
-    except (ValueError, OSError) as error:
-        raise DataError(f"{folder / RECORD}: cannot be read ({error}); run `srun partition` again") from error
-    return found
+    mend = "remove the folder, then run `srun partition` with the request's file again"
+    record = read_json(file, DataError, mend)
+    if not all(isinstance(record.get(key), dict) for key in ("block", "files")):
+        raise DataError(f"{file}: says no block and no files; {mend}")
+    return record

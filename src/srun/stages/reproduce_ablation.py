@@ -22,8 +22,9 @@ from torch import Tensor
 from srun.data.batches import TrainingData
 from srun.data.partition import Partition
 from srun.devices import RuntimeConfig, start
+from srun.errors import RunError
 from srun.evaluation.evaluate import EvaluateConfig, Probe, evaluate
-from srun.files import write_folder, write_text
+from srun.files import read_json, write_folder, write_text
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer
 from srun.rng import Streams
@@ -44,6 +45,7 @@ COMBINATIONS = (("GA",), ("KL",), ("FT",), ("GA", "KL"), ("GA", "FT"), ("KL", "F
 CURVES = tuple(terms for terms in COMBINATIONS if "GA" in terms)
 SWEEP = tuple(round(0.1 * step, 1) for step in range(1, 11))
 SPLITS = ("validation", "test", "forget_tune", "forget_report")
+REDO = "remove it, then run again"
 CHUNK = 50  # epochs of a long curve between two looks at the budget
 LOSS_WINDOWS = 2048  # of the retain set, drawn once, on which the curves' loss is taken
 
@@ -124,7 +126,7 @@ class Ablation:
         file = self.file(variant)
         if not has_key(file, self._key(variant, end)):
             return False
-        return end is None or bool(json.loads(file.read_text(encoding="utf-8"))["epochs"] >= end)
+        return end is None or bool(read_json(file, RunError, REDO)["epochs"] >= end)
 
     def _run(self, variant: Variant, end: int | None) -> None:
         device = start(self.runtime)
@@ -181,7 +183,7 @@ class Ablation:
         made = []
         for variant in variants(self.settings, parts):
             if has_key(self.file(variant), self._key(variant, 0 if variant.part == "curves" else None)):
-                made.append((variant, json.loads(self.file(variant).read_text(encoding="utf-8"))))
+                made.append((variant, read_json(self.file(variant), RunError, REDO)))
         return made
 
 

@@ -17,14 +17,14 @@ import torch
 from srun.data.partition import REPORT, Partition, category_items
 from srun.data.sequences import Queries
 from srun.devices import RuntimeConfig, start
-from srun.errors import ConfigError
+from srun.errors import ConfigError, RunError
 from srun.evaluation.controls import Draw, Tasks, compare, dose_at_loss, measure
 from srun.evaluation.dose import dose_response
 from srun.evaluation.evaluate import EvaluateConfig, Probe
 from srun.evaluation.linear_probe import auc, last_states, probe_scores
 from srun.evaluation.ranking import RankingTask
 from srun.evaluation.relearning import RelearningConfig, relearn
-from srun.files import write_folder, write_text
+from srun.files import read_json, write_folder, write_text
 from srun.metrics.ranking import Ranks, hit, hits, ndcg
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, load_published
@@ -171,7 +171,7 @@ class Study:
     def found(self, left: Sequence[str]) -> dict[str, Any]:
         """``controls``, ``front`` and ``ablation`` (by variant) of the parts that are not ``left``; else empty."""
         done = {
-            part: json.loads(self._file(part).read_text(encoding="utf-8"))["found"]
+            part: read_json(self._file(part), RunError, "remove it, then run again")["found"]
             for part in ("controls", "front", *VARIANTS)
             if self._step(part) not in left
         }
