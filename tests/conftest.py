@@ -121,8 +121,12 @@ def given_request(kind: str, file: str, **changes) -> GivenRequest:
     return GivenRequest(kind=kind, file=file, **{**values, **changes})
 
 
-def category_request(**changes) -> CategoryRequest:
-    values = {"categories": ("red",), "users": None, "context": "retained", "catalogue": "retained", "seed": 0}
+def category_request(users=None, **changes) -> CategoryRequest:
+    """``users``: raw ids, which are written to a file."""
+    if users is not None:
+        file = Path(tempfile.mkdtemp()) / "users.csv"
+        users = write_request(file, [(user,) for user in users], "user_id")
+    values = {"categories": ("red",), "users": users, "context": "retained", "catalogue": "retained", "seed": 0}
     return CategoryRequest(kind="category", **{**values, **changes})
 
 

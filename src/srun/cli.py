@@ -838,7 +838,7 @@ def _pipeline(presets: Sequence[str], assignments: Sequence[str], out: Path | No
     given = given_blocks(Layout(Path.cwd(), root).partitions)
     params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments, given)
     options = [word for preset in presets for word in ("--params", preset)]
-    options += [word for assignment in assignments if not _names_users(assignment) for word in ("--set", assignment)]
+    options += [word for assignment in assignments for word in ("--set", assignment)]
     options += [] if out is None else ["--out", str(out)]
     return Pipeline(params, Path.cwd(), root, options)
 
@@ -853,15 +853,6 @@ def _check_flow(*pipelines: "Pipeline") -> None:
     from srun.plan import check_flow
 
     check_flow((pipeline.params, pipeline.layout) for pipeline in pipelines)
-
-
-def _names_users(assignment: str) -> bool:
-    """Whether an override holds raw user ids, which are shown in no command: pages travel further than the data."""
-    from srun.config import flatten, parse_assignment
-
-    key, value = parse_assignment(assignment)
-    leaves = flatten({key: value}).items()
-    return any(re.fullmatch(r"partition\.[^.]+\.users", leaf) and users is not None for leaf, users in leaves)
 
 
 def _budget(minutes: float | None) -> "Budget | None":

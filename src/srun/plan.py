@@ -10,7 +10,7 @@ from pathlib import Path
 from srun import distributed
 from srun.data.raw import read_categories, read_info
 from srun.data.request_file import read_request
-from srun.data.requests import CategoryRequest, GivenRequest
+from srun.data.requests import CategoryRequest, GivenRequest, input_files
 from srun.data.sources import SOURCES
 from srun.devices import resolve
 from srun.errors import Faults
@@ -140,11 +140,11 @@ def _request_files(params: Params, recorded: Mapping[str, str] | None) -> Iterat
     faults = Faults()
     for name in params.requests:
         request = params.partition[name]
-        if not isinstance(request, GivenRequest):
-            continue
-        if not Path(request.file).is_file():
-            faults.append(f'parameter "partition.{name}.file": no file {request.file}, seen from {Path.cwd()}')
-            continue
-        with faults.collect():
-            read_request(Path(request.file), form=request.format, columns=request.columns, recorded=recorded)
+        form, columns = (request.format, request.columns) if isinstance(request, GivenRequest) else (None, None)
+        for file in input_files(request):
+            if not file.is_file():
+                faults.append(f"partition.{name}: no file {file}, seen from {Path.cwd()}")
+                continue
+            with faults.collect():
+                read_request(file, form=form, columns=columns, recorded=recorded)
     yield from faults

@@ -43,7 +43,7 @@ def ok(*words: str) -> Result:
 
 
 def write_planted(project: Path) -> None:
-    """The log, the item table, and the preset, which lies under data/ because it names users."""
+    """The log, the item table, and the preset, which lies under data/ because a file in it is named for a user."""
     rng = np.random.default_rng(0)
     lines = ["user,item,time"]
     for number in range(60):
@@ -61,11 +61,13 @@ def write_planted(project: Path) -> None:
     preset["data"]["name"] = "planted"
     mine = "\n".join(["user_id,item_id", *(",".join(line.split(",")[:2]) for line in lines[1:200:4])])
     (project / f"data/planted/{user(0)}.csv").write_text(mine + "\n")
+    named = "\n".join(["user", *(user(number) for number in range(30))])
+    (project / "data/planted/named.csv").write_text(named + "\n")
     of_file = {"format": None, "columns": None, "catalogue": "full", "seed": 0}
     preset["partition"] |= {
         "people": whole_users,
         "given": {"kind": "interactions", "file": f"data/planted/{user(0)}.csv", **of_file},
-        "named": {**category, "users": [user(number) for number in range(30)]},
+        "named": {**category, "users": "data/planted/named.csv"},
         "everybody": {**category, "users": None},
     }
     preset["unlearn"]["sruga"] |= {"ascent": "ga"}
@@ -110,7 +112,7 @@ def test_no_raw_user_id_leaves_the_data(project: Path) -> None:
     ok("run", *preset)
     story = ok("explain", user(3), "--request", "interactions", *preset).output
     assert TITLE in story, "the terminal of who asks shows it"
-    given = f"partition.named.users=[{user(1)}, {user(2)}, {user(3)}]"
+    given = "partition.named.users=data/planted/named.csv"
     ok("optimize", "--trials", "2", *preset, "--set", given)
     ok("optimize", "apply", "--trial", "0", *preset)
     assert holding(project, PLANTED) == []

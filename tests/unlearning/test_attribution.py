@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from srun.data.interactions import Role
-from srun.data.partition import TUNE, partition
+from srun.data.partition import TUNE
 from srun.errors import ConfigError, DataError
 from srun.models.scorer import Scorer
 from srun.training.fit import Cost
@@ -46,7 +46,7 @@ def test_a_sample_is_drawn_by_seed(category_world):
 
 
 def test_several_categories_are_looked_at_one_by_one(small, coloured, category_world, tmp_path):
-    request = partition(coloured, "both", small.category_request(categories=("red", "green")))
+    request = small.carry_out(coloured, small.category_request(categories=("red", "green")))
     both = replace(category_world, request=request)
     result = both.run("attribution", tmp_path)
     sequences = find_sequences(request, None, 0)
@@ -124,7 +124,7 @@ def test_cost_is_a_pass_by_sequence_layer_and_step(small, category_world):
 
 def test_few_users_have_no_find_part(small, coloured, category_world, tmp_path):
     some = tuple(coloured.users["user_id"][:3])
-    world = replace(category_world, request=partition(coloured, "r", small.category_request(users=some)))
+    world = replace(category_world, request=small.carry_out(coloured, small.category_request(users=some)))
     with pytest.raises(DataError, match="find part"):
         world.run("attribution", tmp_path)
 

@@ -8,7 +8,7 @@ import torch
 
 from srun.config import read_yaml
 from srun.data.interactions import Role
-from srun.data.partition import REPORT, category_items, partition
+from srun.data.partition import REPORT, category_items
 from srun.models.scorer import Scorer, clone_model
 from srun.training.fit import Cost
 from srun.unlearning import erasure
@@ -174,10 +174,10 @@ def test_without_a_repair_it_can_be_undone(small, bert, tmp_path):
 
 def test_items_of_users_who_keep_them_are_kept(small, coloured):
     inside = category_items(coloured, ["red"])
-    whole = partition(coloured, "r", small.category_request())
+    whole = small.carry_out(coloured, small.category_request())
     assert forgotten_items(whole) == tuple(np.flatnonzero(inside & (np.arange(len(inside)) > 0)).tolist())
     some = tuple(coloured.users["user_id"][:25])
-    named = partition(coloured, "r", small.category_request(users=some))
+    named = small.carry_out(coloured, small.category_request(users=some))
     retained = set(coloured.item[named.retain].tolist())
     assert not retained & set(forgotten_items(named))
     assert len(forgotten_items(named)) < len(forgotten_items(whole))

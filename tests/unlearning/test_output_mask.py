@@ -3,8 +3,6 @@
 import numpy as np
 import torch
 
-from srun.data.partition import partition
-
 
 def every_score(scorer, data):
     histories = torch.ones(data.num_users, data.max_length, dtype=torch.int64)
@@ -34,7 +32,7 @@ def test_of_a_category_its_items_for_everybody(tmp_path, worlds):
 def test_of_a_category_of_some_users_all_its_items_for_those(small, tmp_path, coloured, worlds):
     named = (3, 10)
     request = small.category_request(users=tuple(coloured.users["user_id"][list(named)]))
-    made = partition(coloured, "r", request)
+    made = small.carry_out(coloured, request)
     world = worlds["category", False].__class__(coloured, made, worlds["category", False].original)
     masked = np.isneginf(every_score(world.run("output_mask", tmp_path).scorer, coloured))
     red = coloured.categories["red"][1:]

@@ -260,7 +260,7 @@ def partition(data: Dataset, name: str, request: Request, read_raw: Callable[[],
         "name": name,
         "fingerprint": data.fingerprint,
         "prepare": data.info["config"],
-        "request": _public(request),
+        "request": _public(request, int(named.sum())),
         "num_users": int(_of(data, forget).sum()),
         "num_forget": int(forget.sum()),
         "num_retain": int((train & ~removed).sum()),
@@ -297,8 +297,7 @@ def _events(
         inside = category_items(data, request.categories)[data.item]
         if request.users is None:
             return inside, everybody, None
-        asked = pd.DataFrame({"user_id": pd.Series(request.users, dtype="str")})
-        asked["line"] = np.arange(1, len(asked) + 1)  # place in the list
+        asked = read_request(Path(request.users), recorded=data.info.get("columns"))[["user_id", "line"]]
         removed, rows = carry_out(data, asked, inside, lambda: _within(raw(), request.categories))
     for outcome, found in rows[rows["outcome"] != "forgotten"].groupby("outcome"):
         log.warning('request "%s": %s', name, _lines(str(outcome), found))
@@ -326,11 +325,11 @@ def _within(raw: RawData, categories: Sequence[str]) -> RawData:
     return replace(raw, interactions=raw.interactions[raw.interactions["item_id"].isin(inside["item_id"])])
 
 
-def _public(request: Request) -> dict[str, Any]:
+def _public(request: Request, num_users: int) -> dict[str, Any]:
     """What is told of a request wherever its results go: nothing that identifies a user, so no ids and no file."""
-    told = {key: value for key, value in vars(request).items() if key not in ("file", "format", "columns")}
+    told = {key: value for key, value in vars(request).items() if key not in ("file", "format", "columns", "users")}
     if isinstance(request, CategoryRequest):
-        told["users"] = None if request.users is None else len(request.users)
+        told["users"] = None if request.users is None else num_users
     return {**told, "given": True} if isinstance(request, GivenRequest) else told
 
 

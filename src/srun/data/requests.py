@@ -77,8 +77,9 @@ class CategoryRequest:
 
     kind: Literal["category"]
     categories: tuple[str, ...]
-    users: tuple[str, ...] | None
-    """Raw user ids; null means everybody."""
+    users: FilePath | None
+    """A file with the column user, of any form that ``srun data import`` reads; null means everybody. Ids stand in no
+    parameter, for parameters travel: into DVC's lock, the tracker, reports."""
     context: Literal["retained", "all"]
     """History of a forgotten event: without the category, or with it ([A])."""
     catalogue: Catalogue

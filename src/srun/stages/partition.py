@@ -100,10 +100,8 @@ def check(folder: Path, name: str, request: Request) -> None:
     if record is None:
         raise DataError(f'{folder}: no partition of request "{name}"; make it with `srun partition --request {name}`')
     there, here = record["block"], json.loads(json.dumps(asdict(request)))
-    differ = [key for key in {**there, **here} if there.get(key) != here.get(key) and key != "users"]
+    differ = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     said = [f"{key} is {there.get(key)} there and {here.get(key)} in the parameters" for key in differ]
-    if there.get("users") != here.get("users"):
-        said.append("it is for other users")
     files = {path: digest for path, digest in record["files"].items() if Path(path).is_file()}
     said += [f"{path} has changed since" for path, digest in files.items() if digests(request).get(path) != digest]
     if said:
