@@ -24,6 +24,7 @@ from srun.data.raw import RawData, canonical
 from srun.data.requests import CategoryRequest, DrawnInteractions, DrawnUsers, GivenRequest
 from srun.evaluation.evaluate import Probe
 from srun.models.scorer import Scorer, new_model
+from srun.stages.partition import read_rows
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import TrainConfig, Watch, train_new
 from srun.training.shards import Shards
@@ -66,7 +67,7 @@ RAW: dict[str, RawData] = {}
 
 def carry_out(data: Dataset, request, name: str = "r") -> Partition:
     """The partition of a request; the raw log is at hand, as it is in the flow."""
-    return partition(data, name, request, lambda: RAW[data.fingerprint])
+    return partition(data, name, request, read_rows(request, data), lambda: RAW[data.fingerprint])
 
 
 def make_raw(events: list[tuple[str, str, int]], categories: dict[str, str] | None = None) -> RawData:
@@ -202,7 +203,7 @@ def make_world(data: Dataset, request, folder: Path, model: str = "sasrec", num_
         return train_new(describe_model(data, model), windows, settings, shards.training_seed(shard, 0), watch)[0]
 
     info = {"train": vars(settings), "seed": 0, "shards": num_shards}
-    return World(data, partition(data, "r", request), Original(Scorer([trained(s) for s in range(num_shards)]), info))
+    return World(data, carry_out(data, request), Original(Scorer([trained(s) for s in range(num_shards)]), info))
 
 
 def weight_bytes(scorer: Scorer) -> bytes:

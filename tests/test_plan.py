@@ -109,7 +109,7 @@ def test_a_category_of_data_without_any_is_told(layout, small):
 def test_a_request_file_that_is_not_there_or_cannot_be_read_is_told(layout, tmp_path):
     block = "partition.may={{kind: interactions, file: {}, format: null, columns: null, catalogue: full, seed: 0}}"
     [fault] = told(params_of({"a": {"request": "may"}}, block.format("nowhere.csv")), layout)
-    assert 'partition.may: no file nowhere.csv' in fault
+    assert "partition.may: no file nowhere.csv" in fault
     file = tmp_path / "may.csv"
     params = params_of({"a": {"request": "may"}}, block.format(file))
     file.write_text("user_id,item_id\nu1,i2\n")

@@ -408,14 +408,14 @@ def partition(
 @cli.command()
 @flow_options
 def digests(common: Common) -> None:
-    """Write what the request files hold as small files, for `dvc repro` to notice a change.
+    """Write digests of the code of each stage and of the request files, by which `dvc repro` notices a change.
 
     \b
     Example:
       srun digests
     """
-    written = common.pipeline().digests()
-    click.echo(json.dumps([str(path) for path in written]) if common.as_json else "\n".join(map(str, written)))
+    folder = str(common.pipeline().digests())
+    click.echo(json.dumps({"written": folder}) if common.as_json else folder)
 
 
 @cli.command()

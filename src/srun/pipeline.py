@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from srun import distributed
 from srun.data.raw import RawData, read_raw
 from srun.errors import RunError
-from srun.files import held, locked, write_text
+from srun.files import held, locked, write_folder
 from srun.params import Params
 from srun.progress import Budget
 from srun.reporting.papers import published
@@ -36,6 +36,7 @@ from srun.stages import (
 )
 from srun.stages.cells import Cell
 from srun.stages.common import Step, has_key, load_dataset, take_steps
+from srun.stages.freshness import stage_digests
 from srun.stages.layout import Layout, TrialLayout
 from srun.stages.reproduce_ablation import Ablation
 from srun.tracking import NullTracker, StudyTracker, Tracker, reach, tracked_run
@@ -85,14 +86,18 @@ class Pipeline:
         self.params = self.params.with_given(name, file, form, columns, kind)
         return self.partition(name)
 
-    def digests(self) -> list[Path]:
-        """Write the content of the files that each request names as a small file, which dvc.yaml depends on."""
-        written = []
-        for name in self.params.requests:
-            path = self.layout.digests(name)
-            write_text(path, json.dumps(partition.digests(self.params.request(name)), indent=1) + "\n")
-            written.append(path)
-        return written
+    def digests(self) -> Path:
+        """Write what outputs depend on beside parameters and data, as a folder of small files that dvc.yaml names."""
+        params, folder = self.params, self.layout.digests
+        code = stage_digests(params.originals, params.cells)
+        found: dict[str, Any] = {f"code/{name}": value for name, value in code.items()}
+        found |= {f"requests/{name}": partition.digests(params.request(name)) for name in params.requests}
+        with write_folder(folder) as new:
+            for name, value in found.items():
+                file = new / f"{name}.json"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        return folder
 
     def _read_raw(self) -> RawData:
         return read_raw(self.layout.raw(self.params.data.name))

@@ -50,7 +50,7 @@ def test_negatives_are_never_among_the_users_items_of_the_set_trained_on(small, 
 def test_negatives_are_uniform_and_include_held_out_and_forgotten_items(small, tmp_path):
     data = small.make_data(small.log_of([[0, 1, 2, 3, 4, 5], list(range(12))]))
     file = small.write_request(tmp_path / "r.csv", [("u0", "i2")], "user_id,item_id")
-    request = partition(data, "r", small.interactions_request(file=file))
+    request = small.carry_out(data, small.interactions_request(file=file))
     trained = training(small, data, request.retain)
     drawn = trained.negatives(torch.zeros(10_000, dtype=torch.int64), 1, generator()).flatten()
     names = data.items["item_id"].to_numpy()[drawn.numpy() - 1]

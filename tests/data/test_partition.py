@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from srun.data.interactions import Role
 from srun.data.partition import MIN_USERS_TO_TUNE, Partition, original_validation, partition, training_windows
 from srun.errors import DataError
+from srun.stages.partition import read_rows
 
 CATEGORIES = {f"i{item}": ["red", "green", "red|green", ""][item % 4] for item in range(12)}
 KINDS = ("interactions", "category", "users", "category all", "category of some")
@@ -571,7 +572,7 @@ def test_a_log_that_changed_after_it_was_prepared_is_told(small, tmp_path):
     other = small.make_raw(small.random_events(20, 12, seed=1))
     request = small.interactions_request(file=small.write_request(tmp_path / "r.csv", [("nobody", "i1", 1)]))
     with pytest.raises(DataError, match="srun prepare"):
-        partition(data, "r", request, lambda: other)
+        partition(data, "r", request, read_rows(request, data), lambda: other)
 
 
 def test_a_column_too_many_is_never_taken_for_another(small, tmp_path):

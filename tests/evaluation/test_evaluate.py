@@ -107,7 +107,7 @@ def test_per_event_values_hold_no_raw_ids(world, scorer):
 def test_a_request_that_leaves_nothing_to_rank_is_no_crash(small, tmp_path):
     data = small.make_data(small.log_of([[0, 1], [1, 0], [0, 1]]))
     file = small.write_request(tmp_path / "r.csv", [("u0", "i0")], "user_id,item_id")
-    request = partition(data, "r", small.interactions_request(file=file))
+    request = small.carry_out(data, small.interactions_request(file=file))
     assert all(len(queries) == 0 for queries in request.splits.values())
     result = evaluate(Scorer([small.random_model(data)]), request, SETTINGS, CPU)
     assert len(result.events) == 0

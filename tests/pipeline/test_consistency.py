@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 from srun.cli import cli
 from srun.config import flatten
 from srun.models import MODELS
-from srun.params import load, load_values
+from srun.params import Params, load, load_values
+from srun.stages.freshness import stage_digests
 from srun.unlearning import UNLEARNERS
 
 ROOT = Path(__file__).parents[2]
@@ -93,20 +94,24 @@ def test_dvc_names_existing_parameters_and_files() -> None:
             assert stage["foreach"].strip("${}") in values
 
 
-def test_methods_import_only_what_dvc_watches() -> None:
-    """A method's code is its own file and the shared ones that dvc.yaml lists, so that an edit is never overlooked."""
-    deps = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]["unlearn"]["do"]["deps"]
-    watched = {Path(dep).stem for dep in deps if dep.startswith("src/srun/unlearning/") and "${" not in dep}
-    for file in (ROOT / "src/srun/unlearning").glob("[a-z]*.py"):
-        imported = set(re.findall(r"^from srun\.unlearning\.(\w+) import", file.read_text(), re.MULTILINE))
-        assert imported <= watched | {file.stem}, f"{file.name}: dvc.yaml does not watch {imported - watched}"
-
-
-def test_every_cell_has_its_code_files() -> None:
+def test_dvc_depends_on_the_digest_of_every_stage_that_computes() -> None:
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
     params = load(ROOT / "params.yaml")
-    for name, cell in params.cells.items():
-        for folder, file in (("unlearning", cell.method), ("models", params.original(cell.original).model)):
-            assert (ROOT / "src/srun" / folder / f"{file}.py").is_file(), f"cells.{name}: no {folder}/{file}.py"
+    written = set(stage_digests(params.originals, params.cells))
+    used = set()
+    for name, stage in stages.items():
+        [*digests] = (dep for dep in stage.get("do", stage).get("deps", []) if dep.startswith("runs/digests/code/"))
+        if name in ("fetch", "digests"):
+            continue
+        [digest] = digests
+        stem = digest.removeprefix("runs/digests/code/").removesuffix(".json")
+        keys = values_of(params, stage["foreach"]) if "foreach" in stage else [""]
+        used |= {stem.replace("${key}", key) for key in keys}
+    assert used == written
+
+
+def values_of(params: Params, foreach: str) -> list[str]:
+    return list(getattr(params, foreach.strip("${}")))
 
 
 def test_paths_in_readme_exist() -> None:

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from srun.data.interactions import (
     report_users,
 )
 from srun.data.raw import RawData
-from srun.data.request_file import read_request
 from srun.data.requests import CategoryRequest, DrawnInteractions, DrawnUsers, GivenRequest, Request
 from srun.data.rows import OUTCOMES, carry_out
 from srun.data.sequences import Queries, Windows, cut, make_queries, pad
@@ -230,16 +229,22 @@ def user_items(data: Dataset, events: Mask) -> NDArray[np.int64]:
     return keys[new]
 
 
-def partition(data: Dataset, name: str, request: Request, read_raw: Callable[[], RawData] | None = None) -> Partition:
+def partition(
+    data: Dataset,
+    name: str,
+    request: Request,
+    asked: pd.DataFrame | None = None,
+    read_raw: Callable[[], RawData] | None = None,
+) -> Partition:
     """Carry out a request on a data set.
 
-    Rows of a given request that cannot be carried out never stop the others: ``rows`` has an outcome for each.
-    ``read_raw`` gives the log that the data were prepared from, which a request that names users or events needs.
-    Raises DataError for an unknown category, a file that cannot be read, and when no training event answers to the
-    request.
+    ``asked``: what the file of a request says, if it has one (see ``rows.carry_out``). Rows that cannot be carried out
+    never stop the others: ``rows`` has an outcome for each. ``read_raw`` gives the log that the data were prepared
+    from, which such a request needs too.
+    Raises DataError for an unknown category, and when no training event answers to the request.
     """
     train, calibration = data.role == Role.TRAIN, data.role == Role.CALIBRATION
-    removed, named, rows = _events(data, name, request, read_raw)
+    removed, named, rows = _events(data, name, request, asked, read_raw)
     forget = removed & train
     if not forget.any():
         said = "" if rows is None else f" ({_shown(rows)})"
@@ -279,47 +284,33 @@ def partition(data: Dataset, name: str, request: Request, read_raw: Callable[[],
 
 
 def _events(
-    data: Dataset, name: str, request: Request, read_raw: Callable[[], RawData] | None
+    data: Dataset,
+    name: str,
+    request: Request,
+    asked: pd.DataFrame | None,
+    read_raw: Callable[[], RawData] | None,
 ) -> tuple[Mask, Mask, pd.DataFrame | None]:
     """(E,) the events that a request names, (U,) whom it is for, and the outcomes of its rows if it has any."""
-
-    def raw() -> RawData:
-        assert read_raw is not None, "a request that names users needs the raw log"
-        return read_raw()
-
-    everybody, every_event = np.ones(data.num_users, dtype=bool), np.ones(data.num_events, dtype=bool)
+    everybody, inside = np.ones(data.num_users, dtype=bool), np.ones(data.num_events, dtype=bool)
     if isinstance(request, DrawnInteractions | DrawnUsers):
         return _drawn_events(data, request), everybody, None
-    if isinstance(request, GivenRequest):
-        asked = _read_rows(request, data)
-        removed, rows = carry_out(data, asked, every_event, raw)
-    else:
-        inside = category_items(data, request.categories)[data.item]
-        if request.users is None:
+    categories = request.categories if isinstance(request, CategoryRequest) else None
+    if categories is not None:
+        inside = category_items(data, categories)[data.item]
+        if asked is None:
             return inside, everybody, None
-        asked = read_request(Path(request.users), recorded=data.info.get("columns"))[["user_id", "line"]]
-        removed, rows = carry_out(data, asked, inside, lambda: _within(raw(), request.categories))
+    assert asked is not None, "a given request has rows"
+    assert read_raw is not None, "and rows are looked up in the raw log"
+    raw = read_raw if categories is None else partial(_within, read_raw, categories)
+    removed, rows = carry_out(data, asked, inside, raw)
     for outcome, found in rows[rows["outcome"] != "forgotten"].groupby("outcome"):
         log.warning('request "%s": %s', name, _lines(str(outcome), found))
     return removed, data.users["user_id"].isin(asked["user_id"]).to_numpy(), rows
 
 
-def _read_rows(request: GivenRequest, data: Dataset) -> pd.DataFrame:
-    """The rows of a request's file, by the columns that its kind goes by."""
-    path = Path(request.file)
-    recorded = data.info.get("columns")
-    rows = read_request(path, form=request.format, columns=request.columns, recorded=recorded)
-    if request.kind == "users":
-        if "item_id" in rows:
-            log.warning("%s: of kind users, so items do not count: all events of its users are forgotten", path)
-        return rows[["user_id", "line"]]
-    if "item_id" not in rows:
-        raise DataError(f"{path}: names users and no items; to forget all events of its users say kind: users")
-    return rows
-
-
-def _within(raw: RawData, categories: Sequence[str]) -> RawData:
+def _within(read_raw: Callable[[], RawData], categories: Sequence[str]) -> RawData:
     """The log without the events that are in none of the categories; ids stay known."""
+    raw = read_raw()
     items = raw.items if raw.items is not None else pd.DataFrame(columns=["item_id", "categories"])
     inside = items[[bool(set(str(text).split("|")) & set(categories)) for text in items["categories"]]]
     return replace(raw, interactions=raw.interactions[raw.interactions["item_id"].isin(inside["item_id"])])

@@ -44,9 +44,10 @@ class Layout:
     def partition(self, request: str) -> Path:
         return self.partitions / request
 
-    def digests(self, request: str) -> Path:
-        """What the files that a request names hold, for DVC."""
-        return self.root / "runs" / "digests" / f"{request}.json"
+    @property
+    def digests(self) -> Path:
+        """What outputs depend on beside parameters and data, for DVC."""
+        return self.root / "runs" / "digests"
 
     def original(self, name: str) -> CellPaths:
         return self._cell(Path(name), "original")

@@ -4,17 +4,20 @@ Nothing here touches a report user or a test target, so settings may be chosen b
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
 from srun.config import config
 from srun.data.interactions import Dataset, report_users
 from srun.data.partition import CategoryRequest, Partition, category_items, original_validation, partition
+from srun.data.raw import RawData, read_raw
 from srun.data.sequences import Queries
 from srun.devices import RuntimeConfig, start
 from srun.errors import DataError
@@ -25,6 +28,7 @@ from srun.models.base import SequenceModel
 from srun.models.scorer import load_published
 from srun.stages.common import load_dataset
 from srun.stages.layout import Layout
+from srun.stages.partition import read_rows
 from srun.training.fit import Cost
 from srun.unlearning.neurons import as_edits, most_shared
 from srun.unlearning.privacy import AttributionConfig, Found, find_neurons
@@ -65,7 +69,9 @@ def run(
         return RankingTask.make(queries, model.max_length, device, evaluation.batch_size)
 
     found = find_neurons(settings, model, split, seed, Cost())
-    everything, left_out = _other_categories(data, request, settings, shown, model, seed, found)
+    named = read_rows(request, data), partial(read_raw, layout.raw(str(data.info["name"])))
+    alone = partial(_alone, data, request, *named)
+    everything, left_out = _other_categories(data, alone, settings, shown, model, seed, found)
     neurons = {category: one.selection.neurons for category, one in everything.items()}
     edits = {category: as_edits(chosen, settings.scale) for category, chosen in neurons.items()}
     validation = original_validation(data)
@@ -96,7 +102,7 @@ def run(
 
 def _other_categories(
     data: Dataset,
-    request: CategoryRequest,
+    alone: Callable[[str], Partition],
     settings: AttributionConfig,
     shown: NeuronsConfig,
     model: SequenceModel,
@@ -110,11 +116,21 @@ def _other_categories(
         if category in found:
             continue
         try:
-            alone = partition(data, category, replace(request, categories=(category,)))
-            everything |= find_neurons(sample, model, alone, seed, Cost())
+            everything |= find_neurons(sample, model, alone(category), seed, Cost())
         except DataError as error:  # too few training events to find anything by
             left_out[category] = str(error)
     return dict(sorted(everything.items())), left_out
+
+
+def _alone(
+    data: Dataset,
+    request: CategoryRequest,
+    named: pd.DataFrame | None,
+    read_raw: Callable[[], RawData],
+    category: str,
+) -> Partition:
+    """The partition of the same request with another category in the place of its own."""
+    return partition(data, category, replace(request, categories=(category,)), named, read_raw)
 
 
 def _without_nan(value: Any) -> Any:

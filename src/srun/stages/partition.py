@@ -8,12 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
+
 from srun.config import build
 from srun.data.interactions import Dataset
 from srun.data.partition import RECORD, ROWS, Partition, partition
 from srun.data.raw import RawData
 from srun.data.request_file import read_request
-from srun.data.requests import GivenRequest, Request, input_files, kind
+from srun.data.requests import CategoryRequest, GivenRequest, Request, input_files, kind
 from srun.errors import DataError
 from srun.files import read_json
 from srun.stages.common import stage_key
@@ -40,12 +42,31 @@ def run(
             f'{out}: holds the request given in {before.file}; the parameters draw "{name}" at random instead. Give the'
             f" drawn request another name, or remove {out} if the given one is not needed any more"
         )
-    result = partition(Dataset.load(prepared), name, request, read_raw)
+    data = Dataset.load(prepared)
+    result = partition(data, name, request, read_rows(request, data), read_raw)
     result.info["key"] = key(prepared, name, request)
     result.save(out, {"block": asdict(request), "files": digests(request)})
     figures = {key: float(value) for key, value in result.info.items() if key.startswith("num_")}
     tracker.metrics(figures | {f"splits/{split}": float(size) for split, size in result.info["splits"].items()})
     return result.info | _not_forgotten(result, out)
+
+
+def read_rows(request: Request, data: Dataset) -> pd.DataFrame | None:
+    """What the file of a request says, by the columns that its kind goes by; None for a request without one."""
+    recorded = data.info.get("columns")
+    if isinstance(request, CategoryRequest) and request.users is not None:
+        return read_request(Path(request.users), recorded=recorded)[["user_id", "line"]]
+    if not isinstance(request, GivenRequest):
+        return None
+    path = Path(request.file)
+    rows = read_request(path, form=request.format, columns=request.columns, recorded=recorded)
+    if request.kind == "users":
+        if "item_id" in rows:
+            log.warning("%s: of kind users, so items do not count: all events of its users are forgotten", path)
+        return rows[["user_id", "line"]]
+    if "item_id" not in rows:
+        raise DataError(f"{path}: names users and no items; to forget all events of its users say kind: users")
+    return rows
 
 
 def _not_forgotten(result: Partition, out: Path) -> dict[str, Any]:
