@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
@@ -137,6 +138,26 @@ def test_rows_that_are_not_forgotten_are_listed(prepared: Path) -> None:
         {"line": 32, "outcome": "unknown_user", "reason": ""},
         {"line": 33, "outcome": "unknown_item", "reason": ""},
     ]
+
+
+def test_a_request_is_read_by_the_columns_that_the_log_was_imported_with(project: Path) -> None:
+    """Its time too: else a row would mean every event of its user and item."""
+    log = [line.split(",") for line in (project / "log.csv").read_text().splitlines()[1:]]
+    again = [(user, item, int(time) + 500) for user, item, time in log[:400:7]]
+    rows = [*((user, item, int(time)) for user, item, time in log), *again]
+    lines = [f"{user},{item},{pd.Timestamp(time, unit='D').isoformat()}" for user, item, time in rows]
+    (project / "log.csv").write_text("\n".join(["who,what,seen_on", *lines]) + "\n")
+    columns = "user=who,item=what,time=seen_on"
+    done("data", "import", "log.csv", "--name", "tiny", "--columns", columns)
+    done("prepare", *P)
+    (project / "mine.csv").write_text("\n".join(["who,what,seen_on", *lines[2:400:7]]) + "\n")
+    info = given(project)
+    assert info["num_forget"] == info["rows"]["forgotten"] > 0
+    (project / "mine.csv").write_text(
+        "\n".join(["who,what", *(line.rpartition(",")[0] for line in lines[:400:7])]) + "\n"
+    )
+    info = given(project)
+    assert info["num_forget"] + info["num_held_out_removed"] > sum(info["rows"].values())
 
 
 def test_a_file_of_users_forgets_all_of_them(prepared: Path) -> None:

@@ -222,6 +222,7 @@ def prepare(raw: RawData, settings: PrepareConfig) -> Dataset:
         "num_windows_dropped": num_dropped,
         "roles": {r.name.lower(): int((role == r).sum()) for r in Role},
         **left_over,
+        **{key: raw.info[key] for key in ("columns",) if key in raw.info},  # by which a request's file is read too
     }
     return Dataset(user=user, item=item, time=time, role=role, users=user_table, items=item_table, info=info)
 
