@@ -402,7 +402,7 @@ def partition(
         if request is None or category is not None:
             raise click.UsageError("--file goes with --request NAME, the name that later commands know it by")
         result = pipeline.partition_given(request, file, form, column_mapping(columns), kind)
-    _print_partition(result, common.as_json)
+    _print_partition(result, common.words, common.as_json)
 
 
 @cli.command()
@@ -832,10 +832,10 @@ def _pipeline(presets: Sequence[str], assignments: Sequence[str], out: Path | No
     from srun.params import load
     from srun.pipeline import Pipeline
     from srun.stages.layout import Layout
-    from srun.stages.partition import given_blocks
+    from srun.stages.partition import known_blocks
 
     root = (out or Path.cwd()).resolve()
-    given = given_blocks(Layout(Path.cwd(), root).partitions)
+    given = known_blocks(Layout(Path.cwd(), root).partitions)
     params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments, given)
     options = [word for preset in presets for word in ("--params", preset)]
     options += [word for assignment in assignments for word in ("--set", assignment)]
@@ -950,7 +950,7 @@ def _print_mapping(values: Mapping[str, Any], as_json: bool) -> None:
     _table(["", "value"], [[key, _shown(value)] for key, value in flatten(values).items()])
 
 
-def _print_partition(result: Mapping[str, Any], as_json: bool) -> None:
+def _print_partition(result: Mapping[str, Any], options: Sequence[str], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(result, indent=1, default=str))
         return
@@ -969,7 +969,9 @@ def _print_partition(result: Mapping[str, Any], as_json: bool) -> None:
     )
     if "no_tune_half" in result:
         click.echo(f"note: {result['no_tune_half']}")
-    click.echo(f"next: srun unlearn --request {result['name']} --method sruga")
+    step = "unlearn --method attribution" if kind == "category" else "run"
+    words = shlex.join(["srun", *step.split(), "--request", result["name"], *options])
+    click.echo(f"next: {words}")
 
 
 def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:

@@ -160,9 +160,10 @@ def load(
     values = _laid(file, presets, assignments, faults)
     if given and isinstance(values.get("partition"), dict):
         values["partition"] = {**given, **values["partition"]}
+    faults += _ids(values)
     with faults.collect():
         params = build(Params, values)
-        faults += [*_names(params), *_references(params), *_search(params)]
+        faults += [*_names(params), *_references(params, given or {}), *_search(params)]
     faults.tell()
     return params
 
@@ -183,6 +184,15 @@ def _laid(file: Path, presets: Sequence[Path], assignments: Sequence[str], fault
     return values
 
 
+def _ids(values: Mapping[str, Any]) -> Iterator[str]:
+    """Raw user ids among the parameters, which are not repeated."""
+    blocks = values.get("partition")
+    for name, block in blocks.items() if isinstance(blocks, dict) else ():
+        if isinstance(block, dict) and isinstance(block.get("users"), list):
+            yield f'parameter "partition.{name}.users": a list; expected a file with the column user, such as users.csv'
+            block["users"] = None
+
+
 def _names(params: Params) -> Iterator[str]:
     """Names that may not be: they become paths."""
     named = [("data.name", params.data.name, "data set")]
@@ -194,13 +204,13 @@ def _names(params: Params) -> Iterator[str]:
             yield f'parameter "{key}": a {what} cannot be called "{name}": {fault}'
 
 
-def _references(params: Params) -> Iterator[str]:
+def _references(params: Params, given: Mapping[str, Any]) -> Iterator[str]:
     """Names that name nothing, and rows that cannot be."""
     for name in params.requests:
         yield from _unknown("requests", name, list(params.partition))
     for name, original in params.originals.items():
         yield from _unknown(f"originals.{name}.model", original.model, list(MODELS))
-    own = [name for name, request in params.partition.items() if isinstance(request, GivenRequest)]
+    own = [name for name, request in params.partition.items() if isinstance(request, GivenRequest) or name in given]
     rows: dict[Cell, str] = {}
     for name, cell in params.cells.items():
         wrong = [

@@ -15,6 +15,7 @@ from srun.data.raw import RawData, read_raw
 from srun.errors import RunError
 from srun.files import held, locked, write_folder
 from srun.params import Params
+from srun.plan import cell_faults
 from srun.progress import Budget
 from srun.reporting.papers import published
 from srun.search.results import StudyResult, read_study
@@ -58,7 +59,14 @@ class Pipeline:
     def only(self, request: str) -> "Pipeline":
         """The same for one request; its report has a folder of its own."""
         layout, options = replace(self.layout, only=request), [*self.options, "--request", request]
-        return Pipeline(self.params.with_request(request), layout.project, layout, options)
+        params = self.params.with_request(request)
+        cells = {}
+        for name, cell in params.cells.items():
+            if faults := list(cell_faults(params, cell)):
+                logging.getLogger(__name__).warning("%s is left out: %s", name, "; ".join(faults))
+            else:
+                cells[name] = cell
+        return Pipeline(replace(params, cells=cells), layout.project, layout, options)
 
     def prepare(self) -> dict[str, Any]:
         params = self.params
@@ -150,7 +158,10 @@ class Pipeline:
 
     def explain(self, user: str, request: str) -> dict[str, Any]:
         self._check_partition(request)
-        return explain.run(self.layout, user, request, self.params.cells)
+        cells = self.params.cells
+        if request not in {cell.request for cell in cells.values()}:
+            cells = self.params.with_request(request).cells
+        return explain.run(self.layout, user, request, cells)
 
     def neurons(self, request: str, original: str) -> dict[str, Any]:
         """What attribution sees of a category request: neurons, overlap with other categories, dose and response."""
@@ -318,7 +329,10 @@ class Pipeline:
     def _open_study(self, name: str, place: str | None) -> "Study":
         journal = self.layout.journal(name)
         if place is None and not journal.is_file():
-            raise RunError(f'no study "{name}" in {journal.parent}; name it with --study and --storage')
+            there = ", ".join(sorted(file.stem for file in journal.parent.glob("*.journal"))) or "none"
+            raise RunError(
+                f'no study "{name}" in {journal.parent} (there: {there}); name it with --study and --storage'
+            )
         return load_study(open_storage(self._place(name, place)), name)
 
     def _place(self, name: str, place: str | None) -> str:

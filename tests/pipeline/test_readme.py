@@ -75,12 +75,14 @@ def test_the_steps_follow_from_each_other_as_printed(project: Path, write) -> No
     items = pd.DataFrame({"sku": range(40), "title": "a thing", "categories": "red|blue"})
     items["sku"] = ("s-" if write is write_semicolons else "") + items["sku"].astype(str)
     items.to_csv(project / "products.csv", index=False)
-    lines, served = commands(), []
+    lines, served, posted = commands(), [], []
     assert sum(line.startswith("srun ") for line in lines) == 4
     for line in lines:
-        words = shlex.split(line)
+        words = shlex.split(line.removesuffix("\\"))
         if words[0] == "echo":
             (project / words[-1]).write_text(words[1] + "\n")
+        elif words[0] in ("curl", "127.0.0.1:5000/invocations"):
+            posted.append(line)
         elif words[0] == "mlflow":
             served.append(re.search(r"models:/([^@]+)@(\S+?)\"", line).groups())
         else:
@@ -94,7 +96,8 @@ def test_the_steps_follow_from_each_other_as_printed(project: Path, write) -> No
     import mlflow
 
     mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
-    [(name, alias)] = served
+    [(name, alias)], [said, _] = served, posted
+    assert list(json.loads(shlex.split(said.removesuffix("\\"))[2])["dataframe_records"][0]) == ["history"]
     version = mlflow.MlflowClient().get_model_version_by_alias(name, alias)
     answer = mlflow.pyfunc.load_model(version.source).predict(pd.DataFrame({"history": [[str(items["sku"][3])]]}))
     assert len(answer["item_ids"][0]) == 10

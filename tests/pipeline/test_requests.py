@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -193,6 +194,57 @@ def test_run_carries_out_one_request_with_every_row_that_can(prepared: Path) -> 
     assert "retrain" in results
     assert not (prepared / "reports/index.html").exists()
     assert json.loads(done("run", *P, "--request", "mine", "--json").stdout)["done"] == []
+
+
+def test_a_request_that_run_carried_out_can_be_explained(prepared: Path) -> None:
+    given(prepared)
+    done("run", *P, "--request", "mine")
+    user = (prepared / "mine.csv").read_text().splitlines()[1].partition(",")[0]
+    assert "forgotten" in done("explain", user, *P, "--request", "mine").output
+
+
+def test_the_next_step_that_is_printed_works_as_pasted(prepared: Path) -> None:
+    out = ("--out", "elsewhere")
+    done("prepare", *P, *out)
+    shown = done("partition", *P, *out, "--request", "mine", "--file", "mine.csv").output
+    [line] = [line for line in shown.splitlines() if line.startswith("next: ")]
+    assert "index.html" in done(*shlex.split(line)[2:]).output
+
+
+def test_a_category_that_was_partitioned_is_known_by_its_name(project: Path) -> None:
+    items = "\n".join(f"i{item},t,{('red', 'green')[item % 2]}" for item in range(30))
+    (project / "items.csv").write_text(f"item,title,categories\n{items}\n")
+    done("data", "import", "log.csv", "--name", "tiny", "--items", "items.csv")
+    done("prepare", *P)
+    shown = done("partition", *P, "--category", "red").output
+    [line] = [line for line in shown.splitlines() if line.startswith("next: ")]
+    done("train", *P)
+    done(*shlex.split(line)[2:])
+    name = shlex.split(line)[shlex.split(line).index("--request") + 1]
+    result = done("run", *P, "--request", name)
+    assert "index.html" in result.output
+
+
+def test_what_is_replaced_is_told(prepared: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given(prepared)
+    (prepared / "other.csv").write_text("user\n" + "".join(f"u{user:03d}\n" for user in range(30)))
+    given(prepared, "mine", "other.csv")
+    assert "in the place of the request given in mine.csv" in caplog.text
+    (prepared / "log.csv").write_text((prepared / "log.csv").read_text() + "u001,i1,5000\n")
+    done("data", "import", "log.csv", "--name", "tiny")
+    assert "in the place of the data set that was there" in caplog.text
+
+
+def test_ids_that_differ_by_a_decimal_place_are_told(project: Path) -> None:
+    log = (project / "log.csv").read_text().replace("u0", "1")
+    (project / "log.csv").write_text(log)
+    done("data", "import", "log.csv", "--name", "tiny")
+    done("prepare", *P)
+    rows = [line.split(",") for line in log.splitlines()[3:60:6]]
+    cells = [f"{rows[0][0]},{rows[0][1]}", *(f"{user}.0,{item}" for user, item, _ in rows)]
+    (project / "mine.csv").write_text("\n".join(["user,item", *cells]) + "\n")
+    reasons = {row["reason"] for row in given(project)["not_forgotten"]}
+    assert 'the log has this id, but for ".0" at its end' in reasons
 
 
 def test_a_request_goes_wherever_run_wrote(prepared: Path) -> None:

@@ -327,7 +327,8 @@ def _public(request: Request, num_users: int) -> dict[str, Any]:
 def _lines(outcome: str, rows: pd.DataFrame) -> str:
     """One outcome in a line: how many rows, why, and where the first of them stand."""
     reasons = ", ".join(text for text in dict.fromkeys(rows["reason"]) if text)
-    shown = ", ".join(map(str, rows["line"][:NUM_SHOWN])) + (", ..." if len(rows) > NUM_SHOWN else "")
+    lines = rows["line"].drop_duplicates()  # a line of a sequence has several rows
+    shown = ", ".join(map(str, lines[:NUM_SHOWN])) + (", ..." if len(lines) > NUM_SHOWN else "")
     number = f"{len(rows)} rows" if len(rows) > 1 else "1 row"
     return f"{number} {outcome}{f' ({reasons})' if reasons else ''}: line {shown}"
 

@@ -28,6 +28,7 @@ REASONS = {
 }
 FILTERED = "left out when the data were prepared"
 OTHER_TIMES = "the user has this item, at other times"
+WHOLE = 'the log has this id, but for ".0" at its end'
 IDENTITY = ["user_id", "item_id", "timestamp"]
 """Columns that a row may name an event by."""
 
@@ -87,9 +88,18 @@ def _unmatched(rows: pd.DataFrame, on: list[str], raw: RawData) -> tuple[NDArray
     if "item_id" in on:
         outcome[~rows["item_id"].isin(raw.interactions["item_id"].cat.categories).to_numpy()] = "unknown_item"
     outcome[~rows["user_id"].isin(raw.interactions["user_id"].cat.categories).to_numpy()] = "unknown_user"
+    for column, unknown in (("user_id", "unknown_user"), ("item_id", "unknown_item")):
+        if column in on:
+            reason[(outcome == unknown) & _whole_numbers(rows[column], raw.interactions[column])] = WHOLE
     in_log = _among(rows, on, log)
     outcome[in_log], reason[in_log] = "never_trained", FILTERED
     return outcome, reason
+
+
+def _whole_numbers(ids: pd.Series, known: pd.Series) -> NDArray[np.bool_]:
+    """(R,) which ids would be known if they were written with a decimal place, or without it."""
+    known = known.cat.categories
+    return np.asarray(ids.str.removesuffix(".0").isin(known) | (ids + ".0").isin(known))
 
 
 def _among(rows: pd.DataFrame, on: list[str], log: pd.DataFrame) -> NDArray[np.bool_]:

@@ -37,7 +37,7 @@ def run(layout: Layout, user: str, request: str, cells: Mapping[str, Cell]) -> d
         if cell.request == request and folder.is_dir():
             scorers[name] = load_published(folder)[0]
     if not scorers:
-        raise DataError(f'no model for request "{request}" is there yet; run `srun run` or `dvc repro` first')
+        raise DataError(f'no model for request "{request}" is there yet; run `srun run --request {request}` first')
     return _describe(case_study(scorers, partition, int(rows[0])), data)
 
 

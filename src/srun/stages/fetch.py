@@ -64,6 +64,8 @@ def import_file(
             data.info["num_items"],
             FEW_ITEMS,
         )
+    if (before := _fingerprint(raw_root / name)) and before != data.info["fingerprint"]:
+        log.warning("%s: in the place of the data set that was there, which had other content", raw_root / name)
     write_raw(raw_root / name, data)
     log.info("%s: %d interactions written to %s", name, len(data.interactions), raw_root / name)
     return data.info
@@ -77,6 +79,14 @@ def list_sources(raw_root: Path) -> list[dict[str, Any]]:
     rows = [_row(raw_root, name, SOURCES[name]) for name in SOURCES]
     others = sorted(path.parent.name for path in raw_root.glob("*/dataset.json"))
     return rows + [_row(raw_root, name, None) for name in others if name not in SOURCES and not name.startswith(".")]
+
+
+def _fingerprint(folder: Path) -> str | None:
+    """Of the data set in a folder; None where there is none, or a broken one."""
+    try:
+        return str(read_info(folder)["fingerprint"])
+    except DataError:
+        return None
 
 
 def _present(source: Source, out: Path, place: str | None) -> dict[str, Any] | None:

@@ -43,6 +43,8 @@ def run(
             f" drawn request another name, or remove {out} if the given one is not needed any more"
         )
     data = Dataset.load(prepared)
+    if before is not None and before != request:
+        log.warning("%s: in the place of the request given in %s", out, before.file)
     result = partition(data, name, request, read_rows(request, data), read_raw)
     result.info["key"] = key(prepared, name, request)
     result.save(out, {"block": asdict(request), "files": digests(request)})
@@ -109,10 +111,10 @@ def given_kind(
     return "interactions" if "item_id" in rows else "users"
 
 
-def given_blocks(folder: Path) -> dict[str, Any]:
-    """The blocks of all given requests whose partitions are in a folder, by name."""
+def known_blocks(folder: Path) -> dict[str, Any]:
+    """The blocks of all requests whose partitions are in a folder, by name."""
     found = {path.parent.name: _record(path.parent) for path in sorted(folder.glob(f"[!.]*/{RECORD}"))}
-    return {name: record["block"] for name, record in found.items() if record and kind(record["block"]) == "given"}
+    return {name: record["block"] for name, record in found.items() if record}
 
 
 def check(folder: Path, name: str, request: Request) -> None:
