@@ -72,14 +72,14 @@ def naive(data, request, kind):
                 if role == Role.VALIDATION:
                     if not gone:
                         ask("validation", retained)
-                    if is_category and not report:
+                    if is_category and not report and (gone or not red[item]):
                         ask("in_tune" if gone else "out_tune", retained)
                 else:
                     ask("test_raw", raw)
                     if not gone:
                         ask("test", retained)
                         ask("test_affected" if user in affected else "test_unaffected", retained)
-                    if is_category and report:
+                    if is_category and report and (gone or not red[item]):
                         ask("in" if gone else "out", retained)
                 raw.append(item)
                 if not gone:

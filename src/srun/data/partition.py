@@ -124,10 +124,11 @@ class Partition:
             report = self.group[test.user] == REPORT
             splits["all_targets"] = test.select(report)
             splits["in_category"] = test.select(gone & report)
-            splits["out_of_category"] = test.select(kept & report)
+            outside = ~category_items(self.data, self.info["request"]["categories"])  # by the item, whoever is named
+            splits["out_of_category"] = test.select(kept & report & outside[test.target])
             tune = self.group[validation.user] == TUNE
             splits["in_category_tune"] = validation.select(self.removed[validation.event] & tune)
-            splits["out_of_category_tune"] = validation.select(~self.removed[validation.event] & tune)
+            splits["out_of_category_tune"] = validation.select(outside[validation.target] & tune)
         return splits
 
     @cached_property
