@@ -475,15 +475,19 @@ def evaluate(common: Common, **selectors: Any) -> None:
 
 
 @cli.command()
+@click.option("--request", default=None, callback=_a_name, help="On this request alone, in reports/requests/NAME.")
 @flow_options
-def report(common: Common) -> None:
+def report(request: str | None, common: Common) -> None:
     """Write the tables, figures and the page in reports/.
 
     \b
     Example:
       srun report
+      srun report --request may
     """
-    _print_report(common.pipeline().report(), common.as_json)
+    pipeline = common.pipeline()
+    pipeline = pipeline if request is None else pipeline.only(request)
+    _print_report(pipeline.report(), common.as_json)
 
 
 @cli.command()

@@ -193,6 +193,8 @@ def test_run_carries_out_one_request_with_every_row_that_can(prepared: Path) -> 
     results = (page.parent / "results.csv").read_text()
     assert "retrain" in results
     assert not (prepared / "reports/index.html").exists()
+    again = json.loads(done("report", *P, "--request", "mine", "--json").stdout)
+    assert again["tables"] == json.loads(out)["tables"]
     assert json.loads(done("run", *P, "--request", "mine", "--json").stdout)["done"] == []
 
 

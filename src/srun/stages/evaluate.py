@@ -42,8 +42,9 @@ def run(
     request = Partition.load(layout.partition(cell.request), data)
     paths = layout.cell(cell)
     scorer, info = load_published(paths.model, device, "unlearn")
+    selectors = f"`srun unlearn --request {cell.request} --original {cell.original} --method {cell.method}`"
     if info["fingerprint"] != data.fingerprint or info["request"] != request.info:
-        raise CheckpointError(f"{paths.model}: made for other data or another request; run `srun unlearn` again")
+        raise CheckpointError(f"{paths.model}: made for other data or another request; run {selectors} again")
     with out_of_memory_hint("evaluate.batch_size"):
         result = evaluate(scorer, request, settings, device)
         untrained = None
