@@ -229,7 +229,15 @@ def run(scene: Scene) -> None:
     line["slices"] = [{"rate": 2.0, "cpu_rate": 1.0}]
     (peers / "run.sh").write_text(f"test -f $1 && echo '{json.dumps(line)}' > $OUT\n")
     words = f"--peers {peers} --data {scene.path / 'kit'} --raw {scene.path / 'data/raw'} --out {out} --seconds 0.01"
-    command = ["make", "-n", "-o", ".venv/ready", "bench", f"BENCH={words} --only ndcg-10 ml1m-50"]
+    command = [
+        "make",
+        "-n",
+        "--no-print-directory",
+        "-o",
+        ".venv/ready",
+        "bench",
+        f"BENCH={words} --only ndcg-10 ml1m-50",
+    ]
     asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     made = asked.replace("python", sys.executable, 1)
     done = subprocess.run(made, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -130,7 +130,15 @@ def cli(debug: bool, quiet: bool) -> None:
     """
     import logging
 
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING if quiet else logging.INFO, format="%(message)s")
+    class Lines(logging.Formatter):
+        """A record is one line, whatever names and texts it quotes."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            return one_line(super().format(record))
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines("%(message)s"))
+    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, handlers=[handler])
     for noisy in ("alembic", "mlflow", "matplotlib", "urllib3", "git"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
@@ -196,9 +204,17 @@ def cell_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _a_number(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """A number that is one: NaN is in every range."""
+    if value is not None and value != value:
+        raise click.BadParameter("nan: expected a number of minutes")
+    return value
+
+
 budget_option = click.option(
     "--budget",
     type=click.FloatRange(min=0),
+    callback=_a_number,
     default=None,
     metavar="MINUTES",
     help="Begin nothing new after this time; the same command goes on.",
@@ -1034,7 +1050,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)  # cells are data: "[red]" is an id like another
     if not console.is_terminal:
         console.width = 200  # a file or a pipe has no width of its own, and should lose nothing to one
     table = Table(*header, box=None, header_style="bold")

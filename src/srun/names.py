@@ -6,7 +6,7 @@ MAX_LETTERS = 100
 LOWER = ("data set",)
 """Kinds of names that are lower-case, so that a file system that knows no case keeps them apart."""
 RESERVED = {
-    "request": ("original",),  # models/ORIGINAL/original is Original itself
+    "request": ("original", "original.json"),  # models/ORIGINAL/original is Original itself, and so in runs
     "original": ("digests", "flow", "optimize", "report.json", "reports", "resume"),  # what else lies in runs/
 }
 """Names that would meet other files, by what is called so."""
@@ -22,6 +22,8 @@ def name_fault(name: str, what: str) -> str:
         return f'expected {letters}, digits, single ".", "_" and "-", beginning with a letter or a digit'
     if len(name) > MAX_LETTERS:
         return f"it has {len(name)} letters; expected at most {MAX_LETTERS}"
+    if what == "request" and "--" in name:
+        return 'two "-" stand for a "." in the names of the registry; expected single ones'
     if name in RESERVED.get(what, ()):
         return f"srun keeps files of its own under this name; choose another for the {what}"
     return ""

@@ -80,17 +80,18 @@ class Params:
 
         Where none is written down, it is the first category request with the category put in its place.
         """
-        known = {name: request for name, request in self.partition.items() if isinstance(request, CategoryRequest)}
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", category).strip("-")[:MAX_CATEGORY]
+        lost = "" if plain == category else f"-{derive(0, category):016x}"[:9]  # two names never share a folder
+        own = f"category-{plain}{lost}"
+        requests = [(name, request) for name, request in self.partition.items() if name != own]  # it may be of old
+        known = {name: request for name, request in requests if isinstance(request, CategoryRequest)}
         for name, request in known.items():
             if request.categories == (category,) and request.users is None:
                 return name, self
         if not known:
             raise ConfigError('params.yaml has no request of kind "category" in partition to take as a pattern')
-        plain = re.sub(r"[^A-Za-z0-9]+", "-", category)[:MAX_CATEGORY]
-        lost = "" if plain == category else f"-{derive(0, category):016x}"[:9]  # two names never share a folder
-        name = f"category-{plain}{lost}"
         request = replace(next(iter(known.values())), categories=(category,), users=None)
-        return name, replace(self, partition={**self.partition, name: request})
+        return own, replace(self, partition={**self.partition, own: request})
 
     def with_request(self, name: str) -> "Params":
         """The same with one request in the place of all others: the rows of the comparison whose methods can do it."""
@@ -159,7 +160,7 @@ def load(
     faults = Faults()
     values = _laid(file, presets, assignments, faults)
     if given and isinstance(values.get("partition"), dict):
-        values["partition"] = {**given, **values["partition"]}
+        values["partition"] |= {name: block for name, block in given.items() if name not in values["partition"]}
     faults += _ids(values)
     with faults.collect():
         params = build(Params, values)
@@ -245,12 +246,14 @@ def _search(params: Params) -> Iterator[str]:
 def _check_not_given(values: dict[str, Any], key: str, value: Any) -> None:
     """Raise ConfigError for a file put in the place of a drawn request, which other commands would still draw."""
     parts = key.split(".")
+    if len(parts) == 2 and parts[0] == "partition" and isinstance(value, dict) and kind(value) == "given":
+        parts, value = [*parts, "file"], value["file"]
     if len(parts) == 3 and (parts[0], parts[2]) == ("partition", "file"):
         block = (values.get("partition") or {}).get(parts[1])
         if isinstance(block, dict) and kind(block) != "given":
             raise ConfigError(
-                f'--set {key}: "{parts[1]}" is drawn, and a request of your own has a name of its own; run `srun'
-                f" partition --request NAME --file {value}` instead"
+                f'--set {key}: "{parts[1]}" is drawn, and a request of your own has a name of its own; run "srun'
+                f' partition --request NAME --file {value}" instead'
             )
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srun import distributed
-from srun.data.raw import RawData, read_raw
-from srun.errors import RunError
+from srun.data.raw import RawData, read_info, read_raw
+from srun.errors import DataError, RunError
 from srun.files import held, locked, write_folder
 from srun.params import Params
 from srun.plan import cell_faults
@@ -70,6 +70,12 @@ class Pipeline:
 
     def prepare(self) -> dict[str, Any]:
         params = self.params
+        folder = self.layout.raw(params.data.name)
+        if folder.is_dir() and (name := read_info(folder)["name"]) != params.data.name:
+            raise DataError(
+                f"{folder}: holds data set {ascii(name)[:60]}; models are registered by that name, so rename"
+                " the folder back, or import the log again under the new name"
+            )
         with self._tracked("prepare", params.data.name, {"prepare": vars(params.prepare)}) as tracker:
             return prepare.run(self.layout.raw(params.data.name), self.layout.prepared, params.prepare, tracker)
 
@@ -383,8 +389,6 @@ class Pipeline:
         return {"model": model, "method": cell.method, "request": cell.request, "seed": str(cell.seed)}
 
     def _fingerprint(self) -> str | None:
-        from srun.data.raw import read_info
-
         folder = self.layout.raw(self.params.data.name)
         return str(read_info(folder)["fingerprint"]) if folder.is_dir() else None
 

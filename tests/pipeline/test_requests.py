@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
-from srun.cli import cli
+from srun.cli import _print_rows, cli
 from srun.params import load_values
 
 ROOT = Path(__file__).parents[2]
@@ -247,6 +247,42 @@ def test_ids_that_differ_by_a_decimal_place_are_told(project: Path) -> None:
     (project / "mine.csv").write_text("\n".join(["user,item", *cells]) + "\n")
     reasons = {row["reason"] for row in given(project)["not_forgotten"]}
     assert 'the log has this id, but for ".0" at its end' in reasons
+
+
+def test_times_of_a_request_do_not_count_where_the_log_has_none(project: Path) -> None:
+    """They were compared with places in a sequence: 0, 1, 2."""
+    lines = [line.rpartition(",")[0] for line in (project / "log.csv").read_text().splitlines()]
+    (project / "log.csv").write_text("\n".join(lines) + "\n")
+    done("data", "import", "log.csv", "--name", "tiny", "--columns", "user=user,item=item,time=none")
+    done("prepare", *P)
+    rows = [f"{line},2024-05-01T10:00:00Z" for line in lines[3:200:7]]
+    (project / "mine.csv").write_text("\n".join(["user,item,time", *rows]) + "\n")
+    info = given(project)
+    assert info["rows"]["forgotten"] > 0
+    assert info["rows"]["no_such_event"] == 0
+
+
+def test_a_given_block_in_the_place_of_a_drawn_one_is_refused(prepared: Path) -> None:
+    block = "{kind: interactions, file: mine.csv, format: null, columns: null, catalogue: full, seed: 0}"
+    said = refused("partition", *P, "--set", f"partition.interactions={block}")
+    assert 'run "srun partition --request NAME --file mine.csv" instead' in said
+    assert "--set partition.interactions={" not in said.partition("run ")[2]
+
+
+def test_a_data_set_whose_folder_was_renamed_is_told(prepared: Path) -> None:
+    """Models are registered by its name, and an alias would pass from one data set to another."""
+    (prepared / "data/raw/tiny").rename(prepared / "data/raw/other")
+    said = refused("prepare", *P, "--set", "data.name=other")
+    assert "holds data set 'tiny'" in said
+
+
+def test_ids_that_look_like_markup_are_shown_as_they_are() -> None:
+    runner = CliRunner()
+    with runner.isolation() as streams:
+        _print_rows([{"item_id": "[/x]i3", "title": "[red]t :heart:"}], False)
+        shown = streams[0].getvalue().decode()
+    assert "[/x]i3" in shown
+    assert "[red]t :heart:" in shown
 
 
 def test_a_request_goes_wherever_run_wrote(prepared: Path) -> None:

@@ -45,7 +45,11 @@ def run(
     data = Dataset.load(prepared)
     if before is not None and before != request:
         log.warning("%s: in the place of the request given in %s", out, before.file)
-    result = partition(data, name, request, read_rows(request, data), read_raw)
+    rows = read_rows(request, data)
+    if rows is not None and "timestamp" in rows and read_raw().info.get("time") == "order":
+        log.warning('request "%s": the log has no times, so those of the request do not count', name)
+        rows = rows.drop(columns="timestamp")
+    result = partition(data, name, request, rows, read_raw)
     result.info["key"] = key(prepared, name, request)
     result.save(out, {"block": asdict(request), "files": digests(request)})
     figures = {key: float(value) for key, value in result.info.items() if key.startswith("num_")}
