@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -107,7 +107,8 @@ def write_kit(scene: Scene, small: Any) -> None:
     with gzip.open(kit, "wt") as file:
         file.writelines(f"{user} {' '.join(items)}\n" for user, items in sequences.items())
     for name in ("beauty-5core", "ml-1m"):
-        write_raw(scene.path / "data/raw" / name, small.make_raw(events))
+        raw = small.make_raw(events)
+        write_raw(scene.path / "data/raw" / name, replace(raw, name=name, info={**raw.info, "name": name}))
 
 
 @smokes("benchmarks/attribution.py")
