@@ -107,7 +107,7 @@ class Params:
     def with_given(self, name: str, file: str, form: str | None, columns: dict[str, str] | None, kind: Any) -> "Params":
         """The same with a request of the user's own as a block; catalogue and seed are those of the first block.
 
-        Raises ConfigError where another request has that name.
+        It takes the place of a given one of that name. Raises ConfigError where another kind of request has it.
         """
         first = next(iter(self.partition.values()))
         catalogue = first.catalogue if not isinstance(first, CategoryRequest) else "full"

@@ -93,7 +93,7 @@ class Pipeline:
     ) -> dict[str, Any]:
         """Partition by a request of the user's own, in a file; later commands know it by its name.
 
-        Raises ConfigError where the parameters have another request of that name.
+        Raises ConfigError where the parameters draw a request of that name, or have a category of it.
         """
         recorded = load_dataset(self.layout).info.get("columns")
         kind = kind or partition.given_kind(file, form, columns, recorded)
