@@ -24,7 +24,7 @@ reproduce: setup
 
 quick: setup
 	srun data fetch ml-100k
-	srun run --params experiments/quick.yaml --out out/quick
+	srun run --params presets/quick.yaml --out out/quick
 
 bench: setup
 	python benchmarks/run.py $(BENCH)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from srun.models.base import SequenceModel
 from srun.models.scorer import new_model
-from srun.unlearning.integrated_gradients import attribute
+from srun.unlearning.attribution.integrated_gradients import attribute
 
 NUM_ITEMS, MAX_LENGTH, STEPS = 3416, 50, 20
 BERT4REC = (

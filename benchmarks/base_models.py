@@ -1,6 +1,6 @@
 """The recommenders themselves beside public replications: benchmarks/base_models.md, .json and .png.
 
-`python benchmarks/base_models.py NAME ...` trains the Originals of experiments/base-NAME.yaml, ranks the whole
+`python benchmarks/base_models.py NAME ...` trains the Originals of presets/base-NAME.yaml, ranks the whole
 catalogue for every user's last item, and lays the figures beside published ones. A run that was stopped goes on where
 it was; models lie in out/base-NAME, what is written here is small: figures, curves, seeds, seconds.
 """
@@ -20,13 +20,13 @@ from engine import ROOT
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
-from srun.data.interactions import Dataset
+from srun.data.dataset import Dataset
+from srun.flow.cells import Cell
+from srun.flow.layout import Layout
+from srun.flow.params import Params
+from srun.flow.pipeline import Pipeline
 from srun.metrics.ranking import hit, ndcg
 from srun.models.scorer import Scorer, new_model
-from srun.params import Params
-from srun.pipeline import Pipeline
-from srun.stages.cells import Cell
-from srun.stages.layout import Layout
 from srun.training.checkpoint import unpack
 
 HERE = Path(__file__).parent
@@ -54,7 +54,7 @@ class Base:
 
     @cached_property
     def params(self) -> Params:
-        preset = ROOT / "experiments" / f"base-{self.name}.yaml"
+        preset = ROOT / "presets" / f"base-{self.name}.yaml"
         return engine.settings(*self.overrides, *self.variant, presets=[preset])
 
     @property
@@ -147,7 +147,7 @@ def write(rows: list[dict[str, Any]], out: Path) -> None:
     lines = [
         "# Base models",
         "",
-        "Made by `python benchmarks/base_models.py` from experiments/base-*.yaml: leave one out, the whole catalogue",
+        "Made by `python benchmarks/base_models.py` from presets/base-*.yaml: leave one out, the whole catalogue",
         "ranked without the history, figures of the last item of every user. Validation stops the training.",
         "",
         "| preset | seed | NDCG@10 | Recall@10 | best epoch | minutes, 1 thread | published, or a peer's NDCG@10 |",

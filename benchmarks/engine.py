@@ -20,16 +20,16 @@ import torch
 from numpy.typing import NDArray
 
 from srun.data.batches import TrainingData
+from srun.data.dataset import Dataset, Role, prepare
 from srun.data.importing import read_import
-from srun.data.interactions import Dataset, Role, prepare
 from srun.data.raw import RawData, canonical, read_raw
 from srun.data.sequences import make_queries
-from srun.devices import start
 from srun.evaluation.ranking import RankingTask
+from srun.flow.params import Params, load
 from srun.models.base import SequenceModel
 from srun.models.scorer import new_model
-from srun.params import Params, load
 from srun.rng import Streams
+from srun.system.devices import start
 from srun.training.fit import TrainConfig, make_optimiser, train_step
 
 ROOT = Path(__file__).parents[1]

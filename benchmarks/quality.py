@@ -3,7 +3,7 @@
     python benchmarks/quality.py
 
 Test NDCG@10 of SASRec on Beauty 5-core (full ranking, history masked). Grouping by length: the base model of
-experiments/base-beauty-sasrec.yaml, trained until its validation stops rising. Lazy Adam: as in benchmarks/run.py for
+presets/base-beauty-sasrec.yaml, trained until its validation stops rising. Lazy Adam: as in benchmarks/run.py for
 one number of epochs, with seconds of processor time (one thread). What is done already is not computed again, so a run
 that was stopped goes on.
 """
@@ -19,7 +19,7 @@ import engine  # first: torch reads what it sets
 import torch
 from base_models import Base, add_base_options, base, collect, train_all
 
-from srun.data.interactions import Dataset
+from srun.data.dataset import Dataset
 from srun.metrics.ranking import ndcg
 from srun.models.scorer import Scorer
 

@@ -17,7 +17,7 @@ from typing import Any
 import engine  # first: torch reads what it sets
 import torch
 
-from srun.data.interactions import Dataset, Role
+from srun.data.dataset import Dataset, Role
 from srun.metrics.ranking import ndcg
 from srun.models.scorer import Scorer
 

@@ -26,10 +26,10 @@ import torch
 from engine import HIDDEN, ROOT, WORKS, Logs, Work
 from torch import Tensor
 
-from srun.data.interactions import Dataset
-from srun.devices import machine
+from srun.data.dataset import Dataset
 from srun.metrics.ranking import ndcg
 from srun.models.scorer import Scorer
+from srun.system.devices import machine
 from srun.training.fit import train_step
 
 SLICES = 5

@@ -22,9 +22,9 @@ from engine import ROOT
 
 from srun.data.raw import write_raw
 from srun.data.synthetic import steam_like
-from srun.devices import machine
-from srun.pipeline import Pipeline
-from srun.stages.cells import Cell
+from srun.flow.cells import Cell
+from srun.flow.pipeline import Pipeline
+from srun.system.devices import machine
 
 NAME = "synthetic-steam"
 SIZES = (0.1, 0.3, 1.0, 3.0, 10.0)

@@ -13,7 +13,7 @@ from pathlib import Path
 import engine  # first: torch reads what it sets
 import torch
 
-from srun.data.interactions import Dataset, Role
+from srun.data.dataset import Dataset, Role
 from srun.data.raw import read_raw
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import STOP_METRIC, Watch

@@ -18,13 +18,13 @@ import pytest
 import torch
 
 from srun.config import build, read_yaml
-from srun.data.interactions import Dataset, PrepareConfig, Role, prepare
-from srun.data.partition import Partition, partition
+from srun.data.dataset import Dataset, PrepareConfig, Role, prepare
 from srun.data.raw import RawData, canonical
-from srun.data.requests import CategoryRequest, DrawnInteractions, DrawnUsers, GivenRequest
 from srun.evaluation.evaluate import Probe
+from srun.flow.partition import read_rows
 from srun.models.scorer import Scorer, new_model
-from srun.stages.partition import read_rows
+from srun.requests.kinds import CategoryRequest, DrawnInteractions, DrawnUsers, GivenRequest
+from srun.requests.partition import Partition, partition
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import TrainConfig, Watch, train_new
 from srun.training.shards import Shards

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from srun.config import flatten, merge, parse_assignment
 from srun.errors import MAX_LETTERS, ConfigError, in_lines
-from srun.params import Params, load, load_values
+from srun.flow.params import Params, load, load_values
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "params.yaml").read_text()
@@ -135,7 +135,7 @@ def leaf(values: dict, key: str) -> tuple[dict, str]:
 
 def load_changed(monkeypatch: pytest.MonkeyPatch, values: dict) -> Params:
     """``load`` of values that are given as they are; a file of them would only be read again."""
-    monkeypatch.setattr("srun.params.read_yaml", lambda path: deepcopy(values))
+    monkeypatch.setattr("srun.flow.params.read_yaml", lambda path: deepcopy(values))
     return load(ROOT / "params.yaml")
 
 

@@ -23,12 +23,12 @@ from ruamel.yaml import YAML
 
 from srun.config import merge, read_yaml
 from srun.data.raw import write_raw
-from srun.params import FREE, REPLACED, load, load_values
-from srun.pipeline import Pipeline
+from srun.flow.params import FREE, REPLACED, load, load_values
+from srun.flow.pipeline import Pipeline
 from srun.training.checkpoint import ResumeFolder
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ("benchmarks", "docs", "experiments", "reports")
+RESULTS = ("benchmarks", "docs", "presets", "reports")
 """Folders whose files are in git."""
 APART = {"scripts/readme_table.py": "tests/test_readme_table.py"}
 """Scripts whose tests have a file of their own."""
@@ -290,27 +290,27 @@ def together(scene: Scene) -> None:
     assert re.search(r"\| bce \| 8 \| 64 \| 2 \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", printed)
 
 
-@smokes("experiments/search/batched.py")
+@smokes("benchmarks/search/batched.py")
 def batched(scene: Scene) -> None:
     sizes = ["--rows", 10, "--items", 50, "--hidden", 8, "--repeats", 1]
-    scene.run("experiments/search/batched.py", *sizes, "--csv", scene.path / "batched.csv")
+    scene.run("benchmarks/search/batched.py", *sizes, "--csv", scene.path / "batched.csv")
     rows = list(csv.DictReader((scene.path / "batched.csv").read_text().splitlines()))
     assert [row["trials"] for row in rows] == ["1"] * 3 + ["2"] * 3 + ["4"] * 3
 
 
-@smokes("experiments/search/curve.py")
+@smokes("benchmarks/search/curve.py")
 def curve(scene: Scene) -> None:
     kept = ROOT / "reports/sruga/search.csv"
-    scene.run("experiments/search/curve.py", kept, "--data", "beauty-5core", "--out", scene.path / "curve.png")
+    scene.run("benchmarks/search/curve.py", kept, "--data", "beauty-5core", "--out", scene.path / "curve.png")
     assert (scene.path / "curve.png").stat().st_size > 1000
 
 
-@smokes("experiments/search/sruga.py")
+@smokes("benchmarks/search/sruga.py")
 def sruga(scene: Scene) -> None:
     file = scene.path / "sruga.csv"
     words = ["--out", scene.lab, "--original", "sasrec-0", "--csv", file, "--only", "default", "level: 1e-3"]
     for _ in range(2):
-        scene.run("experiments/search/sruga.py", *words)
+        scene.run("benchmarks/search/sruga.py", *words)
         rows = list(csv.DictReader(file.read_text().splitlines()))
         epochs = [(row["name"], int(row["epoch"])) for row in rows]
         assert epochs == sorted(set(epochs), key=epochs.index), "an entry was run again"
@@ -318,21 +318,21 @@ def sruga(scene: Scene) -> None:
     assert len({row["tune_hit_10"] for row in rows}) > 1
 
 
-@smokes("experiments/search/attribution_plus.py")
+@smokes("benchmarks/search/attribution_plus.py")
 def attribution_plus(scene: Scene) -> None:
     file = scene.path / "search.csv"
     words = ["--out", scene.lab, "--request", "red", "--csv", file, "--only", "nothing", "without repair"]
     for _ in range(2):
-        scene.run("experiments/search/attribution_plus.py", *words)
+        scene.run("benchmarks/search/attribution_plus.py", *words)
         rows = list(csv.DictReader(file.read_text().splitlines()))
         assert [row["name"] for row in rows] == ["nothing", "without repair"]
     assert (float(rows[0]["removal_10"]), float(rows[0]["hit_10_kept"])) == (0, 1)
 
 
-@smokes("experiments/search/fronts.py")
+@smokes("benchmarks/search/fronts.py")
 def fronts(scene: Scene) -> None:
     """The thesis' folder is the flow's own: its SRUGA row stands for it."""
-    scene.run("experiments/search/fronts.py", "--thesis", scene.lab, "--out", scene.path)
+    scene.run("benchmarks/search/fronts.py", "--thesis", scene.lab, "--out", scene.path)
     points = list(csv.DictReader((scene.path / "points.csv").read_text().splitlines()))
     assert {"original", "retrain", "sisa", "thesis", "trial"} == {row["row"] for row in points}
     told = list(csv.DictReader((scene.path / "differences.csv").read_text().splitlines()))
@@ -432,15 +432,15 @@ def test_types_and_style_are_checked_in_every_script() -> None:
 
 
 def test_no_script_lists_settings_by_hand() -> None:
-    """Else a new setting breaks it: values come from params.yaml (``srun.params.load``), with overrides."""
+    """Else a new setting breaks it: values come from params.yaml (``srun.flow.params.load``), with overrides."""
     for name in scripts():
         found = re.search(r"\b[A-Z]\w+Config\(", (ROOT / name).read_text())
-        assert found is None, f"{name}: {found and found[0]} lists settings; use srun.params.load with overrides"
+        assert found is None, f"{name}: {found and found[0]} lists settings; use srun.flow.params.load with overrides"
 
 
 def test_every_entry_to_try_is_a_setting_there_is(small: Any) -> None:
     for file in ("kept", "readout", "sruga"):
-        for changes in read_yaml(ROOT / f"experiments/search/{file}.yaml").values():
+        for changes in read_yaml(ROOT / f"benchmarks/search/{file}.yaml").values():
             small.method_settings("sruga", **(changes or {}))
 
 

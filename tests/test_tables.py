@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srun.errors import DataError
-from srun.reporting.results import Row, to_csv
+from srun.judging.results import Row, to_csv
 from srun.tables import harmless, read_table, write_table
 
 ODD = [

@@ -16,15 +16,15 @@ from click.core import ParameterSource
 from click.exceptions import NoArgsIsHelpError
 
 from srun import __version__
-from srun.distributed import joined, rank
 from srun.errors import ConfigError, RunError, SrunError, in_lines, one_line
 from srun.names import name_fault
+from srun.system.distributed import joined, rank
 
 if TYPE_CHECKING:
-    from srun.pipeline import Pipeline
+    from srun.flow.cells import Cell
+    from srun.flow.pipeline import Pipeline
     from srun.progress import Budget
     from srun.search.results import StudyResult
-    from srun.stages.cells import Cell
 
 
 NUM_ROWS_SHOWN = 20
@@ -126,7 +126,7 @@ def cli(debug: bool, quiet: bool) -> None:
     \b
     Example:
       srun data fetch ml-100k
-      srun run --params experiments/quick.yaml --out out/quick
+      srun run --params presets/quick.yaml --out out/quick
     """
     import logging
 
@@ -224,7 +224,7 @@ budget_option = click.option(
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
 def init(folder: Path) -> None:
-    """Write params.yaml and the presets of experiments/ into FOLDER, so that every command works there.
+    """Write params.yaml and the presets of presets/ into FOLDER, so that every command works there.
 
     A checkout of srun has them already. A file that is there is never replaced.
 
@@ -232,7 +232,7 @@ def init(folder: Path) -> None:
     Example:
       srun init shop
     """
-    from srun.starter import write_starter
+    from srun.flow.starter import write_starter
 
     written = write_starter(folder)
     click.echo("\n".join(map(str, written)) if written else f"{folder}: everything is there already")
@@ -245,10 +245,10 @@ def show_params(common: Common) -> None:
 
     \b
     Example:
-      srun params --params experiments/quick.yaml
+      srun params --params presets/quick.yaml
     """
     from srun.config import flatten
-    from srun.params import load, load_values
+    from srun.flow.params import load, load_values
 
     files = [Path(preset) for preset in common.presets]
     load(Path("params.yaml"), files, common.assignments)
@@ -269,7 +269,7 @@ def data_list(as_json: bool) -> None:
     Example:
       srun data list
     """
-    from srun.stages.fetch import list_sources
+    from srun.flow.fetch import list_sources
 
     rows = list_sources(Path("data/raw"))
     _print_rows(rows, as_json)
@@ -287,7 +287,7 @@ def data_fetch(name: str, place: str | None, out: Path | None, as_json: bool) ->
     Example:
       srun data fetch ml-1m
     """
-    from srun.stages.fetch import fetch
+    from srun.flow.fetch import fetch
 
     _print_mapping(fetch(name, out or Path("data/raw") / name, place), as_json)
 
@@ -330,7 +330,7 @@ def data_import(
       srun run --set data.name=shop --out out/shop
     """
     from srun.data.importing import column_mapping
-    from srun.stages.fetch import import_file
+    from srun.flow.fetch import import_file
 
     info = import_file(
         file,
@@ -354,7 +354,7 @@ def data_describe(name: str, common: Common) -> None:
     Example:
       srun data describe ml-1m --json
     """
-    from srun.data.interactions import describe
+    from srun.data.dataset import describe
     from srun.data.raw import read_raw
 
     pipeline = common.pipeline()
@@ -446,7 +446,7 @@ def train(original: str | None, common: Common) -> None:
     Example:
       srun train --original sasrec-0 --set train.loss=bce
     """
-    from srun.plan import check_training
+    from srun.flow.plan import check_training
 
     pipeline = common.pipeline()
     name = original or _first_original(pipeline)
@@ -466,7 +466,7 @@ def unlearn(common: Common, **selectors: Any) -> None:
       srun unlearn --original sasrec-0 --method sruga --set unlearn.sruga.ascent_weight=0.3
       srun unlearn --original sasrec-0 --method attribution --category Action
     """
-    from srun.plan import check_cell
+    from srun.flow.plan import check_cell
 
     pipeline = common.pipeline()
     with joined():
@@ -522,7 +522,7 @@ def run(request: str | None, budget: float | None, common: Common) -> None:
 
     \b
     Example:
-      srun run --params experiments/quick.yaml --out out/quick
+      srun run --params presets/quick.yaml --out out/quick
       srun run --request may
     """
     pipeline = common.pipeline()
@@ -640,7 +640,7 @@ def optimize(
         return
     import signal
 
-    from srun.plan import check_search
+    from srun.flow.plan import check_search
     from srun.search.storage import open_storage
     from srun.search.workers import run_workers
 
@@ -717,7 +717,7 @@ def recommend(history: str, folder: Path, k: int, as_json: bool) -> None:
     Example:
       srun recommend --model models/sasrec-0/interactions/sruga-0 --history 50,181,174
     """
-    from srun.serving import Recommender, parse_history
+    from srun.service.recommender import Recommender, parse_history
 
     items = parse_history(history)
     [answer] = Recommender.load(folder).recommend([items], k)
@@ -760,16 +760,17 @@ def reproduce_thesis(
       srun reproduce thesis --dataset beauty --models sasrec --data downloads --budget 60
     """
     from srun.models import MODELS
-    from srun.stages.reproduce_thesis import assignments, raw_name
+    from srun.papers import reproduce
+    from srun.papers.thesis import assignments, raw_name
 
     for model in _words(models):
         MODELS[model]  # an unknown one is refused by its name, not by those of the Originals that it would get
     name = raw_name(dataset, Path("data/raw"), source)
-    laid = [f"experiments/{file}.yaml" for file in ("thesis", f"thesis-{dataset}")]
+    laid = [f"presets/{file}.yaml" for file in ("thesis", f"thesis-{dataset}")]
     cells = assignments(name, _words(models), _numbers("--seeds", seeds))
     pipeline = common.pipeline(laid, cells, Path("out") / f"thesis-{dataset}")
     _check_flow(pipeline)
-    _print_report(pipeline.reproduce_thesis(dataset, _budget(budget)), common.as_json)
+    _print_report(reproduce.reproduce_thesis(pipeline, dataset, _budget(budget)), common.as_json)
 
 
 @reproduce.command("ablation")
@@ -795,16 +796,17 @@ def reproduce_ablation(
     Example:
       srun reproduce ablation --dataset beauty-5core --parts combinations --data downloads --budget 30
     """
-    from srun.stages.reproduce_ablation import PARTS
-    from srun.stages.reproduce_thesis import raw_name
+    from srun.papers import reproduce
+    from srun.papers.ablation import PARTS
+    from srun.papers.thesis import raw_name
 
     if unknown := set(_words(parts)) - set(PARTS):
         raise click.UsageError(f"--parts: unknown {', '.join(sorted(unknown))}, expected some of {', '.join(PARTS)}")
     name = raw_name(dataset, Path("data/raw"), source)
-    laid = ["experiments/thesis.yaml", "experiments/ablation.yaml"]
+    laid = ["presets/thesis.yaml", "presets/ablation.yaml"]
     pipeline = common.pipeline(laid, [f"data.name={name}"], Path("out") / f"ablation-{dataset}")
     _check_flow(pipeline)
-    _print_report(pipeline.reproduce_ablation(_words(parts), epochs, _budget(budget)), common.as_json)
+    _print_report(reproduce.reproduce_ablation(pipeline, _words(parts), epochs, _budget(budget)), common.as_json)
 
 
 @reproduce.command("attribution")
@@ -834,9 +836,10 @@ def reproduce_attribution(
     Example:
       srun reproduce attribution --dataset ml-100k --budget 60
     """
-    from srun.stages.reproduce_attribution import assignments, protocols
+    from srun.papers import reproduce
+    from srun.papers.attribution import assignments, protocols
 
-    laid = [*(f"experiments/{file}.yaml" for file in ("attribution", f"attribution-{dataset}")), *common.presets]
+    laid = [*(f"presets/{file}.yaml" for file in ("attribution", f"attribution-{dataset}")), *common.presets]
     cells = assignments(_words(categories), not no_others, number=num_seeds)
     out = common.out or Path("out") / f"attribution-{dataset}"
     changed = {} if no_protocols else protocols(_words(categories))
@@ -845,14 +848,14 @@ def reproduce_attribution(
     }
     pipeline = _pipeline(laid, [*cells, *common.assignments], out)
     _check_flow(pipeline, *under.values())
-    _print_report(pipeline.reproduce_attribution(dataset, under, _budget(budget)), common.as_json)
+    _print_report(reproduce.reproduce_attribution(pipeline, dataset, under, _budget(budget)), common.as_json)
 
 
 def _pipeline(presets: Sequence[str], assignments: Sequence[str], out: Path | None = None) -> "Pipeline":
-    from srun.params import load
-    from srun.pipeline import Pipeline
-    from srun.stages.layout import Layout
-    from srun.stages.partition import known_blocks
+    from srun.flow.layout import Layout
+    from srun.flow.params import load
+    from srun.flow.partition import known_blocks
+    from srun.flow.pipeline import Pipeline
 
     root = (out or Path.cwd()).resolve()
     given = known_blocks(Layout(Path.cwd(), root).partitions)
@@ -870,7 +873,7 @@ def _first_original(pipeline: "Pipeline") -> str:
 
 
 def _check_flow(*pipelines: "Pipeline") -> None:
-    from srun.plan import check_flow
+    from srun.flow.plan import check_flow
 
     check_flow((pipeline.params, pipeline.layout) for pipeline in pipelines)
 
@@ -908,7 +911,7 @@ def _request(pipeline: "Pipeline", request: str | None, category: str | None) ->
 def _cell(
     pipeline: "Pipeline", request: str | None, category: str | None, original: str | None, method: str, seed: int | None
 ) -> "Cell":
-    from srun.stages.cells import Cell
+    from srun.flow.cells import Cell
 
     request = _request(pipeline, request, category)
 
@@ -1067,7 +1070,7 @@ def _shown(value: Any) -> str:
 
 def main() -> None:
     """Entry point of the console scripts ``srun``, which shares its name with Slurm's, and ``srunlearn``."""
-    from srun.slurm import hand_over
+    from srun.system.slurm import hand_over
 
     try:
         hand_over(sys.argv, cli.commands)

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from srun import distributed
 from srun.errors import RunError, SrunError
+from srun.system import distributed
 
 HELD = "held"  # the purpose of locks that nobody waits for
 SUMS = "SHA256SUMS"

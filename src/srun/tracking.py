@@ -147,7 +147,7 @@ class MlflowTracker:
             warnings.simplefilter("ignore", UserWarning)
             served = mlflow.pyfunc.log_model(
                 name="served",
-                python_model=str(Path(__file__).with_name("serving_pyfunc.py")),
+                python_model=str(Path(__file__).parent / "service" / "mlflow_model.py"),
                 artifacts={"model": str(folder)},
                 signature=_signature(),
                 pip_requirements=[f"srun-unlearning=={__version__}"],

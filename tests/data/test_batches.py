@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from srun.data import batches
 from srun.data.batches import Cycle, TrainingData
-from srun.data.interactions import Role
-from srun.data.partition import partition
+from srun.data.dataset import Role
 from srun.errors import DataError, SrunError
+from srun.requests.partition import partition
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=9), min_size=2, max_size=6)
 

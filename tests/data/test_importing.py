@@ -22,7 +22,7 @@ from srun.data.formats.guessing import guess_format
 from srun.data.importing import column_mapping, read_import
 from srun.data.raw import read_raw
 from srun.errors import DataError, RunError
-from srun.stages.fetch import import_file
+from srun.flow.fetch import import_file
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 

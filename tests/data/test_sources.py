@@ -17,9 +17,9 @@ import pytest
 from srun.data.raw import canonical, read_raw, write_raw
 from srun.data.sources import GENRES_100K, ML_1M, ML_100K, SOURCES, Files, Local, Package, Url, load_source
 from srun.errors import ConfigError, DataError
+from srun.flow import fetch as stage
+from srun.flow.fetch import fetch, import_file, list_sources
 from srun.registry import Registry
-from srun.stages import fetch as stage
-from srun.stages.fetch import fetch, import_file, list_sources
 
 # Invented films with what makes MovieLens awkward: accents, quotes, commas, trailing and inner spaces, titles without a
 # year or with something after it, the misspelt "unknown", several genres in another order.

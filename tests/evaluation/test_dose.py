@@ -9,7 +9,7 @@ import torch
 from srun.evaluation.dose import collateral_loss, dose_response, overlap
 from srun.evaluation.ranking import RankingTask
 from srun.models.scorer import Scorer
-from srun.unlearning.neurons import Edit, Neuron
+from srun.unlearning.attribution.neurons import Edit, Neuron
 
 
 @pytest.fixture(scope="module")

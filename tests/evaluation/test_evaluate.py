@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from srun.data.interactions import Role
-from srun.data.partition import partition
+from srun.data.dataset import Role
 from srun.evaluation.evaluate import WHOLE, EvaluateConfig, Probe, evaluate
 from srun.evaluation.ranking import RankingTask, sample_candidates
 from srun.metrics.ranking import hit, ndcg
 from srun.models.scorer import Scorer
+from srun.requests.partition import partition
 
 CPU = torch.device("cpu")
 SETTINGS = EvaluateConfig(seed=3, sampled=True, batch_size=7)

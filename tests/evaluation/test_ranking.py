@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
 
-from srun.data.interactions import Role
-from srun.data.partition import partition
+from srun.data.dataset import Role
 from srun.data.sequences import Queries, make_queries
 from srun.evaluation.ranking import RankingTask, sample_candidates
 from srun.metrics.ranking import CUT_OFFS, hit, mean_and_spread, mrr, ndcg, ranking_metrics
+from srun.requests.partition import partition
 
 CPU = torch.device("cpu")
 

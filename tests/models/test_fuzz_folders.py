@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from srun.errors import SrunError
 from srun.files import SUMS, seal
 from srun.models.scorer import Aggregation, Scorer, load_history, load_parts, load_published, publish
-from srun.serving import Recommender
+from srun.service.recommender import Recommender
 
 NUM_MUTATIONS = 500
 HISTORIES = torch.tensor([[0, 0, 0, 1, 2], [3, 4, 5, 6, 7], [0, 2, 2, 1, 9]])

@@ -117,8 +117,8 @@ def test_data_without_categories_are_refused(project: Path) -> None:
 
 
 def need_the_request() -> None:
-    from srun.params import load
-    from srun.pipeline import Pipeline
+    from srun.flow.params import load
+    from srun.flow.pipeline import Pipeline
 
     params = load(Path("params.yaml"), [Path("tiny.yaml")], ["runtime.tracking=true"])
     pipeline = Pipeline(params, Path.cwd())
@@ -152,9 +152,9 @@ def test_processes_that_need_one_new_request_make_it_once(project: Path) -> None
 def test_of_several_processes_of_one_computation_the_first_makes_the_request(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from srun import distributed
-    from srun.params import load
-    from srun.pipeline import Pipeline
+    from srun.flow.params import load
+    from srun.flow.pipeline import Pipeline
+    from srun.system import distributed
 
     waited = []
     monkeypatch.setattr(distributed, "rank", lambda: 1)

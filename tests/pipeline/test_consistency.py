@@ -10,13 +10,13 @@ from ruamel.yaml import YAML
 
 from srun.cli import cli
 from srun.config import flatten
+from srun.flow.freshness import stage_digests
+from srun.flow.params import Params, load, load_values
 from srun.models import MODELS
-from srun.params import Params, load, load_values
-from srun.stages.freshness import stage_digests
 from srun.unlearning import UNLEARNERS
 
 ROOT = Path(__file__).parents[2]
-PRESETS = sorted((ROOT / "experiments").glob("*.yaml"))
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").glob("*.md"))]
 
 

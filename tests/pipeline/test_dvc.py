@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from srun.data.importing import read_import
 from srun.data.raw import canonical, write_raw
-from srun.params import NAMED, load_values
+from srun.flow.params import NAMED, load_values
 
 ROOT = Path(__file__).parents[2]
 DATA = "ml-100k"

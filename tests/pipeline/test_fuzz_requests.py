@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srun.data.interactions import PrepareConfig, Role, prepare
-from srun.data.partition import Partition
+from srun.data.dataset import PrepareConfig, Role, prepare
 from srun.data.raw import read_raw, write_raw
-from srun.data.requests import GivenRequest
 from srun.errors import SrunError
-from srun.stages import partition
+from srun.flow import partition
+from srun.requests.kinds import GivenRequest
+from srun.requests.partition import Partition
 from srun.tracking import NullTracker
 
 NUMBER = 500

@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srun.cli import cli
-from srun.pipeline import Pipeline
+from srun.flow.optimize import Bench
+from srun.flow.pipeline import Pipeline
 from srun.search import workers
 from srun.search.goals import Figures
 from srun.search.study import Tell
-from srun.stages.optimize import Bench
 
 PRESET = ["--params", "tiny.yaml"]
 NAME = "sasrec-0-interactions-sruga-pareto"

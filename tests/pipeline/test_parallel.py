@@ -13,19 +13,19 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from srun import distributed
 from srun.cli import cli
 from srun.errors import RunError
+from srun.system import distributed
 
 TINY = ["--params", "tiny.yaml", "--set", "train.loss=bce", "--set", "train.batch_size=19"]
 SISA = ["--original", "sasrec-sisa", "--set", "originals.sasrec-sisa={model: sasrec, seed: 0, shards: 3}"]
 CODE = """
 import os
 from pathlib import Path
-from srun.distributed import joined
-from srun.params import load
-from srun.pipeline import Pipeline
-from srun.stages.cells import Cell
+from srun.system.distributed import joined
+from srun.flow.params import load
+from srun.flow.pipeline import Pipeline
+from srun.flow.cells import Cell
 from srun.training import fit
 
 plain = fit.Run.begin_epoch

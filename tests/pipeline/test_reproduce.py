@@ -12,11 +12,11 @@ import torch
 from click.testing import CliRunner, Result
 
 from srun.cli import cli
+from srun.flow.params import load
+from srun.flow.pipeline import Pipeline
 from srun.models.scorer import clone_model, new_model
-from srun.params import load
-from srun.pipeline import Pipeline
-from srun.reporting.ablation import draw
-from srun.stages.reproduce_ablation import COMBINATIONS, moved, variants
+from srun.papers.ablation import COMBINATIONS, moved, variants
+from srun.papers.ablation_figures import draw
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -37,7 +37,7 @@ WORDS = ["reproduce", "thesis", "--dataset", "beauty", "--models", "sasrec", "--
 
 @pytest.fixture
 def thesis(project: Path) -> Path:
-    copytree(ROOT / "experiments", project / "experiments")
+    copytree(ROOT / "presets", project / "presets")
     events = csv.DictReader((project / "log.csv").read_text().splitlines())
     folder = project / "downloads" / "amazon-beauty"
     folder.mkdir(parents=True)
@@ -87,7 +87,7 @@ def test_a_budget_leaves_a_table_of_what_is_done(thesis: Path) -> None:
     assert stopped.exit_code == 0
     assert "left, for the same command to go on with: prepare" in stopped.output
     changes = [f"{key}={value}" for key, value in {**SMALL, "data.name": "amazon-beauty"}.items()]
-    params = load(Path("params.yaml"), [Path("experiments/thesis.yaml")], changes)
+    params = load(Path("params.yaml"), [Path("presets/thesis.yaml")], changes)
     pipeline, cell = Pipeline(params, thesis, thesis / "beauty"), params.cells["sasrec-original-0"]
     pipeline.prepare()
     pipeline.partition("interactions")
@@ -118,7 +118,7 @@ def test_bad_input_gets_one_line(thesis: Path, words: list[str], said: str) -> N
 
 
 def test_presets_keep_the_thesis_to_the_letter() -> None:
-    params = load(ROOT / "params.yaml", [ROOT / "experiments/thesis.yaml"])
+    params = load(ROOT / "params.yaml", [ROOT / "presets/thesis.yaml"])
     assert (params.train.loss, params.train.num_negatives, params.train.learning_rate) == ("bce", 1, 0.003)
     assert (params.train.batch_size, params.train.evaluate_every, params.train.patience) == (256, 10, 50)
     assert (params.prepare.max_length, params.prepare.holdout, params.prepare.calibration_users) == (10, "window", 0)
@@ -154,7 +154,7 @@ def movements(file: Path) -> list[dict[str, str]]:
 
 
 def test_sweeps_vary_one_weight_each() -> None:
-    params = load(ROOT / "params.yaml", [ROOT / "experiments/thesis.yaml", ROOT / "experiments/ablation.yaml"])
+    params = load(ROOT / "params.yaml", [ROOT / "presets/thesis.yaml", ROOT / "presets/ablation.yaml"])
     found = variants(params.unlearn.sruga, ["sweeps"])
     assert [dict(variant.changes) for variant in found] == [
         {key: round(0.1 * step, 1)}
@@ -172,7 +172,7 @@ def test_long_curves_go_on_in_chunks_and_end_as_one(thesis: Path, monkeypatch: p
     assert len(whole["done"]) == 3 + 4
     expected = (thesis / "a/long-curves.csv").read_text()
     (thesis / "a").rename(thesis / "whole")
-    monkeypatch.setattr("srun.stages.reproduce_ablation.CHUNK", 10)
+    monkeypatch.setattr("srun.papers.ablation.CHUNK", 10)
     first = json.loads(srun(*words, "10").stdout)
     assert [row["epochs"] for row in first["tables"]["curves"]] == ["10"] * 4
     second = json.loads(srun(*words, "20").stdout)

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srun.cli import cli
-from srun.stages import reproduce_attribution
+from srun.papers import attribution as reproduce_attribution
 
 ROOT = Path(__file__).parents[2]
 GENRES = ("Action", "Drama", "Action|Drama", "Comedy", "")
@@ -41,7 +41,7 @@ WORDS = ["reproduce", "attribution", "--dataset", "ml-100k", "--out", "out"]
 
 @pytest.fixture
 def films(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    copytree(ROOT / "experiments", project / "experiments")
+    copytree(ROOT / "presets", project / "presets")
     items = ["item,title,categories", *(f'i{item},t{item},"{GENRES[item % 5]}"' for item in range(30))]
     Path("items.csv").write_text("\n".join(items) + "\n")
     done = CliRunner().invoke(cli, ["data", "import", "log.csv", "--name", "tiny", "--items", "items.csv"])
@@ -140,7 +140,7 @@ def test_tables_figures_and_results(films: Path) -> None:
 
 def check_search(out: Path) -> None:
     """The script that tries settings: a row an entry and seed, none made twice, on validation targets."""
-    script, file = ROOT / "experiments/search/attribution_plus.py", out / "search.csv"
+    script, file = ROOT / "benchmarks/search/attribution_plus.py", out / "search.csv"
     entries = ["nothing", "without repair"]
     asked = ["--out", str(out), "--csv", str(file), "--seeds", "0", "1", "--only", *entries]
     with pytest.MonkeyPatch.context() as patch:

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
 from srun.cli import _print_rows, cli
-from srun.params import load_values
+from srun.flow.params import load_values
 
 ROOT = Path(__file__).parents[2]
 

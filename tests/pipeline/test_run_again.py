@@ -9,10 +9,10 @@ from click.testing import CliRunner
 
 from srun.cli import cli
 from srun.errors import CheckpointError
-from srun.params import load
-from srun.pipeline import Pipeline
+from srun.flow import train, unlearn
+from srun.flow.params import load
+from srun.flow.pipeline import Pipeline
 from srun.progress import Budget
-from srun.stages import train, unlearn
 
 CELLS = (
     "cells={a: {request: interactions, original: sasrec-0, method: original, seed: 0}, "

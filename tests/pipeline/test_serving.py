@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srun.cli import cli
-from srun.serving import Recommender
+from srun.service.recommender import Recommender
 
 HISTORIES = [["i1", "i4", "i13"], ["i1", "no such item"], [], ["nothing known"]]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srun.reporting.records import EventRanks, Record
+from srun.judging.records import EventRanks, Record
 
 MACHINE = {"python": "3.11", "torch": "2.13", "system": "Linux", "processor": "P", "threads": "2", "gpu": "none"}
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from srun.reporting.records import ProbeScores, group_records
-from srun.reporting.results import long_form
+from srun.judging.records import ProbeScores, group_records
+from srun.judging.results import long_form
 from srun.reporting.summary import INVALID, OVER_CAP, compare, write_summary
 
 SIZES = {"num_users": 20.0, "num_events": 40.0}

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
+from srun.judging.records import Trained, group_records
 from srun.reporting.figures import draw, utility_vs_suppression
-from srun.reporting.records import Trained, group_records
 
 TRAINING = [{"epoch": 1.0, "train/loss": 2.0}, {"epoch": 2.0, "train/loss": 1.0, "validation/ndcg_10": 0.1}]
 UNLEARNING = [

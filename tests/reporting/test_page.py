@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from srun.judging.records import EventRanks, Trained, group_records
 from srun.reporting.figures import Figure
 from srun.reporting.page import render, split_tables, what_was_run
-from srun.reporting.records import EventRanks, Trained, group_records
 from srun.reporting.summary import compare
 
 HOSTILE = "<script>alert(1)</script>&\"'"

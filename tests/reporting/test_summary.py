@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
+from srun.judging.records import group_records
+from srun.judging.verdict import words
 from srun.reporting.page import what_was_run
-from srun.reporting.records import group_records
 from srun.reporting.summary import compare, headlines, markdown_table, write_summary
-from srun.reporting.verdict import words
 
 
 def only(records):

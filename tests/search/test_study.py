@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from srun.errors import ConfigError, RunError
-from srun.search.pareto import hypervolume
+from srun.search.front import hypervolume
 from srun.search.results import importances, read_study
 from srun.search.storage import open_storage
 from srun.search.study import (

@@ -8,8 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from srun.data.batches import TrainingData
-from srun.data.interactions import Role
-from srun.data.partition import original_validation
+from srun.data.dataset import Role, original_validation
 from srun.errors import RunError, SrunError
 from srun.evaluation.evaluate import Probe
 from srun.models import MODELS

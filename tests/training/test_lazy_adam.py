@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from srun.data.batches import TrainingData
-from srun.data.interactions import Role
+from srun.data.dataset import Role
 from srun.models.scorer import new_model
 from srun.rng import Streams
 from srun.training.fit import make_adam, make_optimiser, train_step

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from srun import distributed
 from srun.data.batches import TrainingData
-from srun.data.interactions import Role
+from srun.data.dataset import Role
 from srun.models import MODELS
 from srun.rng import Streams
+from srun.system import distributed
 from srun.training.fit import train_step
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from srun.data.batches import TrainingData
-from srun.data.interactions import Role
+from srun.data.dataset import Role
 from srun.models.scorer import new_model
 from srun.rng import Streams
 from srun.training.fit import make_adam, train_step

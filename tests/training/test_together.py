@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from srun.config import build
-from srun.data.interactions import Role
-from srun.devices import RuntimeConfig, trains_together
+from srun.data.dataset import Role
+from srun.system.devices import RuntimeConfig, trains_together
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import STOP_METRIC, Watch
 from srun.training.shards import Shards

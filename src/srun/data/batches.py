@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from srun.data.interactions import Dataset
-from srun.data.partition import Mask, training_windows, user_items
+from srun.data.dataset import Dataset, Mask, training_windows, user_items
 from srun.errors import DataError, RunError
 
 MAX_ROUNDS = 20_000  # of rejection before a user is said to have no negative

@@ -35,7 +35,7 @@ from srun.data.formats.delimited import read_delimited, rows
 from srun.data.formats.guessing import FORMATS, LAYOUTS, guess_format, is_parquet, refuse_other_delimiters
 from srun.data.formats.lines import read_lines
 from srun.data.formats.opening import opened, sample_lines
-from srun.data.records import read_catalogue, read_reviews
+from srun.data.formats.records import read_catalogue, read_reviews
 from srun.data.values import id_fault, shown
 from srun.errors import DataError
 from srun.registry import suggest

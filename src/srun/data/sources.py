@@ -32,8 +32,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from srun.data.formats.opening import unpacked
+from srun.data.formats.records import AMAZON, STEAM, read_catalogue, read_reviews
 from srun.data.raw import RawData, canonical
-from srun.data.records import AMAZON, STEAM, read_catalogue, read_reviews
 from srun.errors import DataError, SrunError
 from srun.registry import Registry
 

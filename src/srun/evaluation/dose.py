@@ -13,7 +13,7 @@ from srun.metrics.ranking import Ranks, hit, ndcg
 from srun.metrics.removal import kept_rate, list_removal_rate, removal_rate
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer
-from srun.unlearning.neurons import Edit, Neuron, as_edits, edited
+from srun.unlearning.attribution.neurons import Edit, Neuron, as_edits, edited
 
 K = 10
 

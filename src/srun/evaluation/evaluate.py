@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from srun.config import config
-from srun.data.interactions import Dataset
-from srun.data.partition import Partition, category_items
+from srun.data.dataset import Dataset
 from srun.data.sequences import Queries
 from srun.evaluation.ranking import RankingTask, known_pairs, sample_candidates
 from srun.metrics.ranking import hit, ndcg, ranking_metrics
 from srun.models.scorer import Scorer
+from srun.requests.partition import Partition, category_items
 
 CATEGORY_SPLITS = ("all_targets", "in_category", "out_of_category")
 """Test targets of the report users of a category request; also measured: its items in a top 10 list, on average."""

@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from srun import distributed
-from srun.data.interactions import Dataset
-from srun.data.partition import user_items
+from srun.data.dataset import Dataset, user_items
 from srun.data.sequences import Queries, ragged_rows
 from srun.models.scorer import Scorer
 from srun.rng import derive
+from srun.system import distributed
 
 NUM_SAMPLED = 100
 CHUNK = 3 * 2**20  # scores kept at a time on a CPU: more than its cache has room for, fewer read the items too often
@@ -162,7 +161,7 @@ def sample_candidates(
 
 
 def known_pairs(data: Dataset) -> NDArray[np.int64]:
-    """(K,) who has what in the raw sequences, as sorted keys: see ``partition.user_items``."""
+    """(K,) who has what in the raw sequences, as sorted keys: see ``dataset.user_items``."""
     return user_items(data, np.ones(data.num_events, dtype=bool))
 
 

@@ -13,12 +13,12 @@ from pydantic import Field
 
 from srun.config import config
 from srun.data.batches import Cycle, TrainingData
-from srun.data.partition import Partition
 from srun.data.sequences import Queries
 from srun.evaluation.ranking import RankingTask
 from srun.metrics.ranking import hit
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, clone_model
+from srun.requests.partition import Partition
 from srun.rng import Streams, numpy_stream
 from srun.training.fit import TrainConfig, make_optimiser, target_loss, train_step
 

@@ -12,11 +12,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
+from srun.judging.methods import Style, method_order, model_name, style
+from srun.judging.records import KINDS, METRIC, SPLIT, Group, History
+from srun.judging.verdict import headline, standing
 from srun.metrics.forgetting import Interval
 from srun.metrics.ranking import mean_and_spread
-from srun.reporting.methods import Style, method_order, model_name, style
-from srun.reporting.records import KINDS, METRIC, SPLIT, Group, History
-from srun.reporting.verdict import headline, standing
 
 Point = tuple[float, float]
 INK, FAINT = "#222222", "#D9D9D9"

@@ -12,10 +12,10 @@ from jinja2 import Environment, StrictUndefined
 
 from srun import __version__
 from srun.config import flatten
+from srun.judging.methods import method_order, model_name, style
+from srun.judging.records import Group, Record, Trained
 from srun.metrics.bootstrap import user_interval
 from srun.metrics.ranking import CUT_OFFS, gains, hits
-from srun.reporting.methods import method_order, model_name, style
-from srun.reporting.records import Group, Record, Trained
 from srun.reporting.summary import COMMANDS, MISSING, NONE, NOT_MEASURED, Comparison, headlines, mean_text, seeds_text
 from srun.rng import numpy_stream
 

@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 
 from srun.errors import RunError
 from srun.files import write_text
+from srun.judging.methods import model_name, style
+from srun.judging.records import KINDS, METRIC, SPLIT
+from srun.judging.verdict import ORIGINAL_TOO, OVER, PLACES, STAND_IN, provisional, retrains_text
 from srun.metrics.forgetting import Interval
-from srun.reporting.methods import model_name, style
-from srun.reporting.records import KINDS, METRIC, SPLIT
-from srun.reporting.verdict import ORIGINAL_TOO, OVER, PLACES, STAND_IN, provisional, retrains_text
 from srun.search.results import Mark, StudyResult, TrialResult
 from srun.tables import harmless
 

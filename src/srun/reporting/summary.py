@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from srun.judging.methods import model_name, style
+from srun.judging.records import METRIC, SPLIT, Group, Record
+from srun.judging.results import SPEEDUPS, category, costs
+from srun.judging.verdict import MEANINGS, headline, retrains_text, verdicts, words
 from srun.metrics.forgetting import Interval
 from srun.metrics.ranking import mean_and_spread
-from srun.reporting.methods import model_name, style
-from srun.reporting.records import METRIC, SPLIT, Group, Record
-from srun.reporting.results import SPEEDUPS, category, costs
-from srun.reporting.verdict import MEANINGS, headline, retrains_text, verdicts, words
 
 NOT_MEASURED = "not measured here"
 NONE = "–"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from srun.errors import RunError
+from srun.search.front import Points, front, hypervolume_over_time
 from srun.search.goals import Constraint, Goal, Objective
-from srun.search.pareto import Points, front, hypervolume_over_time
 from srun.search.study import ABOUT, BEAT, OVERRIDES, PUBLISHED, RESULT
 
 if TYPE_CHECKING:

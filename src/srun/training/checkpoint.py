@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from srun import distributed
 from srun.errors import CheckpointError
 from srun.files import read_json, verify_folder, write_folder
+from srun.system import distributed
 
 MEND = "the run goes on from what was saved before it, or starts anew"
 

@@ -13,13 +13,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from srun import distributed
 from srun.config import config
 from srun.data.batches import TrainingData
 from srun.errors import DataError, RunError
 from srun.models.base import SequenceModel
 from srun.models.scorer import new_model
 from srun.rng import Streams
+from srun.system import distributed
 from srun.training import losses
 from srun.training.checkpoint import ResumeFolder, copy_weights, load_optimiser, optimiser_tensors, pack, unpack
 from srun.training.lazy_adam import LazyAdam

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from srun.config import config
 from srun.data.batches import TrainingData
-from srun.data.interactions import Dataset, Role
-from srun.data.partition import Mask
+from srun.data.dataset import Dataset, Mask, Role
 from srun.models.base import SequenceModel
 from srun.rng import derive, numpy_stream
 from srun.training.checkpoint import copy_weights, pack, unpack

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from srun import distributed
 from srun.data.batches import TrainingData
 from srun.models.base import Attention, Dropout, SequenceModel
 from srun.models.scorer import clone_model, new_model
 from srun.rng import Streams
+from srun.system import distributed
 from srun.training.fit import Fit, Run, TrainConfig, Watch, make_optimiser, target_loss, train_new
 
 

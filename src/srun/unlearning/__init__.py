@@ -3,17 +3,17 @@
 from typing import Any
 
 from srun.registry import Registry
-from srun.unlearning.attribution import Attribution
-from srun.unlearning.attribution_plus import AttributionPlus
+from srun.unlearning.attribution.method import Attribution
+from srun.unlearning.attribution.plus import AttributionPlus
 from srun.unlearning.base import Unlearner
-from srun.unlearning.finetune_only import FinetuneOnly
-from srun.unlearning.largest_neurons import LargestNeurons
-from srun.unlearning.original import KeepOriginal
-from srun.unlearning.output_mask import OutputMask
-from srun.unlearning.random_neurons import RandomNeurons
-from srun.unlearning.retrain import Retrain
-from srun.unlearning.sisa import SISA
-from srun.unlearning.sruga import SRUGA
+from srun.unlearning.controls.finetune_only import FinetuneOnly
+from srun.unlearning.controls.largest_neurons import LargestNeurons
+from srun.unlearning.controls.output_mask import OutputMask
+from srun.unlearning.controls.random_neurons import RandomNeurons
+from srun.unlearning.references.original import KeepOriginal
+from srun.unlearning.references.retrain import Retrain
+from srun.unlearning.references.sisa import SISA
+from srun.unlearning.sruga.method import SRUGA
 
 UNLEARNERS: Registry[type[Unlearner[Any]]] = Registry(
     "method",

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from srun.config import build, config
-from srun.data.interactions import Dataset
-from srun.data.partition import Mask, Partition
+from srun.data.dataset import Dataset, Mask
 from srun.data.sequences import Queries
 from srun.errors import ConfigError
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, model_description
+from srun.requests.partition import Partition
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Cost, TrainConfig
 from srun.training.shards import Shards

@@ -6,7 +6,7 @@ from pathlib import Path
 from srun.data.formats.columns import DELIMITERS, Wanted, delimiter_of, known_columns, listed
 from srun.data.formats.lines import is_header
 from srun.data.formats.opening import opened, sample_lines, words
-from srun.data.records import AMAZON, STEAM, parse_record
+from srun.data.formats.records import AMAZON, STEAM, parse_record
 from srun.data.values import shown
 from srun.errors import DataError
 

@@ -1,0 +1,103 @@
+"""Stage evaluate: one cell's model ranked on every split of its request."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from srun.config import build
+from srun.errors import CheckpointError
+from srun.evaluation.evaluate import EvaluateConfig, evaluate
+from srun.evaluation.linear_probe import auc, last_states, probe_scores
+from srun.evaluation.relearning import RelearningConfig, relearn
+from srun.files import write_folder, write_text
+from srun.flow.cells import Cell
+from srun.flow.common import load_dataset, stage_key, weights_sha256
+from srun.flow.layout import Layout
+from srun.models.scorer import Scorer, load_published, model_description
+from srun.requests.partition import REPORT, Partition
+from srun.rng import numpy_stream
+from srun.system.devices import RuntimeConfig, out_of_memory_hint, start
+from srun.tracking import Tracker
+from srun.training.fit import TrainConfig
+
+PROBE = ("score", "inside")
+HEADLINE = ("test/ndcg_10", "test/recall_10", "forget_tune/hit_10", "forget_report/hit_10", "never_seen_report/hit_10")
+
+
+def run(
+    layout: Layout,
+    cell: Cell,
+    settings: EvaluateConfig,
+    relearning: RelearningConfig,
+    runtime: RuntimeConfig,
+    tracker: Tracker,
+) -> dict[str, dict[str, float]]:
+    """Write per-event ranks and metrics of a cell; returns ``metrics[split][metric]``."""
+    device = start(runtime)
+    data = load_dataset(layout)
+    request = Partition.load(layout.partition(cell.request), data)
+    paths = layout.cell(cell)
+    scorer, info = load_published(paths.model, device, "unlearn")
+    selectors = f"`srun unlearn --request {cell.request} --original {cell.original} --method {cell.method}`"
+    if info["fingerprint"] != data.fingerprint or info["request"] != request.info:
+        raise CheckpointError(f"{paths.model}: made for other data or another request; run {selectors} again")
+    with out_of_memory_hint("evaluate.batch_size"):
+        result = evaluate(scorer, request, settings, device)
+        untrained = None
+        if scorer.catalogue is not None:
+            untrained = evaluate(scorer.untrained_raw(), request, settings, device).metrics
+        probe = None
+        if request.kind == "category":
+            probe = _probe(scorer, request, settings, device)
+            report = probe["report"].to_numpy()
+            result.metrics["all_targets"]["probe_auc"] = auc(*(probe.loc[report, c].to_numpy() for c in PROBE))
+        recipe = build(TrainConfig, info["train"], "train")
+        curves = relearn(scorer, request, recipe, relearning, settings.seed, device, settings.batch_size)
+    record = {
+        "cell": vars(cell),
+        "model": model_description(scorer.models[0])["name"],
+        "dataset": data.info["name"],
+        "fingerprint": data.fingerprint,
+        "request": request.info,
+        "cost": info["cost"],
+        "metrics": result.metrics,
+        "untrained_raw": untrained,
+        "relearning": {way: vars(curve) for way, curve in curves.items()},
+        "weights_sha256": weights_sha256(paths.model),
+        "key": key(layout, cell, settings, relearning),
+    }
+    with write_folder(paths.evaluation, sealed=True) as new:
+        result.events.to_parquet(new / "events.parquet", index=False)
+        if probe is not None:
+            probe.to_parquet(new / "probe.parquet", index=False)
+        (new / "report.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    flat = {f"{split}/{name}": value for split, part in result.metrics.items() for name, value in part.items()}
+    headline = {key: round(flat[key], 6) for key in HEADLINE if key in flat and not math.isnan(flat[key])}
+    write_text(paths.metrics, json.dumps(headline, indent=1) + "\n")
+    tracker.metrics(flat)
+    return result.metrics
+
+
+def _probe(scorer: Scorer, request: Partition, settings: EvaluateConfig, device: torch.device) -> pd.DataFrame:
+    """For every test target: the log odds that a probe gives to its being in the category, and whether it is.
+
+    All users' test targets, which nothing was chosen by, so that the fit has enough; figures are of ``report`` users.
+    """
+    queries = request.test_targets
+    states, inside = last_states(scorer, queries, device, settings.batch_size), request.removed[queries.event]
+    scores = probe_scores(states, inside, queries.user, numpy_stream(settings.seed, "probe"))
+    report = request.group[queries.user] == REPORT
+    columns: dict[str, Any] = {"event": queries.event, "user": queries.user, "inside": inside, "report": report}
+    return pd.DataFrame({**columns, "score": scores}).astype({"event": np.int64, "user": np.int64})
+
+
+def key(layout: Layout, cell: Cell, settings: EvaluateConfig, relearning: RelearningConfig) -> str:
+    """What a cell's evaluation is made of."""
+    model = layout.cell(cell).model
+    inputs = [layout.partition(cell.request) / "info.json", model / "model.json", model / "weights.safetensors"]
+    shown = {"seed": settings.seed, "sampled": settings.sampled}
+    return stage_key("evaluate", inputs, settings=shown, relearning=vars(relearning))

@@ -1,0 +1,97 @@
+"""Where everything lies under the project's root; stages are the only code that knows paths."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from srun.flow.cells import Cell
+
+
+@dataclass(frozen=True)
+class CellPaths:
+    """The folders of one row: a request carried out by a method on an Original."""
+
+    model: Path
+    """Published model: the same bits at every run."""
+    evaluation: Path
+    """Per-event ranks and all metrics."""
+    metrics: Path
+    """The few figures `dvc metrics show` prints."""
+    run: Path
+    """What differs from run to run: seconds, memory, MLflow run ids."""
+    resume: Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Every path of a project: raw data lie under ``project``, everything made from them under ``root``."""
+
+    project: Path
+    root: Path
+    only: str = field(default="", kw_only=True)
+    """The request that a report is on; empty for the report on all of them."""
+
+    def raw(self, name: str) -> Path:
+        return self.project / "data" / "raw" / name
+
+    @property
+    def prepared(self) -> Path:
+        return self.root / "data" / "prepared"
+
+    @property
+    def partitions(self) -> Path:
+        return self.root / "data" / "partition"
+
+    def partition(self, request: str) -> Path:
+        return self.partitions / request
+
+    @property
+    def digests(self) -> Path:
+        """What outputs depend on beside parameters and data, for DVC."""
+        return self.root / "runs" / "digests"
+
+    def original(self, name: str) -> CellPaths:
+        return self._cell(Path(name), "original")
+
+    def cell(self, cell: Cell) -> CellPaths:
+        return self._cell(Path(cell.original) / cell.request, f"{cell.method}-{cell.seed}")
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports" / ("requests" if self.only else "") / self.only
+
+    @property
+    def report_run(self) -> Path:
+        """What the report was made of, and what it said."""
+        return self.root / "runs" / "reports" / f"{self.only or 'all'}.json"
+
+    def study(self, name: str) -> Path:
+        """Report of a search."""
+        return self.root / "reports" / "pareto" / name
+
+    def trial_settings(self, name: str, number: int) -> Path:
+        """All settings of a trial of a search, as a preset."""
+        return self.study(name) / "settings" / f"trial-{number}.yaml"
+
+    def journal(self, name: str) -> Path:
+        """Storage of a search, unless another is named."""
+        return self.root / "runs" / "optimize" / f"{name}.journal"
+
+    def _cell(self, folder: Path, name: str) -> CellPaths:
+        return CellPaths(
+            model=self.root / "models" / folder / name,
+            evaluation=self.root / "evaluations" / folder / name,
+            metrics=self.root / "reports" / "metrics" / folder / f"{name}.json",
+            run=self.root / "runs" / folder / f"{name}.json",
+            resume=self.root / "runs" / "resume" / folder / name,
+        )
+
+
+@dataclass(frozen=True)
+class TrialLayout(Layout):
+    """The same with the folders of one trial of a search in the place of its method's own row."""
+
+    study_name: str
+    trial: int
+
+    def cell(self, cell: Cell) -> CellPaths:
+        return self._cell(Path(cell.original) / cell.request / "pareto" / self.study_name, f"trial-{self.trial}")

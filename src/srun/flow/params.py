@@ -1,0 +1,268 @@
+"""The root of params.yaml: every section's dataclass, and how a file, presets and overrides become one."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srun.config import build, config, flatten, merge, override, parse_assignment, read_yaml, section
+from srun.data.dataset import PrepareConfig
+from srun.errors import ConfigError, Faults
+from srun.evaluation.evaluate import EvaluateConfig
+from srun.evaluation.relearning import RelearningConfig
+from srun.flow.cells import Cell, OriginalCell
+from srun.flow.neurons import NeuronsConfig
+from srun.flow.optimize import OptimizeConfig
+from srun.models import MODELS
+from srun.names import name_fault
+from srun.registry import suggest
+from srun.requests.kinds import CategoryRequest, GivenRequest, Request, kind
+from srun.rng import derive
+from srun.search.goals import check_text
+from srun.search.space import Space
+from srun.system.devices import RuntimeConfig
+from srun.training.fit import TrainConfig
+from srun.unlearning import UNLEARNERS
+
+NAMED = ("partition", "originals", "cells")
+"""Sections whose entries users name themselves."""
+SPACES = tuple(f"optimize.space.{name}" for name in UNLEARNERS)
+FREE = (*NAMED, "optimize.objectives", "optimize.space", *SPACES)
+"""Sections that take new entries."""
+REPLACED = ("originals", "cells", *SPACES)
+"""Those of them that a preset replaces as a whole."""
+SINGULAR = {"partition": "request", "originals": "original", "cells": "cell"}
+MAX_CATEGORY = 60
+"""Letters of a category in the name of its request."""
+
+
+@config
+class DataConfig:
+    name: str
+    """The raw data set: a folder of data/raw."""
+
+
+if TYPE_CHECKING:  # made from the registries below, which a type checker cannot follow
+    from typing import Any as ModelSection
+    from typing import Any as UnlearnSection
+else:
+    ModelSection = section("ModelSection", {name: MODELS[name].Config for name in MODELS})
+    UnlearnSection = section("UnlearnSection", {"seed": int, **{name: UNLEARNERS[name].Config for name in UNLEARNERS}})
+
+
+@config
+class Params:
+    """All of params.yaml. Stages are handed their own sections, never the whole."""
+
+    data: DataConfig
+    prepare: PrepareConfig
+    partition: dict[str, Request]
+    model: ModelSection
+    train: TrainConfig
+    unlearn: UnlearnSection
+    evaluate: EvaluateConfig
+    relearning: RelearningConfig
+    optimize: OptimizeConfig
+    neurons: NeuronsConfig
+    runtime: RuntimeConfig
+    requests: tuple[str, ...]
+    """Entries of ``partition`` that the flow carries out."""
+    originals: dict[str, OriginalCell]
+    cells: dict[str, Cell]
+
+    def request(self, name: str) -> Any:
+        """The request of a name, or ConfigError."""
+        return _named(self.partition, name, "request", "partition")
+
+    def with_category(self, category: str) -> "tuple[str, Params]":
+        """The name of the request to forget one category, everybody's, and the parameters that have it.
+
+        Where none is written down, it is the first category request with the category put in its place.
+        """
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", category).strip("-")[:MAX_CATEGORY]
+        lost = "" if plain == category else f"-{derive(0, category):016x}"[:9]  # two names never share a folder
+        own = f"category-{plain}{lost}"
+        requests = [(name, request) for name, request in self.partition.items() if name != own]  # it may be of old
+        known = {name: request for name, request in requests if isinstance(request, CategoryRequest)}
+        for name, request in known.items():
+            if request.categories == (category,) and request.users is None:
+                return name, self
+        if not known:
+            raise ConfigError('params.yaml has no request of kind "category" in partition to take as a pattern')
+        request = replace(next(iter(known.values())), categories=(category,), users=None)
+        return own, replace(self, partition={**self.partition, own: request})
+
+    def with_request(self, name: str) -> "Params":
+        """The same with one request in the place of all others: the rows of the comparison whose methods can do it."""
+        asked = self.request(name)
+        rows: dict[Cell, str] = {}
+        for key, cell in self.cells.items():
+            if asked.kind in UNLEARNERS[cell.method].kinds:
+                rows.setdefault(replace(cell, request=name), key)
+        if not rows:
+            raise ConfigError(f'no row of cells has a method for a request of kind "{asked.kind}"')
+        return replace(self, requests=(name,), cells={key: cell for cell, key in rows.items()})
+
+    def with_given(self, name: str, file: str, form: str | None, columns: dict[str, str] | None, kind: Any) -> "Params":
+        """The same with a request of the user's own as a block; catalogue and seed are those of the first block.
+
+        It takes the place of a given one of that name. Raises ConfigError where another kind of request has it.
+        """
+        first = next(iter(self.partition.values()))
+        catalogue = first.catalogue if not isinstance(first, CategoryRequest) else "full"
+        block = GivenRequest(kind=kind, file=file, format=form, columns=columns, catalogue=catalogue, seed=first.seed)
+        known = self.partition.get(name)
+        if known is not None and not isinstance(known, GivenRequest):
+            raise ConfigError(
+                f'request "{name}" is the one that partition.{name} of the parameters describes ({known.kind}, not from'
+                " a file); give yours a name of its own with --request NAME"
+            )
+        return replace(self, partition={**self.partition, name: block})
+
+    def with_search(self, **changes: Any) -> "Params":
+        """The same with some values of the section ``optimize`` replaced; ConfigError for one that cannot be."""
+        return replace(self, optimize=build(OptimizeConfig, {**asdict(self.optimize), **changes}, "optimize"))
+
+    def original(self, name: str) -> OriginalCell:
+        """The Original of a name, or ConfigError."""
+        return _named(self.originals, name, "original", "originals")
+
+    def model_settings(self, name: str) -> Any:
+        """The model's block, or ConfigError for an unknown model."""
+        MODELS[name]
+        return getattr(self.model, name)
+
+    def method_settings(self, name: str) -> Any:
+        """The method's block, or ConfigError for an unknown method."""
+        UNLEARNERS[name]
+        return getattr(self.unlearn, name)
+
+
+def load_values(file: Path, presets: Sequence[Path] = (), assignments: Sequence[str] = ()) -> dict[str, Any]:
+    """Read params.yaml, lay the presets over it in order, then the ``key=value`` assignments; plain values."""
+    faults = Faults()
+    values = _laid(file, presets, assignments, faults)
+    faults.tell()
+    return values
+
+
+def load(
+    file: Path,
+    presets: Sequence[Path] = (),
+    assignments: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+) -> Params:
+    """As ``load_values``, checked and typed; raises ConfigError with every fault that was found, by dotted key.
+
+    ``given``: blocks of requests that the parameters need not have, since a partition of each is there already.
+    """
+    faults = Faults()
+    values = _laid(file, presets, assignments, faults)
+    if given and isinstance(values.get("partition"), dict):
+        values["partition"] |= {name: block for name, block in given.items() if name not in values["partition"]}
+    faults += _ids(values)
+    with faults.collect():
+        params = build(Params, values)
+        faults += [*_names(params), *_references(params, given or {}), *_search(params)]
+    faults.tell()
+    return params
+
+
+def _laid(file: Path, presets: Sequence[Path], assignments: Sequence[str], faults: Faults) -> dict[str, Any]:
+    """The plain values; what cannot be laid over them is left out and told in ``faults``."""
+    if not file.exists():
+        raise ConfigError(f"{file}: not in {Path.cwd()}; `srun init` writes one, or go to a folder that has one")
+    values = read_yaml(file)
+    for preset in presets:
+        with faults.collect():
+            merge(values, read_yaml(preset), FREE, REPLACED)
+    for assignment in assignments:
+        with faults.collect():
+            key, value = parse_assignment(assignment)
+            _check_not_given(values, key, value)
+            override(values, key, value, free=FREE)
+    return values
+
+
+def _ids(values: Mapping[str, Any]) -> Iterator[str]:
+    """Raw user ids among the parameters, which are not repeated."""
+    blocks = values.get("partition")
+    for name, block in blocks.items() if isinstance(blocks, dict) else ():
+        if isinstance(block, dict) and isinstance(block.get("users"), list):
+            yield f'parameter "partition.{name}.users": a list; expected a file with the column user, such as users.csv'
+            block["users"] = None
+
+
+def _names(params: Params) -> Iterator[str]:
+    """Names that may not be: they become paths."""
+    named = [("data.name", params.data.name, "data set")]
+    for what in ("partition", "originals", "cells"):
+        named += [(f"{what}.{name}", name, SINGULAR[what]) for name in getattr(params, what)]
+    named += [(f"optimize.objectives.{name}", name, "objective") for name in params.optimize.objectives]
+    for key, name, what in named:
+        if fault := name_fault(name, what):
+            yield f'parameter "{key}": a {what} cannot be called "{name}": {fault}'
+
+
+def _references(params: Params, given: Mapping[str, Any]) -> Iterator[str]:
+    """Names that name nothing, and rows that cannot be."""
+    for name in params.requests:
+        yield from _unknown("requests", name, list(params.partition))
+    for name, original in params.originals.items():
+        yield from _unknown(f"originals.{name}.model", original.model, list(MODELS))
+    own = [name for name, request in params.partition.items() if isinstance(request, GivenRequest) or name in given]
+    rows: dict[Cell, str] = {}
+    for name, cell in params.cells.items():
+        wrong = [
+            *_unknown(f"cells.{name}.request", cell.request, list(dict.fromkeys([*params.requests, *own]))),
+            *_unknown(f"cells.{name}.original", cell.original, list(params.originals)),
+            *_unknown(f"cells.{name}.method", cell.method, list(UNLEARNERS)),
+        ]
+        yield from wrong
+        kinds = () if wrong else UNLEARNERS[cell.method].kinds
+        if kinds and cell.request in params.partition and params.partition[cell.request].kind not in kinds:
+            yield f"cells.{name}: {cell.method} is not defined for requests other than {', '.join(kinds)}"
+        if rows.setdefault(cell, name) != name:
+            yield f"cells.{name}: the same row as cells.{rows[cell]}, which would count twice; give it another seed"
+
+
+def _search(params: Params) -> Iterator[str]:
+    """What `srun optimize` could not search."""
+    faults, settings = Faults(), params.optimize
+    faults += _unknown("optimize.method", settings.method, list(UNLEARNERS))
+    for name, domains in settings.space.items():
+        faults += (unknown := [*_unknown(f"optimize.space.{name}", name, list(UNLEARNERS))])
+        if domains and not unknown:
+            with faults.collect():
+                Space(f"unlearn.{name}", flatten(asdict(getattr(params.unlearn, name))), domains)
+    texts = [text for by_kind in settings.objectives.values() for some in by_kind.values() for text in some]
+    for text in [*texts, *(name for name in settings.objective if name not in settings.objectives)]:
+        with faults.collect():
+            check_text(text, list(settings.objectives))
+    yield from faults
+
+
+def _check_not_given(values: dict[str, Any], key: str, value: Any) -> None:
+    """Raise ConfigError for a file put in the place of a drawn request, which other commands would still draw."""
+    parts = key.split(".")
+    if len(parts) == 2 and parts[0] == "partition" and isinstance(value, dict) and kind(value) == "given":
+        parts, value = [*parts, "file"], value["file"]
+    if len(parts) == 3 and (parts[0], parts[2]) == ("partition", "file"):
+        block = (values.get("partition") or {}).get(parts[1])
+        if isinstance(block, dict) and kind(block) != "given":
+            raise ConfigError(
+                f'--set {key}: "{parts[1]}" is drawn, and a request of your own has a name of its own; run "srun'
+                f' partition --request NAME --file {value}" instead'
+            )
+
+
+def _named(entries: dict[str, Any], name: str, what: str, where: str) -> Any:
+    if name not in entries:
+        raise ConfigError(f'unknown {what} "{name}": {where} has {", ".join(entries)}{suggest(name, list(entries))}')
+    return entries[name]
+
+
+def _unknown(key: str, name: str, known: list[str]) -> Iterator[str]:
+    if name not in known:
+        yield f'parameter "{key}": unknown "{name}", expected one of {", ".join(known)}{suggest(name, known)}'

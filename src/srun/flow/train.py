@@ -1,0 +1,115 @@
+"""Stage train: Original, trained on everything before any request is known; one model, or one for each shard."""
+
+from functools import partial
+from typing import Any
+
+from srun.data.dataset import Dataset, Role, original_validation
+from srun.evaluation.evaluate import Probe
+from srun.flow.cells import OriginalCell
+from srun.flow.common import Reporter, load_dataset, registered, resume_folder, stage_key, write_run
+from srun.flow.layout import Layout
+from srun.models.scorer import Scorer, publish, without_parts
+from srun.system.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
+from srun.tracking import Tracker
+from srun.training.fit import Fit, TrainConfig, Watch
+from srun.training.shards import Shards, ShardTraining, add_costs, train_shards
+
+
+def run(
+    layout: Layout,
+    name: str,
+    original: OriginalCell,
+    settings: Any,
+    recipe: TrainConfig,
+    evaluation_batch: int,
+    runtime: RuntimeConfig,
+    tracker: Tracker,
+) -> dict[str, float]:
+    """Train and publish the Original ``name`` with its model's ``settings``; returns its validation figures."""
+    device = start(runtime)
+    data = load_dataset(layout)
+    paths = layout.original(name)
+    description = _description(original, settings, data)
+    info = {
+        "stage": "train",
+        "seed": original.seed,
+        "shards": original.shards,
+        "fingerprint": data.fingerprint,
+        "prepare": data.info["config"],
+        "train": vars(recipe),
+        "threads": runtime.threads,
+        "device": str(device),
+        "key": key(layout, original, settings, recipe),
+    }
+    probe = Probe({"validation": original_validation(data)}, data.max_length, device, evaluation_batch)
+    resume = resume_folder(paths, {**info, **description})
+    reporter = Reporter(f"train {name}", "validation/ndcg_10", runtime.progress, tracker)
+    memory = PeakMemory(device)
+    shards = Shards.make(data, original.shards, original.seed)
+    info["shards"] = shards.number
+    if not isinstance(original.shards, int):
+        info["sharding"] = vars(original.shards)
+
+    def training(shard: int) -> ShardTraining:
+        folder = resume.child(f"shard-{shard}")
+
+        def watch(last: int) -> Watch:
+            users = shards.users(shard, last)
+            return Watch(
+                validate=lambda model: probe(Scorer([model]), "validation", users),
+                observe=lambda model: {},
+                on_epoch=reporter.on_epoch,
+                resume=folder if shards.slices == 1 else folder.child(f"slice-{last}"),
+                validation_positions=probe.positions("validation", users),
+                validation_queries=probe.queries("validation", users),
+            )
+
+        windows = partial(shards.data, data, data.role == Role.TRAIN, shard, None, device)
+        return ShardTraining(shard, description, shards.training_seed(shard, original.seed), windows, watch)
+
+    with out_of_memory_hint("train.batch_size"), reporter:
+        trainings = [training(shard) for shard in range(shards.number)]
+        trained = train_shards(shards, trainings, recipe, {}, trains_together(runtime, device))
+    scorer = Scorer([model for model, _, _ in trained])
+    figures = probe(scorer, "validation")
+    fits = [fit for _, found, _ in trained for fit in found]
+    cost = add_costs([fit.cost for fit in fits])
+    cost.peak_memory_mb = memory.mebibytes()
+    info |= {"best_epoch": [fit.best_epoch for fit in fits], "cost": cost.exact()}
+    parts = {} if isinstance(original.shards, int) else shards.tensors()
+    for _, _, states in trained:
+        parts |= states
+    histories = _histories([found for _, found, _ in trained])
+    publish(paths.model, scorer.to("cpu"), info, histories, data.items, parts)
+    resume.clear()
+    write_run(paths, cost, tracker)
+    with without_parts(paths.model) as shown:
+        tracker.model(shown, registered(data, name, "original", None, original.seed, "original"))
+    return figures
+
+
+def key(layout: Layout, original: OriginalCell, settings: Any, recipe: TrainConfig) -> str:
+    """What an Original is made of."""
+    parameters = {"original": vars(original), "settings": vars(settings), "train": vars(recipe)}
+    return stage_key("train", [layout.prepared / "info.json"], **parameters)
+
+
+def _description(original: OriginalCell, settings: Any, data: Dataset) -> dict[str, Any]:
+    return {
+        "name": original.model,
+        "settings": dict(vars(settings)),
+        "num_items": data.num_items,
+        "max_length": data.max_length,
+    }
+
+
+def _histories(fits: list[list[Fit]]) -> list[dict[str, float]]:
+    """The curves of all shards and their slices one after the other, with the numbers of what there are several of."""
+    if len(fits) == 1:
+        return fits[0][0].history
+    rows = []
+    for shard, found in enumerate(fits):
+        for index, fit in enumerate(found):
+            number = {"shard": float(shard)} | ({"slice": float(index)} if len(found) > 1 else {})
+            rows += [{**number, **row} for row in fit.history]
+    return rows

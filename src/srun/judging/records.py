@@ -1,0 +1,330 @@
+"""What the report is made from: one record a cell, and the cells of one model and request taken together."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srun.errors import DataError
+from srun.evaluation.linear_probe import nearer
+from srun.judging.methods import method_order
+from srun.metrics.forgetting import ForgetQuality, judge
+from srun.rng import numpy_stream
+
+SPLIT, METRIC = "forget_report", "hit_10"
+KINDS = ("interactions", "users")
+"""Requests whose reference is Retrain's own forget hit; a category has others (removal rate, relearning)."""
+
+Metrics = Mapping[str, Mapping[str, float]]
+History = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class EventRanks:
+    """The ranks of a split's events (Q,) under one model, and whose events they are."""
+
+    event: NDArray[np.int64]
+    user: NDArray[np.int64]
+    rank: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ProbeScores:
+    """What a linear probe says of report users' test targets (Q,): see ``evaluation.linear_probe``."""
+
+    user: NDArray[np.int64]
+    score: NDArray[np.float64]
+    inside: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model trained on everything, before any request."""
+
+    name: str
+    """Its entry of ``originals`` in params.yaml."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """Seed, shards, cost and recipe of the published model."""
+    measured: Mapping[str, float] | None = None
+    history: History = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A cell's evaluation, cost and curves."""
+
+    cell: str
+    """Its name in params.yaml."""
+    request: str
+    model: str
+    method: str
+    original: str
+    """The entry of ``originals`` it starts from."""
+    seed: int
+    dataset: str
+    fingerprint: str
+    partition: Mapping[str, Any]
+    """The request as it was carried out, with its counts."""
+    metrics: Metrics
+    """``metrics[split][metric]``"""
+    untrained_raw: Metrics | None
+    counts: Mapping[str, float]
+    """The cost's exact part: epochs, steps, target gradients."""
+    measured: Mapping[str, float] | None
+    """Its other part, seconds and memory; None where nothing was measured, as after a restore from a cache."""
+    machine: Mapping[str, str] | None
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """Settings, recipe and versions of the published model."""
+    history: History = field(default_factory=list)
+    events: Mapping[str, EventRanks] = field(default_factory=dict, repr=False)
+    """Ranks by split; a split without events is not there."""
+    probe: "ProbeScores | None" = field(default=None, repr=False)
+    """Of a category request."""
+    relearning: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    """Way of relearning -> ``steps`` and ``hit_10`` at each; empty where it was not measured."""
+
+    @property
+    def kind(self) -> str:
+        return str(self.partition["request"]["kind"])
+
+    def value(self, split: str, metric: str) -> float | None:
+        """A figure, or None for a split without queries."""
+        return self.metrics.get(split, {}).get(metric)
+
+
+@dataclass(frozen=True)
+class Group:
+    """All rows of one model and request, in the order of the tables."""
+
+    model: str
+    request: str
+    records: tuple[Record, ...]
+    originals: tuple[Trained, ...] = ()
+    """The Originals that any of them starts from."""
+
+    @property
+    def retrains(self) -> list[Record]:
+        return self.of("retrain")
+
+    @property
+    def first(self) -> Record:
+        """Any record, for what all have in common: data and request."""
+        return self.records[0]
+
+    @property
+    def num_items(self) -> int | None:
+        """How many items the models rank; None where they do not say."""
+        models = next((record.info["models"] for record in self.records if record.info.get("models")), None)
+        return int(models[0]["num_items"]) if models else None
+
+    @property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(record.method for record in self.records))
+
+    @cached_property
+    def qualities(self) -> dict[str, ForgetQuality]:
+        """How each row's ranks of forgotten events stand to the Retrains', by cell; a Retrain's to the others'.
+
+        Rows are left out that have no ranks or no two Retrains to be compared with, and those of a category.
+        """
+        judged = [record for record in self.records if record.kind in KINDS and SPLIT in record.events]
+        found = {}
+        for record in judged:
+            others = [row.events[SPLIT].rank for row in judged if row.method == "retrain" and row is not record]
+            if len(others) > 1:
+                own = record.events[SPLIT]
+                rng = numpy_stream(int(record.partition["request"]["seed"]), f"ks_p/{record.cell}")
+                found[record.cell] = judge(own.rank, np.stack(others), own.user, rng)
+        return found
+
+    def of(self, method: str) -> list[Record]:
+        """The rows of a method, by seed."""
+        return [record for record in self.records if record.method == method]
+
+    def values(self, method: str, split: str, metric: str) -> list[float]:
+        """A figure of every seed of a method that has it."""
+        found = (record.value(split, metric) for record in self.of(method))
+        return [value for value in found if value is not None]
+
+
+def group_records(records: Sequence[Record], originals: Sequence[Trained] = ()) -> list[Group]:
+    """Group records by model and request, in the order they come in.
+
+    Raises DataError when there are no records, or when they are of different data, recipes or partitions.
+    """
+    if not records:
+        raise DataError("nothing to report: no row was evaluated")
+    members: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        members.setdefault((record.model, record.request), []).append(record)
+    _check_same_data(records)
+    groups = []
+    for (model, request), found in members.items():
+        names = {record.original for record in found}
+        found += [row for record in found if (row := _raw_scores(record)) is not None]
+        found = judge_beside_others(found)
+        found.sort(key=lambda record: (*method_order(record.method), record.seed, record.original))
+        started_from = tuple(trained for trained in originals if trained.name in names)
+        groups.append(Group(model, request, tuple(found), started_from))
+    return groups
+
+
+def judge_beside_others(records: Sequence[Record]) -> list[Record]:
+    """The records of one model and request with what is measured against others of them.
+
+    Relearning: see ``relearning_figures``. Of a category, against Original (same start): removal rates and what is
+    kept; against the Retrains' mean: what is kept of it, and the distance of the probe's AUC, beside that of the output
+    mask. A figure whose reference has no row is not there.
+    """
+    return [_beside_others(record, records) for record in records]
+
+
+def _beside_others(record: Record, records: Sequence[Record]) -> Record:
+    originals = [other for other in records if other.method == "original" and other.original == record.original]
+    retrains = [other for other in records if other.method == "retrain"]
+    relearned = relearning_figures(record.relearning, originals, retrains)
+    metrics = {split: dict(part) for split, part in record.metrics.items()}
+    metrics |= {"relearning": relearned} if relearned else {}
+    if record.kind == "category":
+        _judge_category(record, metrics, originals, retrains, records)
+    return replace(record, metrics=metrics)
+
+
+def _judge_category(
+    record: Record,
+    metrics: dict[str, dict[str, float]],
+    originals: Sequence[Record],
+    retrains: Sequence[Record],
+    records: Sequence[Record],
+) -> None:
+    """Add what is measured of a category request to ``metrics``."""
+    masks = [other for other in records if other.method == "output_mask"]
+
+    def share(name: str, split: str, metric: str, of: Sequence[Record], missing: bool = False) -> None:
+        own, reference = record.value(split, metric), _mean(of, split, metric)
+        if own is not None and reference:
+            metrics[split][name] = 1 - own / reference if missing else own / reference
+
+    share("removal_rate_10", "in_category", "hit_10", originals, missing=True)
+    share("list_removal_rate_10", "in_category", "category_items_10", originals, missing=True)
+    for metric in ("hit_10", "ndcg_10"):
+        share(f"{metric}_kept", "out_of_category", metric, originals)
+        share(f"{metric}_of_retrain", "out_of_category", metric, retrains)
+    if "all_targets" in metrics:
+        metrics["all_targets"] |= _probe_figures(record, retrains, masks)
+
+
+def _mean(records: Sequence[Record], split: str, metric: str) -> float | None:
+    values = [value for record in records if (value := record.value(split, metric)) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def relearning_figures(
+    curves: Mapping[str, Mapping[str, Sequence[float]]], originals: Sequence[Record], retrains: Sequence[Record]
+) -> dict[str, float]:
+    """What ``curves`` by way of relearning come to, as ``returned_steps``, ``retain_steps`` and so on.
+
+    ``steps`` until Hit@10 is at ``level``, the Retrains' mean and half of Original's lead over it (evaluation.md 1), as
+    they are before relearning; infinite where ``cap`` steps do not get there. Training that does not even keep Original
+    at the level says nothing of how fast anything comes back: then, and without a lead, ``valid`` is 0 and ``steps``
+    NaN; ``original_below_at`` is the step at which Original is first seen there, infinite if never. Nothing where
+    Original or Retrain was not measured.
+    """
+    figures: dict[str, float] = {}
+    for way, curve in curves.items():
+        before, aim = (
+            [other.relearning[way] for other in rows if way in other.relearning] for rows in (originals, retrains)
+        )
+        if not before or not aim:
+            continue
+        high, low = (float(np.mean([other["hit_10"][0] for other in found])) for found in (before, aim))
+        level = (low + high) / 2
+        below = min(_first(other["steps"], np.array(other["hit_10"]) < level) for other in before)
+        valid = high > low and below == math.inf
+        steps = _first(curve["steps"], np.array(curve["hit_10"]) >= level)
+        found = {
+            "valid": float(valid),
+            "level": level,
+            "steps": steps if valid else math.nan,
+            "original_below_at": below,
+            "cap": float(curve["steps"][-1]),
+            "hit_10_first": curve["hit_10"][0],
+            "hit_10_last": curve["hit_10"][-1],
+        }
+        found |= {"reached": float(steps < math.inf)} if valid else {}
+        figures |= {f"{way}_{name}": value for name, value in found.items()}
+    return figures
+
+
+def _first(steps: Sequence[float], there: NDArray[np.bool_]) -> float:
+    """The first of ``steps`` that is ``there``; infinite where none is."""
+    return float(steps[int(there.argmax())]) if there.any() else math.inf
+
+
+def _probe_figures(record: Record, retrains: Sequence[Record], masks: Sequence[Record]) -> dict[str, float]:
+    """The AUC's distance from the Retrains' mean, and how much nearer than the output mask's, with its interval."""
+    aim, own = _mean(retrains, "all_targets", "probe_auc"), record.value("all_targets", "probe_auc")
+    if aim is None or own is None:
+        return {}
+    figures = {"probe_auc_gap": own - aim}
+    reference = next((other.probe for other in retrains if other.probe), None)
+    control = next((other.probe for other in masks if other.probe), None)
+    if record.probe and reference and control and record.method not in ("retrain", "output_mask", "original"):
+        scores = (record.probe.score, control.score, reference.score)
+        rng = numpy_stream(0, f"probe/{record.cell}")
+        found = nearer(*scores, record.probe.inside, record.probe.user, rng)
+        figures |= dict(zip(("probe_nearer", "probe_nearer_low", "probe_nearer_high"), found, strict=True))
+    return figures
+
+
+def _raw_scores(record: Record) -> Record | None:
+    """The row of a model's raw scores, where its catalogue is smaller than the one that is ranked (methods 4)."""
+    if record.untrained_raw is None:
+        return None
+    method = "untrained_raw" if record.method == "retrain" else f"{record.method}_untrained_raw"
+    return replace(
+        record,
+        method=method,
+        metrics=record.untrained_raw,
+        untrained_raw=None,
+        events={},  # those of the record are under its own scores
+        history=[],
+        probe=None,
+        relearning={},
+        counts={},  # the cost is that of the row it belongs to
+        measured=None,
+    )
+
+
+def _check_same_data(records: Sequence[Record]) -> None:
+    first = records[0]
+    partitions: dict[str, Record] = {}
+    for record in records:
+        if (record.dataset, record.fingerprint) != (first.dataset, first.fingerprint):
+            raise DataError(
+                f"cells {first.cell} and {record.cell} were evaluated on different data ({first.dataset} "
+                f"{first.fingerprint[:12]}, {record.dataset} {record.fingerprint[:12]}); run `dvc repro` or `srun run`"
+            )
+        for part in ("prepare", "train"):
+            if record.info.get(part) != first.info.get(part):
+                raise DataError(
+                    f'cells {first.cell} and {record.cell} were made with different values of "{part}", so they cannot '
+                    "be compared; run `dvc repro` or `srun run`"
+                )
+        other = partitions.setdefault(record.request, record)
+        if record.partition != other.partition or not _same_events(record, other):
+            raise DataError(
+                f'cells {other.cell} and {record.cell} were evaluated on different partitions of "{record.request}"; '
+                "run `dvc repro` or `srun run`"
+            )
+
+
+def _same_events(one: Record, other: Record) -> bool:
+    """Whether both were asked the same questions in the same order, so that ranks can be compared one by one."""
+    return one.events.keys() == other.events.keys() and all(
+        np.array_equal(one.events[split].event, other.events[split].event) for split in one.events
+    )

@@ -1,0 +1,151 @@
+"""results.csv: every figure of every row in long form."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from srun.errors import DataError
+from srun.judging.records import KINDS, METRIC, SPLIT, Group, Record
+from srun.judging.verdict import verdict
+from srun.metrics.ranking import mean_and_spread
+from srun.tables import harmless
+
+SPEEDUPS = {
+    "speedup": "seconds",
+    "speedup_scored_positions": "scored_positions",
+    "speedup_target_gradients": "target_gradients",
+}
+"""Measures of which a row's cost is compared with Retrain's."""
+
+
+class Row(NamedTuple):
+    """One figure; all but ``value`` is its key."""
+
+    dataset: str
+    model: str
+    method: str
+    seed: int
+    split: str
+    category: str
+    metric: str
+    value: float
+    request: str
+    partition_seed: int
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        return tuple(part for name, part in zip(self._fields, self, strict=True) if name != "value")
+
+
+def long_form(groups: Sequence[Group]) -> list[Row]:
+    """All rows, in the order of the tables; figures without a value are left out.
+
+    Raises DataError when two rows have the same key: then two cells claim to be the same row.
+    """
+    rows = [row for group in groups for record in group.records for row in _rows(group, record)]
+    rows = [row for row in rows if math.isfinite(row.value)]
+    seen = set()
+    for row in rows:
+        if row.key in seen:
+            raise DataError(
+                f"cells: two of them give {row.split}/{row.metric} of {row.method} {row.model}-{row.seed} on request "
+                f'"{row.request}"; rows of one method must differ in model, request or seed'
+            )
+        seen.add(row.key)
+    return rows
+
+
+def rows_of(
+    record: Record, method: str | None = None, metrics: Mapping[str, Mapping[str, float]] | None = None
+) -> list[Row]:
+    """Metrics under a record's key, its own or others; ``method`` stands in for the record's."""
+    named = record if method is None else replace(record, method=method)
+    found = record.metrics if metrics is None else metrics
+    return [_row(named, split, metric, value) for split, part in found.items() for metric, value in part.items()]
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """The table as text: a header, counts as whole numbers, other values with six significant digits."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(Row._fields)
+    marked = (Row(*map(harmless, row)) for row in rows)
+    writer.writerows(row._replace(value=_digits(row.value)) for row in marked)  # type: ignore[arg-type]  # text from here
+    return out.getvalue()
+
+
+def costs(group: Group, record: Record) -> dict[str, float]:
+    """Cost of a row: counts, what was measured, and Retrain's mean over its own. What was not measured is not there.
+
+    Seconds are compared only between runs of one kind of machine and the same number of threads.
+    """
+    values = {**record.counts, **(record.measured or {})}
+    for name, metric in SPEEDUPS.items():
+        reference = _reference_cost(group, record, metric)
+        if reference is not None and values.get(metric, 0) > 0:
+            values[name] = reference / values[metric]
+    return values
+
+
+def category(record: Record) -> str:
+    """The categories of a request, joined by ``|``; empty for requests of other kinds."""
+    return "|".join(record.partition["request"]["categories"]) if record.kind == "category" else ""
+
+
+def _rows(group: Group, record: Record) -> Iterator[Row]:
+    for split, part in record.metrics.items():
+        for metric, value in part.items():
+            yield _row(record, split, metric, value)
+    for name, value in _judged(group, record).items():
+        yield _row(record, SPLIT, name, value)
+    for name, value in sorted(costs(group, record).items()):
+        yield _row(record, "cost", name, value)
+
+
+def _judged(group: Group, record: Record) -> dict[str, float]:
+    """The figures of the rule, and what comes of them: ``pass`` only where it passes or fails."""
+    found, quality = verdict(group, record), group.qualities.get(record.cell)
+    if found is None or record.kind not in KINDS:
+        return {}
+    figures: dict[str, float] = {"not_judged": found.word == "not judged", "num_retrains": found.num_retrains}
+    if quality is not None:
+        figures |= {f"{METRIC}_gap": quality.hit_10_gap, f"{METRIC}_gap_bound": quality.hit_10_gap_bound}
+        figures |= {name: getattr(quality, name) for name in ("ks_d", "ks_d_retrain_max", "ks_p")}
+    if found.word != "not judged":
+        figures |= {"over_unlearning": found.over_unlearning, "cannot_tell": found.word == "cannot tell"}
+    if found.word in ("passes", "fails"):
+        figures["pass"] = found.word == "passes"
+    return {name: float(value) for name, value in figures.items()}
+
+
+def _row(record: Record, split: str, metric: str, value: float) -> Row:
+    return Row(
+        dataset=record.dataset,
+        model=record.model,
+        method=record.method,
+        seed=record.seed,
+        split=split,
+        category=category(record),
+        metric=metric,
+        value=value,
+        request=record.request,
+        partition_seed=record.partition["request"]["seed"],
+    )
+
+
+def _reference_cost(group: Group, record: Record, metric: str) -> float | None:
+    """Mean cost of the Retrains; None without any, where one lacks it, or where seconds are of another machine."""
+    values = []
+    for retrain in group.retrains:
+        value = {**retrain.counts, **(retrain.measured or {})}.get(metric)
+        if value is None or (metric == "seconds" and retrain.machine != record.machine):
+            return None
+        values.append(value)
+    return mean_and_spread(values)[0] if values else None
+
+
+def _digits(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:.6g}"

@@ -1,0 +1,375 @@
+"""Forget requests, and the partition of the data that follows from one ([T] 3.2.2; [A] 5.1).
+
+A request names events. What it names among the training events is the *forget set*; what stays of them is the
+*retain set*; what it names among held-out events leaves the held-out splits. Everything is a mask over event ids
+(see ``interactions``), so contexts are slices of retained events and nothing is copied per user.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from srun.data.dataset import (
+    MAX_SHARE_SET_ASIDE,
+    Dataset,
+    Mask,
+    Role,
+    draw_events,
+    draw_users,
+    item_mask,
+    report_users,
+)
+from srun.data.raw import RawData
+from srun.data.sequences import Queries, make_queries
+from srun.errors import DataError
+from srun.files import read_json, read_tensors, verify_folder, write_folder
+from srun.registry import suggest
+from srun.requests.kinds import CategoryRequest, DrawnInteractions, DrawnUsers, GivenRequest, Request
+from srun.requests.rows import OUTCOMES, carry_out
+from srun.rng import numpy_stream
+
+log = logging.getLogger("srun.data")
+
+NUM_SHOWN = 10  # lines of a request in a message; rows.csv has them all
+MIN_USERS_TO_TUNE = 20  # below, a request has no tune half
+TUNE, REPORT = 1, 2  # groups of users; 0 is neither
+MASKS = "masks.safetensors"
+ROWS = "rows.csv"
+RECORD = "request.json"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A data set split by a request into what is forgotten, what is retained, and what is asked afterwards."""
+
+    data: Dataset
+    removed: Mask  # (E,) named by the request, in whatever role
+    never_seen: Mask  # (E,) events of calibration users that stand for forgotten ones
+    group: NDArray[np.uint8]  # (U,) TUNE, REPORT or 0, of users of the request and of calibration users
+    named: Mask  # (U,) whom the request is for; everybody unless it names users
+    info: dict[str, Any]  # request, name, counts; nothing in it identifies a user
+    rows: pd.DataFrame | None = None  # line, outcome, reason of every row of a given request
+
+    @property
+    def kind(self) -> str:
+        return str(self.info["request"]["kind"])
+
+    @cached_property
+    def forget(self) -> Mask:
+        """(E,) training events that must be forgotten."""
+        return self.removed & (self.data.role == Role.TRAIN)
+
+    @cached_property
+    def retain(self) -> Mask:
+        """(E,) training events that stay."""
+        return ~self.removed & (self.data.role == Role.TRAIN)
+
+    @cached_property
+    def catalogue(self) -> Mask | None:
+        """(V+1,) items that training on the retain set may score; None means all."""
+        if self.info["request"]["catalogue"] == "full":
+            return None
+        return item_mask(self.data, self.retain)
+
+    @cached_property
+    def affected(self) -> Mask:
+        """(U,) users with a forgotten event."""
+        users = np.zeros(self.data.num_users, dtype=bool)
+        users[self.data.user[self.forget]] = True
+        return users
+
+    def queries(self, split: str) -> Queries:
+        """Return the ranking questions of a split (see SPLITS); contexts are the retained history except for test_raw.
+
+        Raises DataError for a split that this kind of request does not have.
+        """
+        if split not in self.splits:
+            raise DataError(f'a request of kind "{self.kind}" has no split "{split}"; it has {", ".join(self.splits)}')
+        return self.splits[split]
+
+    @cached_property
+    def splits(self) -> dict[str, Queries]:
+        """Every split of this request by name; a split may be empty."""
+        role = self.data.role
+        known = np.isin(role, (Role.TRAIN, Role.VALIDATION, Role.CONTEXT))
+        validation = self._ask(self.retain, role == Role.VALIDATION)
+        test = self.test_targets
+        gone = self.removed[test.event]
+        kept = ~gone
+        affected = self.affected[test.user]
+        splits = {
+            "validation": validation.select(~self.removed[validation.event]),
+            "test": test.select(kept),
+            "test_affected": test.select(kept & affected),
+            "test_unaffected": test.select(kept & ~affected),
+            "test_raw": self._ask(known, role == Role.TEST),
+        }
+        forget, never = self._ask_forget(), self._ask(self._never_seen_context, self.never_seen)
+        for name, code in (("tune", TUNE), ("report", REPORT)):
+            splits[f"forget_{name}"] = forget.select(self.group[forget.user] == code)
+            splits[f"never_seen_{name}"] = never.select(self.group[never.user] == code)
+        if self.kind == "interactions":  # once retrained, forgotten events stand as these do
+            aside = (role == Role.SET_ASIDE) & ~self.removed
+            splits["set_aside"] = self._ask(self.retain, aside)
+        if self.kind == "category":
+            report = self.group[test.user] == REPORT
+            splits["all_targets"] = test.select(report)
+            splits["in_category"] = test.select(gone & report)
+            outside = ~category_items(self.data, self.info["request"]["categories"])  # by the item, whoever is named
+            splits["out_of_category"] = test.select(kept & report & outside[test.target])
+            tune = self.group[validation.user] == TUNE
+            splits["in_category_tune"] = validation.select(self.removed[validation.event] & tune)
+            splits["out_of_category_tune"] = validation.select(outside[validation.target] & tune)
+        return splits
+
+    @cached_property
+    def test_targets(self) -> Queries:
+        """Every test target, those that the request names too, after the retained history."""
+        known = np.isin(self.data.role, (Role.TRAIN, Role.VALIDATION, Role.CONTEXT))
+        return self._ask(known & ~self.removed, self.data.role == Role.TEST)
+
+    @cached_property
+    def masked_pairs(self) -> NDArray[np.int64]:
+        """(M, 2) users and items that must not be shown; user -1 stands for everybody.
+
+        Of a category all its items, for the users it concerns; else the items of the users' forgotten events.
+        """
+        request = self.info["request"]
+        if self.kind != "category":
+            events = np.stack([self.data.user[self.removed], self.data.item[self.removed]], axis=1)
+            return np.unique(events.astype(np.int64), axis=0)
+        items = np.flatnonzero(category_items(self.data, request["categories"]))
+        users = np.array([-1])
+        if request["users"] is not None:
+            users = np.flatnonzero(self.named)
+        return np.stack([np.repeat(users, len(items)), np.tile(items, len(users))], axis=1).astype(np.int64)
+
+    def forget_queries(self) -> Queries:
+        """Every forget event with a context, of tune and report users alike: what methods may train on."""
+        return self._ask_forget()
+
+    @cached_property
+    def _never_seen_context(self) -> Mask:
+        calibration = self.data.role == Role.CALIBRATION
+        if self.kind == "users" or self.info["request"].get("context") == "all":
+            return calibration
+        return calibration & ~self.never_seen & ~self.removed
+
+    def _ask(self, context: Mask, targets: Mask) -> Queries:
+        return make_queries(self.data.item, self.data.user, self.data.offsets, context, targets)
+
+    def _ask_forget(self) -> Queries:
+        raw = self.kind == "users" or self.info["request"].get("context") == "all"
+        return self._ask(self.data.role == Role.TRAIN if raw else self.retain, self.forget)
+
+    def save(self, folder: Path, record: Mapping[str, Any] | None = None) -> None:
+        """Write the partition as one folder, whole or not at all; the data set itself is not copied.
+
+        ``record``: the block it was made of, and the content of its files. It may hold raw user ids, so it stays here.
+        """
+        with write_folder(folder, sealed=True) as new:
+            flags = {"removed": self.removed.astype(np.uint8), "never_seen": self.never_seen.astype(np.uint8)}
+            save_file({**flags, "group": self.group, "named": self.named.astype(np.uint8)}, new / MASKS)
+            if self.rows is not None:
+                self.rows.to_csv(new / ROWS, index=False, lineterminator="\n")
+            if record is not None:
+                (new / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+            (new / "info.json").write_text(json.dumps(self.info, indent=1, sort_keys=True) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path, data: Dataset) -> "Partition":
+        """Read a folder that ``save`` wrote; raises DataError if it is missing or was made for other data."""
+        if not (folder / "info.json").is_file():
+            raise DataError(f"{folder}: no partition here; run `srun partition` first")
+        fault = DataError, "run `srun partition` again"
+        verify_folder(folder, *fault)
+        info = read_json(folder / "info.json", *fault)
+        masks = read_tensors(folder / MASKS, ("removed", "never_seen", "group", "named"), *fault)
+        if info["fingerprint"] != data.fingerprint or info.get("prepare") != data.info["config"]:
+            raise DataError(f"{folder}: made for other data than the prepared set; run `srun partition` again")
+        removed, never_seen, named = (masks[name].astype(bool) for name in ("removed", "never_seen", "named"))
+        return cls(data, removed, never_seen, masks["group"], named, info)
+
+
+def partition(
+    data: Dataset,
+    name: str,
+    request: Request,
+    asked: pd.DataFrame | None = None,
+    read_raw: Callable[[], RawData] | None = None,
+) -> Partition:
+    """Carry out a request on a data set.
+
+    ``asked``: what the file of a request says, if it has one (see ``rows.carry_out``). Rows that cannot be carried out
+    never stop the others: ``rows`` has an outcome for each. ``read_raw`` gives the log that the data were prepared
+    from, which such a request needs too.
+    Raises DataError for an unknown category, and when no training event answers to the request.
+    """
+    train, calibration = data.role == Role.TRAIN, data.role == Role.CALIBRATION
+    removed, named, rows = _events(data, name, request, asked, read_raw)
+    forget = removed & train
+    if not forget.any():
+        said = "" if rows is None else f" ({_shown(rows)})"
+        raise DataError(
+            f'request "{name}": no model was trained on what it names, so there is nothing to unlearn{said}'
+        )
+    group, notes = _groups(data, request, forget), {}
+    if _of(data, forget).sum() < MIN_USERS_TO_TUNE:
+        group[_of(data, forget)] = REPORT
+        notes["no_tune_half"] = f"fewer than {MIN_USERS_TO_TUNE} users: schedules are fixed, nothing is chosen"
+    never_trained, never_seen = removed & (calibration | (data.role == Role.SET_ASIDE)), _never_seen(data, request)
+    if rows is not None:  # whoever asked to go stands for nobody else
+        never_seen &= ~removed
+        group[_of(data, calibration) & ~_of(data, calibration & ~removed)] = 0
+    elif isinstance(request, CategoryRequest):  # for everybody, so nobody needs to be told
+        never_trained[:] = False
+    info = {
+        "name": name,
+        "fingerprint": data.fingerprint,
+        "prepare": data.info["config"],
+        "request": _public(request, int(named.sum())),
+        "num_users": int(_of(data, forget).sum()),
+        "num_forget": int(forget.sum()),
+        "num_retain": int((train & ~removed).sum()),
+        "num_held_out_removed": int((removed & np.isin(data.role, (Role.VALIDATION, Role.TEST))).sum()),
+        "num_never_trained_on": int(never_trained.sum()),
+        "num_items_only_forgotten": int((item_mask(data, forget) & ~item_mask(data, train & ~removed)).sum()),
+        **notes,
+    }
+    if rows is not None:
+        counts = rows["outcome"].value_counts()
+        info["rows"] = {outcome: int(counts.get(outcome, 0)) for outcome in OUTCOMES}
+    result = Partition(data, removed, never_seen, group, named, info, rows)
+    info["num_forget_without_context"] = int(forget.sum()) - len(result.forget_queries())
+    info["splits"] = {split: len(queries) for split, queries in result.splits.items()}
+    return result
+
+
+def _events(
+    data: Dataset,
+    name: str,
+    request: Request,
+    asked: pd.DataFrame | None,
+    read_raw: Callable[[], RawData] | None,
+) -> tuple[Mask, Mask, pd.DataFrame | None]:
+    """(E,) the events that a request names, (U,) whom it is for, and the outcomes of its rows if it has any."""
+    everybody, inside = np.ones(data.num_users, dtype=bool), np.ones(data.num_events, dtype=bool)
+    if isinstance(request, DrawnInteractions | DrawnUsers):
+        return _drawn_events(data, request), everybody, None
+    categories = request.categories if isinstance(request, CategoryRequest) else None
+    if categories is not None:
+        inside = category_items(data, categories)[data.item]
+        if asked is None:
+            return inside, everybody, None
+    assert asked is not None, "a given request has rows"
+    assert read_raw is not None, "and rows are looked up in the raw log"
+    raw = read_raw if categories is None else partial(_within, read_raw, categories)
+    removed, rows = carry_out(data, asked, inside, raw)
+    for outcome, found in rows[rows["outcome"] != "forgotten"].groupby("outcome"):
+        log.warning('request "%s": %s', name, _lines(str(outcome), found))
+    return removed, data.users["user_id"].isin(asked["user_id"]).to_numpy(), rows
+
+
+def _within(read_raw: Callable[[], RawData], categories: Sequence[str]) -> RawData:
+    """The log without the events that are in none of the categories; ids stay known."""
+    raw = read_raw()
+    items = raw.items if raw.items is not None else pd.DataFrame(columns=["item_id", "categories"])
+    inside = items[[bool(set(str(text).split("|")) & set(categories)) for text in items["categories"]]]
+    return replace(raw, interactions=raw.interactions[raw.interactions["item_id"].isin(inside["item_id"])])
+
+
+def _public(request: Request, num_users: int) -> dict[str, Any]:
+    """What is told of a request wherever its results go: nothing that identifies a user, so no ids and no file."""
+    told = {key: value for key, value in vars(request).items() if key not in ("file", "format", "columns", "users")}
+    if isinstance(request, CategoryRequest):
+        told["users"] = None if request.users is None else num_users
+    return {**told, "given": True} if isinstance(request, GivenRequest) else told
+
+
+def _lines(outcome: str, rows: pd.DataFrame) -> str:
+    """One outcome in a line: how many rows, why, and where the first of them stand."""
+    reasons = ", ".join(text for text in dict.fromkeys(rows["reason"]) if text)
+    lines = rows["line"].drop_duplicates()  # a line of a sequence has several rows
+    shown = ", ".join(map(str, lines[:NUM_SHOWN])) + (", ..." if len(lines) > NUM_SHOWN else "")
+    number = f"{len(rows)} rows" if len(rows) > 1 else "1 row"
+    return f"{number} {outcome}{f' ({reasons})' if reasons else ''}: line {shown}"
+
+
+def _shown(rows: pd.DataFrame) -> str:
+    return "; ".join(_lines(str(outcome), found) for outcome, found in rows.groupby("outcome"))
+
+
+def _groups(data: Dataset, request: Request, forget: Mask) -> NDArray[np.uint8]:
+    """(U,) the tune and report users of a request, and those of the never-seen events."""
+    calibration = _of(data, data.role == Role.CALIBRATION)
+    if isinstance(request, CategoryRequest):
+        report = report_users(data.num_users, int(data.info["config"]["seed"]))
+        group = np.where(report, REPORT, TUNE).astype(np.uint8)
+        group[calibration] = 0
+    else:
+        group = _halves(_of(data, forget), request.seed, "tune")
+    return group | _halves(calibration, request.seed, "never-seen")
+
+
+def _of(data: Dataset, events: Mask) -> Mask:
+    users = np.zeros(data.num_users, dtype=bool)
+    users[data.user[events]] = True
+    return users
+
+
+def _halves(users: Mask, seed: int, name: str) -> NDArray[np.uint8]:
+    order = numpy_stream(seed, f"halves-{name}").permutation(np.flatnonzero(users))
+    group = np.zeros(len(users), dtype=np.uint8)
+    group[order[: len(order) // 2]] = TUNE
+    group[order[len(order) // 2 :]] = REPORT
+    return group
+
+
+def _drawn_events(data: Dataset, request: DrawnInteractions | DrawnUsers) -> Mask:
+    rng = numpy_stream(request.seed, "request")
+    train = data.role == Role.TRAIN
+    length = np.bincount(data.user[train], minlength=data.num_users)
+
+    def some_users(eligible: Mask) -> Mask:
+        return draw_users(eligible, max(1, round(request.share_of_users * int(eligible.sum()))), rng)
+
+    if isinstance(request, DrawnUsers):
+        return some_users(length >= 1)[data.user] & (data.role != Role.CALIBRATION)
+    return draw_events(data.user, train & some_users(length >= 3)[data.user], request.max_share_of_items, rng)
+
+
+def _never_seen(data: Dataset, request: Request) -> Mask:
+    """Events of calibration users that stand for forgotten ones, drawn as those are."""
+    left = data.role == Role.CALIBRATION
+    for back in (1, 2):  # the last two of each user are set aside as if held out
+        has = np.diff(data.offsets) >= back
+        left[data.offsets[1:][has] - back] = False
+    if isinstance(request, CategoryRequest):
+        return left & category_items(data, request.categories)[data.item]
+    if request.kind == "users":
+        return left
+    length = np.bincount(data.user[left], minlength=data.num_users)
+    share = MAX_SHARE_SET_ASIDE if isinstance(request, GivenRequest) else request.max_share_of_items
+    return draw_events(data.user, left & (length >= 3)[data.user], share, numpy_stream(request.seed, "never-seen"))
+
+
+def category_items(data: Dataset, categories: Sequence[str]) -> Mask:
+    """(V+1,) items with one of the categories; raises DataError for a category that no item has."""
+    items = np.zeros(data.num_items + 1, dtype=bool)
+    known = list(data.categories)
+    if not known:
+        raise DataError(f'data set "{data.info["name"]}" has no item categories; import an item table with them')
+    for category in categories:
+        if category not in data.categories:
+            raise DataError(f'unknown category "{category}"{suggest(category, known)}; known: {", ".join(known[:30])}')
+        items |= data.categories[category]
+    return items

@@ -1,0 +1,46 @@
+"""Control: as many neurons as attribution edits, drawn at random. It shows what the choice of neurons is worth."""
+
+import time
+from typing import Annotated
+
+from pydantic import Field
+
+from srun.config import config
+from srun.requests.partition import Partition
+from srun.rng import numpy_stream
+from srun.training.fit import Cost
+from srun.unlearning.attribution.integrated_gradients import require_neurons
+from srun.unlearning.attribution.neurons import Neuron, as_edits
+from srun.unlearning.attribution.privacy import AttributionConfig, edited_result, edits_of, find_neurons
+from srun.unlearning.base import Context, Original, Result, Unlearner
+
+
+@config
+class RandomNeuronsConfig(AttributionConfig):
+    """Attribution's settings, which say how many neurons it would edit."""
+
+    num_neurons: Annotated[int, Field(ge=0)] | None
+    """How many; null: as many as attribution finds with these settings."""
+
+
+class RandomNeurons(Unlearner[RandomNeuronsConfig]):
+    """Scale down neurons drawn from those of all layers alike."""
+
+    Config = RandomNeuronsConfig
+    kinds = ("category",)
+    one_model = needs_neurons = True
+
+    def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
+        self.require(original, request)
+        began = time.perf_counter()
+        cost, number, settings = Cost(), self.settings.num_neurons, self.settings
+        if number is None:
+            found = find_neurons(settings, original.model, request, context.seed, cost)
+            number = len(edits_of(found, settings.scale))
+        blocks = require_neurons(original.model)
+        width = blocks[0].outer.in_features
+        drawn = numpy_stream(context.seed, "random-neurons").permutation(len(blocks) * width)[:number]
+        neurons = sorted(Neuron(*divmod(int(index), width)) for index in drawn)
+        result = edited_result(original, as_edits(neurons, settings.scale), cost)
+        cost.seconds = time.perf_counter() - began
+        return result

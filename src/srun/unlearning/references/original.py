@@ -1,0 +1,14 @@
+"""No unlearning at all: the row that every other is compared with."""
+
+from srun.requests.partition import Partition
+from srun.training.fit import Cost
+from srun.unlearning.base import Context, NothingConfig, Original, Result, Unlearner
+
+
+class KeepOriginal(Unlearner[NothingConfig]):
+    """Returns the original as it is."""
+
+    Config = NothingConfig
+
+    def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
+        return Result(original.scorer, Cost())
