@@ -15,7 +15,7 @@ from srun.models import MODELS
 from srun.requests.kinds import input_files
 from srun.unlearning import UNLEARNERS
 
-FILE = Path(__file__).parents[1] / "params.yaml"
+FILE = Path(__file__).parents[2] / "params.yaml"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from srun.flow.layout import Layout
 from srun.flow.params import load
 from srun.flow.plan import check_cell, check_flow, check_search, check_training
 
-FILE = Path(__file__).parents[1] / "params.yaml"
+FILE = Path(__file__).parents[2] / "params.yaml"
 
 
 def params_of(cells: dict, *sets: str, originals: dict | None = None):

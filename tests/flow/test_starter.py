@@ -13,7 +13,7 @@ from srun.errors import ConfigError
 from srun.flow.params import load
 from srun.flow.starter import starter_files, write_starter
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_package_carries_the_project_s_own_files():

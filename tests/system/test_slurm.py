@@ -12,7 +12,7 @@ import pytest
 from srun import __version__
 from srun.system.slurm import is_own, is_search, starts_tasks, worker
 
-SOURCE = Path(__file__).parents[1] / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 OURS = f"#!{sys.executable}\nfrom srun.cli import main\nmain()\n"
 FAKE = """#!/bin/sh
 echo "slurm: $*"

@@ -7,7 +7,7 @@ import torch
 
 from srun.errors import CheckpointError, ConfigError
 from srun.models.scorer import Scorer, clone_model, load_published, publish
-from srun.unlearning.attribution.method import erasure as e
+from srun.unlearning.attribution import erasure as e
 from srun.unlearning.attribution.neurons import Edit
 
 HISTORIES = torch.tensor([[0, 0, 1, 2, 3], [4, 5, 6, 7, 8]])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from srun.errors import RunError
 from srun.models.scorer import new_model
-from srun.unlearning.attribution.method import integrated_gradients as ig
+from srun.unlearning.attribution import integrated_gradients as ig
 
 RULES = ("left", "right", "midpoint", "gauss_legendre")
 CAPTUM = {

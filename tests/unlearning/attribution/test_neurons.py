@@ -6,7 +6,7 @@ import torch
 
 from srun.errors import CheckpointError, ConfigError
 from srun.models.scorer import Scorer, clone_model, load_published, publish
-from srun.unlearning.attribution.method import neurons as n
+from srun.unlearning.attribution import neurons as n
 from srun.unlearning.attribution.neurons import Edit, Neuron
 
 NAMES = ("sasrec", "bert4rec")

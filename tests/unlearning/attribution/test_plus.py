@@ -11,8 +11,8 @@ from srun.data.dataset import Role
 from srun.models.scorer import Scorer, clone_model
 from srun.requests.partition import REPORT, category_items
 from srun.training.fit import Cost
+from srun.unlearning.attribution import erasure
 from srun.unlearning.attribution.integrated_gradients import neuron_values
-from srun.unlearning.attribution.method import erasure
 from srun.unlearning.attribution.neurons import Neuron
 from srun.unlearning.attribution.plus import INSIDE, OUTSIDE, contrast, forgotten_items
 from srun.unlearning.controls.largest_neurons import most_active

@@ -15,9 +15,9 @@ from srun.rng import Streams, numpy_stream
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Cost
 from srun.unlearning import UNLEARNERS
+from srun.unlearning.sruga import catalogue
 from srun.unlearning.sruga.catalogue import kl, rank_logit
 from srun.unlearning.sruga.comparable import comparable
-from srun.unlearning.sruga.method import catalogue
 from srun.unlearning.sruga.settings import SRUGAConfig
 from srun.unlearning.sruga.terms import Ascent, ascent_loss, kl_loss, level_loss, npo_loss, reversed_negatives
 
