@@ -133,7 +133,7 @@ def _rank_best(base: Base, name: str, file: Path) -> dict[str, float]:
     data = Dataset.load(base.layout.prepared)
     model = new_model(engine.describe(base.params, name, data.num_items, data.max_length))
     model.load_state_dict(unpack("best", load_file(file)))
-    ranks = engine.test_task(data, torch.device("cpu")).ranks(Scorer([model.eval()]))[0]
+    ranks = engine.test_task(data, torch.device("cpu")).ranks(Scorer([model.eval()])).rank
     return {"test/ndcg_10": ndcg(ranks, 10), "test/recall_10": hit(ranks, 10)}
 
 

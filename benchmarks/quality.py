@@ -38,7 +38,7 @@ def train(value: bool, seed: int, epochs: int, data: Dataset, device: torch.devi
     began = time.process_time()
     steps = sum(setting.epoch(optimiser) for _ in range(epochs))
     seconds = time.process_time() - began
-    found = ndcg(engine.test_task(data, device).ranks(Scorer([setting.model.eval()]))[0], 10)
+    found = ndcg(engine.test_task(data, device).ranks(Scorer([setting.model.eval()])).rank, 10)
     return {"study": STUDY, "on": value, "seed": seed} | {
         **{"work": work.title, "length": work.length, "epochs": epochs, "steps": steps},
         **{"ndcg_10": round(found, 5), "seconds": round(seconds, 1)},

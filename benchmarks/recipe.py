@@ -42,7 +42,7 @@ def train(candidate: dict[str, float], data: Dataset, device: torch.device, seco
         setting.epoch(optimiser)
         spent, epochs = spent + time.process_time() - began, epochs + 1
     task = engine.ranking(data, device, data.role == Role.TRAIN, Role.VALIDATION)
-    found = ndcg(task.ranks(Scorer([setting.model.eval()]))[0], 10)
+    found = ndcg(task.ranks(Scorer([setting.model.eval()])).rank, 10)
     return {**candidate, "epochs": epochs, "seconds": round(spent, 1), "validation_ndcg_10": round(found, 4)}
 
 

@@ -120,7 +120,7 @@ def _measure_quality(work: Work, data: Dataset, device: torch.device, seconds: f
         began = time.perf_counter()
         setting.epoch(optimiser)
         spent += time.perf_counter() - began
-        reached = ndcg(task.ranks(Scorer([setting.model]))[0], 10)
+        reached = ndcg(task.ranks(Scorer([setting.model])).rank, 10)
     return {"s": spent if reached >= goal else None, "ndcg": reached}
 
 

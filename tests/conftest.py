@@ -23,7 +23,8 @@ from srun.data.dataset import Dataset, PrepareConfig, Role, prepare
 from srun.data.raw import RawData, canonical
 from srun.evaluation.evaluate import Probe
 from srun.flow.partition import read_rows
-from srun.judging.records import EventRanks, Record
+from srun.judging.records import Record
+from srun.metrics.ranking import EventRanks
 from srun.models.scorer import Scorer, new_model
 from srun.requests.kinds import CategoryRequest, DrawnInteractions, DrawnUsers, GivenRequest
 from srun.requests.partition import Partition, partition
@@ -179,9 +180,8 @@ class World:
         return Probe(self.request.splits, self.data.max_length, CPU, 64)
 
     def context(self, folder: Path, seed: int = 0, **changes) -> Context:
-        return replace(
-            Context(CPU, seed, self.probe(), no_telling, ResumeFolder(folder / "resume", f"key-{seed}")), **changes
-        )
+        resume = ResumeFolder(folder / "resume", f"key-{seed}")
+        return replace(Context.quiet(CPU, seed, self.probe(), resume), **changes)
 
     def run(self, name: str, folder: Path, seed: int = 0, **settings):
         """Carry out the request by a method; SRUGA's default ascent is not defined for a category."""
@@ -243,10 +243,6 @@ def coloured() -> Dataset:
     return make_data(random_events(60, 30), CATEGORIES, calibration_users=0.2)
 
 
-NEEDS_SHARDS = ("sisa",)
-"""Methods that start from an Original of several shards."""
-
-
 @pytest.fixture(scope="session")
 def worlds(coloured: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], World]:
     """(kind of request, in shards or not) -> an Original and a request to it."""
@@ -267,7 +263,7 @@ def world_for(worlds: dict[tuple[str, bool], World]):
     """The world for a method: of the kind of request given, or the first it is defined for."""
 
     def world_for(name: str, kind: str | None = None) -> World:
-        return worlds[kind or UNLEARNERS[name].kinds[0], name in NEEDS_SHARDS]
+        return worlds[kind or UNLEARNERS[name].kinds[0], UNLEARNERS[name].needs_shards]
 
     return world_for
 

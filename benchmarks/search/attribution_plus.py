@@ -12,7 +12,6 @@ report part and no test target is looked at. Rows that are in the file are not m
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ from srun.flow.params import load
 from srun.models.scorer import Scorer
 from srun.requests.partition import Partition
 from srun.rng import numpy_stream
-from srun.training.checkpoint import ResumeFolder
 from srun.unlearning.attribution.plus import INSIDE, OUTSIDE, AttributionPlus, AttributionPlusConfig
 from srun.unlearning.base import Context, Original
 
@@ -73,9 +71,7 @@ def _try(original: Original, request: Partition, changes: dict[str, Any], seed: 
     published = load(Path("params.yaml")).method_settings("attribution_plus")
     settings = build(AttributionPlusConfig, {**vars(published), **changes}, "unlearn.attribution_plus")
     probe = Probe(request.splits, request.data.max_length, CPU, 512)
-    with tempfile.TemporaryDirectory() as folder:
-        context = Context(CPU, seed, probe, lambda row, epoch, cap: None, ResumeFolder(Path(folder), "search"))
-        result = AttributionPlus(settings).unlearn(original, request, context)
+    result = AttributionPlus(settings).unlearn(original, request, Context.quiet(CPU, seed, probe))
     masked = Scorer([original.model], masked=torch.from_numpy(request.masked_pairs))
     scorers = original.scorer, masked, result.scorer
     before, mask, after = ({**probe(s, INSIDE), **probe(s, OUTSIDE)} for s in scorers)

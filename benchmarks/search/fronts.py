@@ -34,7 +34,7 @@ from rows import shown, write
 from srun.flow.layout import Layout
 from srun.flow.params import load
 from srun.flow.pipeline import Pipeline
-from srun.judging.methods import METHODS, MODELS
+from srun.judging.methods import model_name, style
 from srun.metrics.bootstrap import LEVEL, user_interval
 from srun.metrics.forgetting import ks_to_retrains
 from srun.metrics.ranking import gains, hit, hits, ndcg
@@ -244,8 +244,8 @@ def _ks_interval(pairs: list[tuple[Row, Row]], group: Group) -> dict[str, float]
 
 def _draw(groups: dict[str, Group], path: Path) -> None:
     """Test NDCG@10 against forget_report Hit@10, each seed small and the mean large."""
-    colours = {name: METHODS[name].colour for name in ("original", "retrain", "sisa")} | {"thesis": "#CC79A7"}
-    markers = {name: METHODS[name].marker for name in ("original", "retrain", "sisa")} | {"thesis": "v"}
+    colours = {name: style(name).colour for name in ("original", "retrain", "sisa")} | {"thesis": "#CC79A7"}
+    markers = {name: style(name).marker for name in ("original", "retrain", "sisa")} | {"thesis": "v"}
     names = {"original": "Original", "retrain": "Retrain", "sisa": "SISA", "thesis": "thesis' setting"}
     names |= {"utility": "front, most utility", "lead": "front, most lead", "match": "front, match"}
     colours |= {"utility": "#E69F00", "lead": "#D55E00", "match": "#009E73"}
@@ -260,7 +260,7 @@ def _draw(groups: dict[str, Group], path: Path) -> None:
             label = names[way] if way == "match" else f"{names[way]}, against {names[against]}"
             marker = "*" if way == "match" else {"thesis": "<", "sisa": ">"}[against]
             _scatter(axes, list(by_seed.values()), colours[way], marker, label)
-        axes.set(title=MODELS[model], xlabel="forget_report Hit@10 (lower: more forgotten)", ylabel="test NDCG@10")
+        axes.set(title=model_name(model), xlabel="forget_report Hit@10 (lower: more forgotten)", ylabel="test NDCG@10")
         axes.locator_params(axis="x", nbins=6)
         axes.grid(color="#E5E5E5")
         axes.set_axisbelow(True)

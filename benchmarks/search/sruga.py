@@ -11,7 +11,6 @@ again.
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,6 @@ from srun.metrics.forgetting import ks_distance
 from srun.metrics.ranking import hit
 from srun.models.scorer import load_published
 from srun.requests.partition import Partition
-from srun.training.checkpoint import ResumeFolder
 from srun.unlearning.base import Context, Original
 from srun.unlearning.sruga.method import SRUGA
 from srun.unlearning.sruga.stopping import TUNE, Match
@@ -67,9 +65,9 @@ class Looking(Probe):
             return row
         if self.left is not None:
             self.seconds += time.process_time() - self.left
-        forgotten = self.ranks(scorer, TUNE)[self.match.rows]
+        forgotten = self.ranks(scorer, TUNE).rank[self.match.rows]
         if self.unseen is None:  # the first look is at the original
-            self.unseen = np.concatenate([self.ranks(scorer, queries) for queries in self.match.unseen])
+            self.unseen = np.concatenate([self.ranks(scorer, queries).rank for queries in self.match.unseen])
         level = {"level_ks": ks_distance(forgotten, self.unseen)}
         level["level_hit_gap"] = hit(forgotten, 10) - hit(self.unseen, 10)
         level = {f"{TUNE}/{name}": value for name, value in level.items()}
@@ -106,11 +104,9 @@ def _try(original: Original, request: Partition, changes: dict[str, Any], seed: 
     assignments = [f"unlearn.sruga.{key}={json.dumps(value)}" for key, value in changes.items()]
     settings = load(Path("params.yaml"), [], ["unlearn.sruga.stop=fixed", *assignments]).method_settings("sruga")
     probe = Looking(request.splits, request.data.max_length, torch.device("cpu"), 512)
-    with tempfile.TemporaryDirectory() as folder:
-        resume = ResumeFolder(Path(folder), "search")
-        context = Context(torch.device("cpu"), seed, probe, lambda row, epoch, cap: None, resume)
-        probe.match = Match(request, context)
-        history = SRUGA(settings).unlearn(original, request, context).history
+    context = Context.quiet(torch.device("cpu"), seed, probe)
+    probe.match = Match(request, context)
+    history = SRUGA(settings).unlearn(original, request, context).history
     return [{column: row.get(key) for column, key in FIGURES.items()} for row in history]
 
 

@@ -44,7 +44,7 @@ def test_lists_are_the_best_candidates(asked):
 def test_a_target_is_in_its_list_when_its_rank_says_so(asked):
     world, model, _, outside = asked
     lists = task(world, outside).top(Scorer([model]), 10)
-    ranks, _ = task(world, outside).ranks(Scorer([model]))
+    ranks = task(world, outside).ranks(Scorer([model])).rank
     assert ((lists == outside.target[:, None]).any(1) == (ranks <= 10)).all()
 
 

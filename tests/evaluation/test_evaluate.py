@@ -53,9 +53,9 @@ def test_blocks_and_parts_change_nothing(worlds, scorer, monkeypatch, kind):
     for split, queries in request.splits.items():
         rows = events[events["split"] == split]
         candidates = sample_candidates(request.data, queries, SETTINGS.seed)
-        full, sampled = RankingTask.make(queries, scorer.max_length, CPU, 512, candidates).ranks(scorer)
-        assert rows["rank"].tolist() == full.tolist()
-        assert rows["rank_sampled"].tolist() == sampled.tolist()
+        ranks = RankingTask.make(queries, scorer.max_length, CPU, 512, candidates).ranks(scorer)
+        assert rows["rank"].tolist() == ranks.rank.tolist()
+        assert rows["rank_sampled"].tolist() == ranks.rank_sampled.tolist()
         compared += len(queries) * (split in WHOLE)
     assert compared > 20
 
@@ -143,9 +143,9 @@ def test_calibration_users_are_in_no_utility_split(coloured, worlds):
 
 def test_a_probe_ranks_splits_and_other_questions_alike(small, coloured, world):
     probe, queries = Probe(world.request.splits, coloured.max_length, CPU, 64), world.request.queries("test")
-    whole = probe.ranks(world.original.scorer, "test")
+    whole = probe.ranks(world.original.scorer, "test").rank
     part = queries.select(np.arange(len(queries))[::-2])
-    assert probe.ranks(world.original.scorer, part).tolist() == whole[::-2].tolist()
+    assert probe.ranks(world.original.scorer, part).rank.tolist() == whole[::-2].tolist()
     assert probe.positions(part) == int((part.histories(coloured.max_length) != 0).sum())
     assert probe.queries(part) == len(part)
     assert len(probe.ranks(world.original.scorer, queries.select(np.zeros(len(queries), dtype=bool)))) == 0

@@ -61,7 +61,8 @@ def test_ranks_agree_with_a_plain_loop(small, sequences, seed, batch_size, level
     table = rng.integers(0, levels, (data.num_users, data.num_items + 1)).astype(np.float32)
     table[rng.random(table.shape) < 0.2] = -np.inf
     scorer = Table(table)
-    ranks, sampled = RankingTask.make(queries, 3, CPU, batch_size).ranks(scorer)
+    found = RankingTask.make(queries, 3, CPU, batch_size).ranks(scorer)
+    ranks, sampled = found.rank, found.rank_sampled
     expected = [
         naive_rank(
             table[queries.user[q]], queries.target[q], set(range(1, data.num_items + 1)) - set(context_of(queries, q))
@@ -88,37 +89,40 @@ def one_query(context, target, num_items):
 def test_the_whole_context_is_excluded_not_only_the_window():
     scores = [[99.0, 5, 4, 3, 2, 1, 0]]  # column 0 is padding and never a candidate
     task = RankingTask.make(one_query([1, 2, 3, 4, 5], 6, 6), 2, CPU, 4)
-    assert task.ranks(Table(scores))[0].tolist() == [1.0]
-    assert RankingTask.make(one_query([5], 6, 6), 2, CPU, 4).ranks(Table(scores))[0].tolist() == [5.0]
+    assert task.ranks(Table(scores)).rank.tolist() == [1.0]
+    assert RankingTask.make(one_query([5], 6, 6), 2, CPU, 4).ranks(Table(scores)).rank.tolist() == [5.0]
 
 
 def test_a_target_in_its_own_context_stays_a_candidate():
     scores = [[0.0, 1, 2, 3]]
-    assert RankingTask.make(one_query([1, 3], 1, 3), 2, CPU, 4).ranks(Table(scores))[0].tolist() == [2.0]
+    assert RankingTask.make(one_query([1, 3], 1, 3), 2, CPU, 4).ranks(Table(scores)).rank.tolist() == [2.0]
 
 
 def test_ties_count_half_and_a_masked_target_ranks_last():
     inf = -math.inf
-    assert RankingTask.make(one_query([4], 1, 4), 2, CPU, 4).ranks(Table([[0.0, 7, 7, 7, 0]]))[0].tolist() == [2.0]
-    assert RankingTask.make(one_query([4], 1, 4), 2, CPU, 4).ranks(Table([[0.0, inf, 1, 2, 0]]))[0].tolist() == [3.0]
-    assert RankingTask.make(one_query([4], 1, 4), 2, CPU, 4).ranks(Table([[0.0, inf, inf, 2, 0]]))[0].tolist() == [2.5]
+    task = RankingTask.make(one_query([4], 1, 4), 2, CPU, 4)
+    assert task.ranks(Table([[0.0, 7, 7, 7, 0]])).rank.tolist() == [2.0]
+    assert task.ranks(Table([[0.0, inf, 1, 2, 0]])).rank.tolist() == [3.0]
+    assert task.ranks(Table([[0.0, inf, inf, 2, 0]])).rank.tolist() == [2.5]
 
 
 def test_histories_come_by_length_without_common_padding_and_ranks_in_the_order_asked(small):
     data = small.make_data(small.log_of([[0, 1, 2, 3, 4], [5, 6], [7, 8, 9], [1, 9]]))
     table = np.random.default_rng(0).random((data.num_users, data.num_items + 1), dtype=np.float32)
     queries, scorer = all_queries(data), Table(table)
-    ranks, _ = RankingTask.make(queries, 3, CPU, 4).ranks(scorer)
+    ranks = RankingTask.make(queries, 3, CPU, 4).ranks(scorer).rank
     assert [len(history) for history in scorer.shown] == [1, 1, 1, 1, 3, 3, 3, 3]
     order = np.random.default_rng(1).permutation(len(queries))
-    again, _ = RankingTask.make(queries.select(order), 3, CPU, 4).ranks(Table(table))
+    again = RankingTask.make(queries.select(order), 3, CPU, 4).ranks(Table(table)).rank
     assert again.tolist() == ranks[order].tolist()
 
 
 def test_no_queries_give_no_ranks(small):
     data = small.make_data(small.log_of([[0, 1, 2]]))
     none = all_queries(data).select(np.zeros(2, dtype=bool))
-    ranks, sampled = RankingTask.make(none, 3, CPU, 4, np.zeros((0, 100), dtype=np.int64)).ranks(Table([[0.0] * 4]))
+    empty = np.zeros((0, 100), dtype=np.int64)
+    found = RankingTask.make(none, 3, CPU, 4, empty).ranks(Table([[0.0] * 4]))
+    ranks, sampled = found.rank, found.rank_sampled
     assert len(ranks) == 0
     assert len(sampled) == 0
 
@@ -134,7 +138,7 @@ def test_sampled_ranks_agree_with_a_plain_loop(small, sequences, seed, batch_siz
         naive_rank(table[queries.user[q]], queries.target[q], [c for c in candidates[q] if c])
         for q in range(len(queries))
     ]
-    assert task.ranks(Table(table))[1].tolist() == expected
+    assert task.ranks(Table(table)).rank_sampled.tolist() == expected
 
 
 @given(LOGS, st.integers(0, 9))

@@ -48,7 +48,7 @@ def test_the_first_look_is_the_model_itself_without_masks(world, small, tmp_path
     assert one == two
     _, asked = split_events(world.request, settings(), 0)
     for curve in one.values():
-        assert curve.hit_10[0] == hit(world.probe().ranks(Scorer(masked.models), asked), 10)
+        assert curve.hit_10[0] == hit(world.probe().ranks(Scorer(masked.models), asked).rank, 10)
     assert small.weight_bytes(masked) == before
 
 
@@ -85,11 +85,11 @@ def test_events_that_come_back_are_learned(small, coloured, tmp_path, loss):
     model = clone_model(world.original.model)
     returned, _ = split_events(world.request, settings(), 0)
     probe = world.probe()
-    before = probe.ranks(Scorer([model]), returned).mean()
+    before = probe.ranks(Scorer([model]), returned).rank.mean()
     steps = relearning._on_returned(model.train(), returned, world.request, small.recipe(loss=loss), Streams(0))
     for _ in range(60):
         next(steps)
-    assert probe.ranks(Scorer([model]), returned).mean() < before - 1
+    assert probe.ranks(Scorer([model]), returned).rank.mean() < before - 1
 
 
 def test_the_other_way_sees_the_retain_set_and_its_catalogue_only(world, monkeypatch):

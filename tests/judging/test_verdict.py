@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from srun.judging.records import EventRanks, group_records
+from srun.judging.records import group_records
 from srun.judging.results import long_form
 from srun.judging.verdict import decide, headline, standing, tally, verdict, verdicts, words
 from srun.metrics.forgetting import ForgetQuality, Interval, judge
+from srun.metrics.ranking import EventRanks
 from srun.reporting.figures import draw, utility_vs_suppression
 from srun.reporting.page import render, what_was_run
 from srun.reporting.summary import compare, write_summary

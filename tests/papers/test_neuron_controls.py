@@ -40,16 +40,16 @@ def test_measure_and_the_dose_of_a_loss(worlds):
 
     outside = task("out_of_category_tune")
     tasks = Tasks(task("in_category"), outside, outside)
-    before = hit(tasks.outside.ranks(Scorer([model]))[0], 10)
+    before = hit(tasks.outside.ranks(Scorer([model])).rank, 10)
     draw = measure(model, [Edit(0, 3, 0.0)], tasks, before)
     with edited(model, [Edit(0, 3, 0.0)]):
-        assert draw.inside.tolist() == hits(tasks.inside.ranks(Scorer([model]))[0], 10).tolist()
-        assert draw.kept == hit(tasks.outside.ranks(Scorer([model]))[0], 10) / before
+        assert draw.inside.tolist() == hits(tasks.inside.ranks(Scorer([model])).rank, 10).tolist()
+        assert draw.kept == hit(tasks.outside.ranks(Scorer([model])).rank, 10) / before
     order = [Neuron(0, unit) for unit in range(8)]
 
     def level(dose):
         with edited(model, as_edits(order[:dose], 0.0)):
-            return hit(tasks.choose.ranks(Scorer([model]))[0], 10)
+            return hit(tasks.choose.ranks(Scorer([model])).rank, 10)
 
     levels = [level(dose) for dose in range(9)]
     assert dose_at_loss(model, order, 0.0, -1.0, tasks.choose) == 8, "every dose is within"

@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from srun.judging.records import EventRanks, Trained, group_records
+from srun.judging.records import Trained, group_records
+from srun.metrics.ranking import EventRanks
 from srun.reporting.figures import Figure
 from srun.reporting.page import render, split_tables, what_was_run
 from srun.reporting.summary import compare

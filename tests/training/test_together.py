@@ -46,7 +46,7 @@ def jobs(small, data):
 
             def skip(state):
                 """A run that goes on has had the looks of the epochs before."""
-                for _ in range(state[1]["epoch"] if state else 0):
+                for _ in range(state[1]["cost"]["epochs"] if state else 0):
                     next(looks)
                 return state
 

@@ -35,7 +35,7 @@ def dose_response(
 
     def look() -> tuple[Ranks, Ranks, NDArray[np.int64]]:
         scorer = Scorer([model])
-        return inside.ranks(scorer)[0], outside.ranks(scorer)[0], inside.top(scorer, K)
+        return inside.ranks(scorer).rank, outside.ranks(scorer).rank, inside.top(scorer, K)
 
     before_in, before_out, before_lists = look()
     rows = []
@@ -66,13 +66,12 @@ def collateral_loss(
 
     ``members`` maps a category to its items (V+1,). The model is as it was afterwards.
     """
-    targets = np.empty(len(task), dtype=np.int64)
-    targets[task.order.cpu().numpy()] = task.targets.cpu().numpy()  # ranks come in the order of the queries
-    before, _ = task.ranks(Scorer([model]))
+    targets = task.queries.target
+    before = task.ranks(Scorer([model])).rank
     loss = {}
     for name, chosen in edits.items():
         with edited(model, chosen):
-            after, _ = task.ranks(Scorer([model]))
+            after = task.ranks(Scorer([model])).rank
         loss[name] = {b: removal_rate(before[members[b][targets]], after[members[b][targets]], K) for b in edits}
     return loss
 

@@ -14,7 +14,7 @@ from srun.config import config
 from srun.data.dataset import Dataset
 from srun.data.sequences import Queries
 from srun.evaluation.ranking import RankingTask, known_pairs, sample_candidates
-from srun.metrics.ranking import hit, ndcg, ranking_metrics
+from srun.metrics.ranking import EventRanks, hit, ndcg, ranking_metrics
 from srun.models.scorer import Scorer
 from srun.requests.partition import Partition, category_items
 
@@ -23,9 +23,6 @@ CATEGORY_SPLITS = ("all_targets", "in_category", "out_of_category")
 BLOCK = 2**17  # queries whose contexts and candidates are kept at a time
 WHOLE = {"test_affected": "test", "test_unaffected": "test", "out_of_category": "test"}
 """Splits that are parts of another: their queries are ranked once."""
-
-Ranks = tuple[NDArray[np.float64], NDArray[np.float64] | None]
-"""(Q,) in the whole catalogue; (Q,) among sampled candidates, if asked."""
 
 
 @config
@@ -51,30 +48,32 @@ def evaluate(scorer: Scorer, request: Partition, settings: EvaluateConfig, devic
     tables, metrics = [], {}
     inside = _category(request)
     known = known_pairs(request.data) if settings.sampled else None
-    ranked: dict[str, Ranks] = {}
+    ranked: dict[str, EventRanks] = {}
     for split, queries in request.splits.items():
         counts = {"num_events": len(queries), "num_users": len(np.unique(queries.user))}
         metrics[split] = {name: float(count) for name, count in counts.items()}
         if not len(queries):
             continue
         if split in WHOLE:
-            part = np.isin(request.splits[WHOLE[split]].event, queries.event)
-            full, sampled = ranked[WHOLE[split]]
-            full, sampled = full[part], None if sampled is None else sampled[part]
+            whole = ranked[WHOLE[split]]
+            ranks = whole.select(np.isin(whole.event, queries.event))
         else:
-            ranked[split] = full, sampled = _rank(scorer, request.data, queries, settings, known, device)
+            ranked[split] = ranks = _rank(scorer, request.data, queries, settings, known, device)
         if inside is not None and split in CATEGORY_SPLITS:
             task = RankingTask.make(queries, scorer.max_length, device, settings.batch_size)
             metrics[split]["category_items_10"] = float(inside[task.top(scorer, 10)].sum() / len(queries))
         name = recall_name(split)
-        metrics[split] |= ranking_metrics(full, name)
-        table = {"split": split, "event": queries.event, "user": queries.user, "target": queries.target, "rank": full}
-        if sampled is not None:
-            metrics[split] |= ranking_metrics(sampled, name, "_sampled")
-            table["rank_sampled"] = sampled
-        tables.append(pd.DataFrame(table))
+        metrics[split] |= ranking_metrics(ranks.rank, name)
+        if ranks.rank_sampled is not None:
+            metrics[split] |= ranking_metrics(ranks.rank_sampled, name, "_sampled")
+        tables.append(_table(split, queries, ranks))
     events = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["split", "event", "rank"])
     return Evaluation(events, metrics)
+
+
+def _table(split: str, queries: Queries, ranks: EventRanks) -> pd.DataFrame:
+    table = {"split": split, "event": ranks.event, "user": ranks.user, "target": queries.target, "rank": ranks.rank}
+    return pd.DataFrame(table if ranks.rank_sampled is None else {**table, "rank_sampled": ranks.rank_sampled})
 
 
 def _category(request: Partition) -> NDArray[np.bool_] | None:
@@ -93,7 +92,7 @@ def _rank(
     settings: EvaluateConfig,
     known: NDArray[np.int64] | None,
     device: torch.device,
-) -> Ranks:
+) -> EventRanks:
     """Ranks (Q,) of the queries, a block at a time: memory does not grow with their number."""
     parts = []
     for start in range(0, len(queries), BLOCK):
@@ -101,8 +100,7 @@ def _rank(
         candidates = None if known is None else sample_candidates(data, block, settings.seed, known=known)
         task = RankingTask.make(block, scorer.max_length, device, settings.batch_size, candidates)
         parts.append(task.ranks(scorer))
-    full = np.concatenate([full for full, _ in parts])
-    return full, None if known is None else np.concatenate([sampled for _, sampled in parts if sampled is not None])
+    return EventRanks.join(parts)
 
 
 def recall_name(split: str) -> str:
@@ -120,13 +118,13 @@ class Probe:
 
     def __call__(self, scorer: Scorer, split: str, users: NDArray[np.bool_] | None = None) -> dict[str, float]:
         """Metrics of a split, of the given users (U,) only if there is a mask; empty for a split without queries."""
-        ranks = self._ranks(scorer, split, users)
+        ranks = self._ranks(scorer, split, users).rank
         if not len(ranks):
             return {}
         return {f"{split}/{recall_name(split)}_10": hit(ranks, 10), f"{split}/ndcg_10": ndcg(ranks, 10)}
 
-    def ranks(self, scorer: Scorer, what: str | Queries) -> NDArray[np.float64]:
-        """Ranks (Q,) in the whole catalogue of a split's queries, or of others, in their order."""
+    def ranks(self, scorer: Scorer, what: str | Queries) -> EventRanks:
+        """Ranks in the whole catalogue of a split's queries, or of others, in their order."""
         return self._ranks(scorer, what, None)
 
     def positions(self, what: str | Queries, users: NDArray[np.bool_] | None = None) -> int:
@@ -137,8 +135,8 @@ class Probe:
         """How many queries one look scores the whole catalogue for."""
         return len(self._task(what, users).histories)
 
-    def _ranks(self, scorer: Scorer, what: str | Queries, users: NDArray[np.bool_] | None) -> NDArray[np.float64]:
-        return self._task(what, users).ranks(scorer)[0]
+    def _ranks(self, scorer: Scorer, what: str | Queries, users: NDArray[np.bool_] | None) -> EventRanks:
+        return self._task(what, users).ranks(scorer)
 
     def _task(self, what: str | Queries, users: NDArray[np.bool_] | None) -> RankingTask:
         key = (what if isinstance(what, str) else id(what), b"" if users is None else users.tobytes())

@@ -60,7 +60,7 @@ def _ask(scorers: Mapping[str, Scorer], split: str, queries: Queries, k: int) ->
     top: dict[str, NDArray[np.int64]] = {}
     for name, scorer in scorers.items():
         task = RankingTask.make(queries, scorer.max_length, scorer.device, batch_size=256)
-        ranks[name], _ = task.ranks(scorer)
+        ranks[name] = task.ranks(scorer).rank
         top[name] = task.top(scorer, k)
     return [
         Question(

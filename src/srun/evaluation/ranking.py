@@ -13,6 +13,7 @@ from torch import Tensor
 
 from srun.data.dataset import Dataset, user_items
 from srun.data.sequences import Queries, ragged_rows
+from srun.metrics.ranking import EventRanks
 from srun.models.scorer import Scorer
 from srun.rng import derive
 from srun.system import distributed
@@ -26,6 +27,7 @@ ROWS = 32  # of scores compared at a time on a CPU, so that what comes of it sta
 class RankingTask:
     """Queries as tensors on the device, made once and ranked as often as needed."""
 
+    queries: Queries  # (Q,) in the order they were given
     histories: Tensor  # (Q, L)
     users: Tensor  # (Q,)
     targets: Tensor  # (Q,)
@@ -47,18 +49,19 @@ class RankingTask:
     ) -> "RankingTask":
         lengths = np.minimum(queries.stop - queries.start, max_length)
         order = np.argsort(lengths, kind="stable")
-        queries, sampled = queries.select(order), None if sampled is None else sampled[order]
-        row, position = ragged_rows(queries.start, queries.stop)
+        ordered, sampled = queries.select(order), None if sampled is None else sampled[order]
+        row, position = ragged_rows(ordered.start, ordered.stop)
 
         def tensor(array: NDArray[Any]) -> Tensor:
             return torch.from_numpy(array.astype(np.int64)).to(device)
 
         return cls(
-            histories=tensor(queries.histories(max_length)),
-            users=tensor(queries.user),
-            targets=tensor(queries.target),
+            queries=queries,
+            histories=tensor(ordered.histories(max_length)),
+            users=tensor(ordered.user),
+            targets=tensor(ordered.target),
             context_row=tensor(row),
-            context_item=tensor(queries.items[position]),
+            context_item=tensor(ordered.items[position]),
             sampled=None if sampled is None else tensor(sampled),
             batch_size=batch_size,
             order=tensor(order),
@@ -69,8 +72,8 @@ class RankingTask:
         return len(self.targets)
 
     @torch.inference_mode()
-    def ranks(self, scorer: Scorer) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """Ranks (Q,) in the whole catalogue without the own context, and among the sampled candidates, if any."""
+    def ranks(self, scorer: Scorer) -> EventRanks:
+        """Ranks in the whole catalogue without the own context, and among the sampled candidates, if any."""
         size = self.batch_size
         if self.targets.is_cpu:
             size = min(size, max(CHUNK // scorer.num_items, 64))
@@ -97,7 +100,8 @@ class RankingTask:
             ranks[0, part] = _rank(scores, target) + 1
         distributed.add_up(ranks)
         in_order = torch.empty_like(ranks).index_copy_(1, self.order, ranks).cpu().numpy()
-        return in_order[0], None if self.sampled is None else in_order[1]
+        sampled = None if self.sampled is None else in_order[1]
+        return EventRanks(self.queries.event, self.queries.user, in_order[0], sampled)
 
     @torch.inference_mode()
     def top(self, scorer: Scorer, k: int) -> NDArray[np.int64]:

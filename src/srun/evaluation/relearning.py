@@ -112,7 +112,7 @@ def _watch(model: SequenceModel, training: Iterator[None], cap: int, task: Ranki
         for _ in range(step - taken):
             next(training)
         taken = step
-        values.append(hit(task.ranks(Scorer([model]))[0], 10))
+        values.append(hit(task.ranks(Scorer([model])).rank, 10))
     return Relearning(tuple(steps), tuple(values))
 
 

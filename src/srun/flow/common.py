@@ -20,9 +20,9 @@ from srun.models.checks import check_parts
 from srun.models.scorer import PARTS_FILE, WEIGHTS_FILE, load_parts, load_published
 from srun.progress import Budget, EpochBar
 from srun.system.devices import machine
+from srun.system.meter import Cost
 from srun.tracking import Tracker, Version
 from srun.training.checkpoint import ResumeFolder
-from srun.training.fit import Cost
 from srun.unlearning.base import Original
 
 log = logging.getLogger("srun")

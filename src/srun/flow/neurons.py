@@ -29,7 +29,7 @@ from srun.models.base import SequenceModel
 from srun.models.scorer import load_published
 from srun.requests.partition import CategoryRequest, Partition, category_items, partition
 from srun.system.devices import RuntimeConfig, start
-from srun.training.fit import Cost
+from srun.system.meter import Meter
 from srun.unlearning.attribution.neurons import as_edits, most_shared
 from srun.unlearning.attribution.privacy import AttributionConfig, Found, find_neurons
 
@@ -68,7 +68,7 @@ def run(
     def task(queries: Queries) -> RankingTask:
         return RankingTask.make(queries, model.max_length, device, evaluation.batch_size)
 
-    found = find_neurons(settings, model, split, seed, Cost())
+    found = find_neurons(settings, model, split, seed, Meter())
     named = read_rows(request, data), partial(read_raw, layout.raw(str(data.info["name"])))
     alone = partial(_alone, data, request, *named)
     everything, left_out = _other_categories(data, alone, settings, shown, model, seed, found)
@@ -116,7 +116,7 @@ def _other_categories(
         if category in found:
             continue
         try:
-            everything |= find_neurons(sample, model, alone(category), seed, Cost())
+            everything |= find_neurons(sample, model, alone(category), seed, Meter())
         except DataError as error:  # too few training events to find anything by
             left_out[category] = str(error)
     return dict(sorted(everything.items())), left_out

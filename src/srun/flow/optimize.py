@@ -13,11 +13,9 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from ruamel.yaml import YAML
@@ -30,7 +28,7 @@ from srun.files import read_json, verify_folder, write_text
 from srun.flow.cells import Cell
 from srun.flow.common import load_dataset, load_original, weights_sha256
 from srun.flow.layout import CellPaths, Layout, TrialLayout
-from srun.metrics.ranking import hit
+from srun.metrics.ranking import EventRanks, hit
 from srun.models.scorer import Scorer
 from srun.requests.partition import Partition
 from srun.search.goals import Figures, Goal, read_goal
@@ -39,9 +37,8 @@ from srun.search.space import Domain, Space
 from srun.search.storage import shown_place
 from srun.search.study import LimitsConfig, Sampler, Search, Tell, open_study
 from srun.system.devices import RuntimeConfig, out_of_memory_hint, start
+from srun.system.meter import Cost
 from srun.tracking import StudyTracker
-from srun.training.checkpoint import ResumeFolder
-from srun.training.fit import Cost
 from srun.unlearning import UNLEARNERS
 from srun.unlearning.base import Context
 from srun.unlearning.sruga.stopping import Match
@@ -125,7 +122,7 @@ class Bench:
         )
         self.match = Match(self.request, self._context(lambda row: None))
         self.num_positions = int(self.request.retain.sum())
-        unseen = [self.probe.ranks(self.original.scorer, queries) for queries in self.match.unseen]
+        unseen = [self.probe.ranks(self.original.scorer, queries).rank for queries in self.match.unseen]
         self.level = hit(np.concatenate(unseen), 10)
         """Hit@10 of comparable never-seen events under Original: a stand-in for Retrain's."""
         self.before = self._measure(self.original.scorer, Cost(), None)
@@ -169,7 +166,7 @@ class Bench:
         }
 
     def _context(self, on_epoch: Callable[[Mapping[str, float]], None]) -> Context:
-        return Context(self.device, self.seed, self.probe, lambda row, epoch, cap: on_epoch(row), _NoResume())
+        return Context.quiet(self.device, self.seed, self.probe, on_epoch=lambda row, epoch, cap: on_epoch(row))
 
     def _with_fewer_looks(self, settings: Any) -> Any:
         """Settings that do the same: looks of a stop rule are part of a method, and those of ``fixed`` are not."""
@@ -199,9 +196,9 @@ class _RememberingProbe(Probe):
     def __init__(self, original: Scorer, *settings: Any) -> None:
         super().__init__(*settings)
         self._original, self._latest = _digest(original), b""
-        self._known: dict[tuple[bytes, str | int], NDArray[np.float64]] = {}
+        self._known: dict[tuple[bytes, str | int], EventRanks] = {}
 
-    def _ranks(self, scorer: Scorer, what: str | Queries, users: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    def _ranks(self, scorer: Scorer, what: str | Queries, users: NDArray[np.bool_] | None) -> EventRanks:
         if users is not None:
             return super()._ranks(scorer, what, users)
         weights = _digest(scorer)
@@ -211,7 +208,7 @@ class _RememberingProbe(Probe):
         key = weights, what if isinstance(what, str) else id(what)  # which stay theirs: the probe keeps the queries
         if key not in self._known:
             self._known[key] = super()._ranks(scorer, what, None)
-        return self._known[key].copy()
+        return copy.deepcopy(self._known[key])
 
 
 def _digest(scorer: Scorer) -> bytes:
@@ -224,25 +221,6 @@ def _digest(scorer: Scorer) -> bytes:
     for tensor in tensors:
         found.update(b"none" if tensor is None else tensor.detach().cpu().contiguous().numpy())
     return found.digest()
-
-
-class _NoResume(ResumeFolder):
-    """A trial that is killed begins anew: its states would cost more than they save."""
-
-    def __init__(self) -> None:
-        super().__init__(Path(), "")
-
-    def save(self, number: int, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        pass
-
-    def load(self) -> None:
-        return None
-
-    def child(self, name: str) -> ResumeFolder:
-        return self
-
-    def clear(self) -> None:
-        pass
 
 
 def _against(figures: Figures, before: Figures) -> dict[str, float]:

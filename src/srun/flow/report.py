@@ -14,9 +14,10 @@ from srun.files import read_json, verify_folder, write_folder, write_text
 from srun.flow.cells import Cell
 from srun.flow.common import has_key, stage_key, weights_sha256
 from srun.flow.layout import CellPaths, Layout
-from srun.judging.records import KINDS, EventRanks, Group, History, ProbeScores, Record, Trained, group_records
+from srun.judging.records import KINDS, Group, History, ProbeScores, Record, Trained, group_records
 from srun.judging.results import long_form, to_csv
 from srun.metrics.forgetting import MIN_RETRAINS
+from srun.metrics.ranking import EventRanks
 from srun.models.scorer import HISTORY_FILE, load_history
 from srun.reporting.page import render, what_was_run
 from srun.reporting.summary import Comparison, compare, headlines, write_summary

@@ -10,9 +10,10 @@ from srun.flow.common import Reporter, load_dataset, registered, resume_folder, 
 from srun.flow.layout import Layout
 from srun.models.scorer import Scorer, publish, without_parts
 from srun.system.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
+from srun.system.meter import Meter
 from srun.tracking import Tracker
 from srun.training.fit import Fit, TrainConfig, Watch
-from srun.training.shards import Shards, ShardTraining, add_costs, train_shards
+from srun.training.shards import Shards, ShardTraining, train_shards
 
 
 def run(
@@ -44,7 +45,7 @@ def run(
     probe = Probe({"validation": original_validation(data)}, data.max_length, device, evaluation_batch)
     resume = resume_folder(paths, {**info, **description})
     reporter = Reporter(f"train {name}", "validation/ndcg_10", runtime.progress, tracker)
-    memory = PeakMemory(device)
+    meter = Meter(PeakMemory(device))
     shards = Shards.make(data, original.shards, original.seed)
     info["shards"] = shards.number
     if not isinstance(original.shards, int):
@@ -73,8 +74,9 @@ def run(
     scorer = Scorer([model for model, _, _ in trained])
     figures = probe(scorer, "validation")
     fits = [fit for _, found, _ in trained for fit in found]
-    cost = add_costs([fit.cost for fit in fits])
-    cost.peak_memory_mb = memory.mebibytes()
+    for fit in fits:
+        meter.include(fit.cost)
+    cost = meter.read()
     info |= {"best_epoch": [fit.best_epoch for fit in fits], "cost": cost.exact()}
     parts = {} if isinstance(original.shards, int) else shards.tensors()
     for _, _, states in trained:

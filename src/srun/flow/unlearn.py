@@ -19,8 +19,8 @@ from srun.flow.layout import Layout
 from srun.models.scorer import publish
 from srun.requests.partition import Partition
 from srun.system.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
+from srun.system.meter import Cost, Meter
 from srun.tracking import Tracker
-from srun.training.fit import Cost
 from srun.unlearning import UNLEARNERS
 from srun.unlearning.base import Context
 
@@ -62,11 +62,10 @@ def run(
     probe = Probe(request.splits, data.max_length, device, evaluation.batch_size)
     together = trains_together(runtime, device)
     reporter = Reporter(f"{cell.method} on {cell.original}", "forget_tune/hit_10", runtime.progress, tracker)
-    memory = PeakMemory(device)
     with out_of_memory_hint(f"unlearn.{cell.method}.batch_size or train.batch_size"), reporter:
-        context = Context(device, seed, probe, reporter.on_epoch, resume_folder(paths, info), together)
+        meter = Meter(PeakMemory(device))
+        context = Context(device, seed, probe, reporter.on_epoch, resume_folder(paths, info), meter, together)
         result = method(settings).unlearn(original, request, context)
-    result.cost.peak_memory_mb = memory.mebibytes()
     info |= {**result.info, "cost": result.cost.exact()}
     publish(paths.model, result.scorer.to("cpu"), info, result.history, data.items)
     context.resume.clear()

@@ -1,9 +1,18 @@
-"""How methods are named, ordered and drawn: the one place, for tables, figures and the page."""
+"""How methods and models are shown: what their classes say, and what stands in for names that are not registered."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["original", "reference", "method", "control", "raw"]
+from srun.models import MODELS
+from srun.unlearning import UNLEARNERS
+from srun.unlearning.base import Role
+
+ShownRole = Role | Literal["raw"]
+RAW = "untrained_raw"
+"""The row of a Retrain's raw scores; that of another method is called METHOD_untrained_raw."""
+RAW_ABOUT = "items outside the catalogue it was trained on keep their untrained scores"
+RAW_COLOUR = "#7FA8C9"  # Retrain's, paler
+SPARE_COLOURS = ("#6699CC", "#44AA99", "#999933", "#AA4499")
 
 
 @dataclass(frozen=True)
@@ -11,69 +20,45 @@ class Style:
     """A method as readers see it; ``colour`` and ``marker`` tell it apart in print and for colour-blind eyes."""
 
     name: str
-    role: Role
+    role: ShownRole
     colour: str
     marker: str
     about: str
-    """What it is, in a clause."""
+    """What it does, in a clause; empty where that is not known."""
 
 
-RAW = "items outside the catalogue it was trained on keep their untrained scores"
+def _of_role(role: Role) -> str:
+    [name] = [name for name in UNLEARNERS if UNLEARNERS[name].role == role]
+    return name
 
-# colours: Okabe and Ito's palette, which stays distinct under the common forms of colour blindness
-METHODS: dict[str, Style] = {
-    "original": Style("Original", "original", "#333333", "s", "trained on everything, nothing removed"),
-    "retrain": Style("Retrain", "reference", "#0072B2", "o", "trained from scratch without the forgotten events"),
-    "sisa": Style("SISA", "method", "#56B4E9", "D", "shards retrained without the forgotten events"),
-    "sruga": Style("SRUGA", "method", "#D55E00", "^", "gradient ascent, KL to Original and fine-tuning"),
-    "attribution": Style("Attribution", "method", "#CC79A7", "v", "neurons of a category found and zeroed"),
-    "attribution_plus": Style(
-        "Attribution plus",
-        "method",
-        "#882255",
-        "<",
-        "neurons, items and directions of a category erased, then a short repair",
-    ),
-    "output_mask": Style(
-        "Output mask",
-        "control",
-        "#8A8A8A",
-        "X",
-        "hides the forgotten items from the lists and changes no weight: a Hit of 0, nothing unlearned",
-    ),
-    "finetune_only": Style(
-        "Fine-tune only",
-        "control",
-        "#009E73",
-        "P",
-        "training goes on without the forgotten events, and nothing is done against them",
-    ),
-    "random_neurons": Style("Random neurons", "control", "#E69F00", "p", "as many neurons zeroed, drawn at random"),
-    "largest_neurons": Style("Largest neurons", "control", "#B8A000", "d", "as many neurons zeroed, the most active"),
-    "untrained_raw": Style("Retrain, raw scores", "raw", "#7FA8C9", "*", RAW),
-}
-"""Known methods in the order of every table; what is not here comes after them."""
 
-SPARE_COLOURS = ("#6699CC", "#44AA99", "#999933", "#AA4499")
-MODELS = {"sasrec": "SASRec", "bert4rec": "BERT4Rec", "gru4rec": "GRU4Rec", "caser": "Caser"}
+ORIGINAL, REFERENCE = _of_role("original"), _of_role("reference")
+"""The names of the only methods of these roles."""
 
 
 def style(method: str) -> Style:
-    """The style of a method; one that is not in METHODS is shown under its own name."""
-    if method in METHODS:
-        return METHODS[method]
+    """The style of a method; one that is not registered, as in an old report, is shown under its own name."""
+    if method in UNLEARNERS:
+        shown = UNLEARNERS[method]
+        return Style(shown.title, shown.role, shown.colour, shown.marker, shown.about)
+    if method == RAW:
+        return Style(_raw_title(REFERENCE), "raw", RAW_COLOUR, "*", RAW_ABOUT)
     colour = SPARE_COLOURS[sum(method.encode()) % len(SPARE_COLOURS)]  # the same at every run, unlike hash()
-    if method.endswith("_untrained_raw"):
-        return Style(f"{style(method.removesuffix('_untrained_raw')).name}, raw scores", "raw", colour, "*", RAW)
+    if method.endswith(f"_{RAW}"):
+        return Style(_raw_title(method.removesuffix(f"_{RAW}")), "raw", colour, "*", RAW_ABOUT)
     return Style(method.replace("_", " "), "method", colour, "h", "")
 
 
 def method_order(method: str) -> tuple[int, str]:
-    """Sort key of a method."""
-    names = list(METHODS)
+    """Sort key of a method: the order of the list, then Retrain's raw scores, then what is not registered."""
+    names = [*UNLEARNERS, RAW]
     return (names.index(method) if method in names else len(names), method)
 
 
 def model_name(model: str) -> str:
-    """A recommender's name as its paper writes it."""
-    return MODELS.get(model, model)
+    """A recommender's name as its paper writes it; one that is not registered keeps its own."""
+    return MODELS[model].title if model in MODELS else model
+
+
+def _raw_title(method: str) -> str:
+    return f"{style(method).name}, raw scores"

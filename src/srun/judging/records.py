@@ -13,6 +13,7 @@ from srun.errors import DataError
 from srun.evaluation.linear_probe import nearer
 from srun.judging.methods import method_order
 from srun.metrics.forgetting import ForgetQuality, judge
+from srun.metrics.ranking import EventRanks
 from srun.rng import numpy_stream
 
 SPLIT, METRIC = "forget_report", "hit_10"
@@ -21,15 +22,6 @@ KINDS = ("interactions", "users")
 
 Metrics = Mapping[str, Mapping[str, float]]
 History = list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class EventRanks:
-    """The ranks of a split's events (Q,) under one model, and whose events they are."""
-
-    event: NDArray[np.int64]
-    user: NDArray[np.int64]
-    rank: NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ LEVEL = 0.95
 
 def user_interval(
     values: NDArray[np.float64],
-    users: NDArray[np.int64],
+    users: NDArray[np.integer],
     rng: np.random.Generator,
     number: int = NUM_RESAMPLES,
     level: float = LEVEL,

@@ -102,7 +102,7 @@ class Interval:
 def permutation_p(
     ranks: Ranks,
     retrains: NDArray[np.float64],
-    users: NDArray[np.int64],
+    users: NDArray[np.integer],
     rng: np.random.Generator,
     number: int = NUM_PERMUTATIONS,
 ) -> float:
@@ -168,7 +168,7 @@ class ForgetQuality:
 
 
 def judge(
-    ranks: Ranks, retrains: NDArray[np.float64], users: NDArray[np.int64], rng: np.random.Generator
+    ranks: Ranks, retrains: NDArray[np.float64], users: NDArray[np.integer], rng: np.random.Generator
 ) -> ForgetQuality:
     """Judge the ranks (Q,) of one run by those of ``retrains`` (n, Q), of the same events of ``users`` (Q,).
 

@@ -6,12 +6,43 @@ may be fractional: rank 10.5 is not within the first 10. No queries give NaN, ne
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 CUT_OFFS = (1, 5, 10, 20)
 Ranks = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class EventRanks:
+    """Where a model ranks the targets of Q events, and whose events they are; ids are dense."""
+
+    event: NDArray[np.integer]  # (Q,)
+    user: NDArray[np.integer]  # (Q,)
+    rank: NDArray[np.float64]  # (Q,) in the whole catalogue
+    rank_sampled: NDArray[np.float64] | None = None  # (Q,) among sampled candidates; None where these were not ranked
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    def select(self, rows: NDArray[Any]) -> "EventRanks":
+        """Those of some events: row numbers, or a mask (Q,)."""
+        sampled = None if self.rank_sampled is None else self.rank_sampled[rows]
+        return EventRanks(self.event[rows], self.user[rows], self.rank[rows], sampled)
+
+    @classmethod
+    def join(cls, parts: Sequence["EventRanks"]) -> "EventRanks":
+        """One after the other, at least one; sampled ranks only where all parts have them."""
+        sampled = [part.rank_sampled for part in parts if part.rank_sampled is not None]
+        return cls(
+            np.concatenate([part.event for part in parts]),
+            np.concatenate([part.user for part in parts]),
+            np.concatenate([part.rank for part in parts]),
+            np.concatenate(sampled) if len(sampled) == len(parts) else None,
+        )
 
 
 def hit(ranks: Ranks, k: int) -> float:

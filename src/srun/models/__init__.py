@@ -1,4 +1,7 @@
-"""Sequential recommenders by name: adding one is a file, a line here, and a block in params.yaml."""
+"""Sequential recommenders by name, in the order of tables.
+
+Adding one is a file, a line here, and a block in params.yaml (docs/templates/model.py).
+"""
 
 from srun.models.base import SequenceModel
 from srun.models.bert4rec import BERT4Rec

@@ -38,6 +38,8 @@ class SequenceModel(nn.Module):
     """
 
     Config: ClassVar[type[ModelConfig]] = ModelConfig
+    title: ClassVar[str]
+    """Its name in tables, figures and on the page, as its paper writes it."""
     next_item: ClassVar[bool] = True
     """Whether the last state of a training pass predicts the last item of the window from the ones before it."""
     has_neurons: ClassVar[bool] = False

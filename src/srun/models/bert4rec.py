@@ -79,6 +79,7 @@ class BERT4Rec(SequenceModel):
     """
 
     Config = BERT4RecConfig
+    title = "BERT4Rec"
     next_item = False
     has_neurons = True
     causal = False

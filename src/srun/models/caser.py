@@ -31,6 +31,7 @@ class Caser(SequenceModel):
     """
 
     Config = CaserConfig
+    title = "Caser"
 
     def __init__(self, settings: CaserConfig, num_items: int, max_length: int) -> None:
         super().__init__(settings, num_items, max_length)

@@ -22,6 +22,7 @@ class GRU4Rec(SequenceModel):
     """
 
     Config = GRU4RecConfig
+    title = "GRU4Rec"
 
     def __init__(self, settings: GRU4RecConfig, num_items: int, max_length: int) -> None:
         super().__init__(settings, num_items, max_length)

@@ -55,6 +55,7 @@ class SASRec(SequenceModel):
     """Item + learned position embedding, causal attention blocks, layer norm; next-item targets at every position."""
 
     Config = SASRecConfig
+    title = "SASRec"
     has_neurons = True
 
     def __init__(self, settings: SASRecConfig, num_items: int, max_length: int) -> None:

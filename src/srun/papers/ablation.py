@@ -141,7 +141,7 @@ class Ablation:
             f"{variant.part} {variant.name}", "forget_tune/hit_10", self.runtime.progress, NullTracker()
         ) as told:
             folder = ResumeFolder(resume / variant.name, key)
-            context = Context(device, self.seed, probe, told.on_epoch, folder)
+            context = Context.quiet(device, self.seed, probe, folder, told.on_epoch)
             result = UNLEARNERS["sruga"](settings).unlearn(original, request, context)
         found = evaluate(result.scorer, request, self.evaluation, device).metrics
         record = {

@@ -35,7 +35,7 @@ from srun.papers.neuron_controls import Draw, Tasks, compare, dose_at_loss, meas
 from srun.requests.partition import REPORT, Partition, category_items
 from srun.rng import numpy_stream
 from srun.system.devices import RuntimeConfig, start
-from srun.training.fit import Cost
+from srun.system.meter import Meter
 from srun.unlearning import UNLEARNERS
 from srun.unlearning.attribution.integrated_gradients import require_neurons
 from srun.unlearning.attribution.neurons import Edit, Neuron, as_edits, edited, most_shared, read_edits
@@ -225,15 +225,15 @@ class Study:
 
 def _orders(model: SequenceModel, split: Partition, paper: AttributionConfig, seed: int) -> dict[str, list[Neuron]]:
     """All neurons in the orders that are compared: the paper's, ours, the most active, and one at random."""
-    [found, *_] = find_neurons(paper, model, split, seed, Cost()).values()
+    [found, *_] = find_neurons(paper, model, split, seed, Meter()).values()
     mean = found.attributions.values.mean(0)
     queries = split.queries("out_of_category_tune")
     drawn = numpy_stream(seed, "study-outside").permutation(len(queries))[: paper.max_sequences or MAX_CHOOSE]
-    others = attribute_queries(paper, model, queries.select(np.sort(drawn)), Cost()).values.mean(0)
+    others = attribute_queries(paper, model, queries.select(np.sort(drawn)), Meter()).values.mean(0)
     return {
         "shared": most_shared(found.shared.at(paper.attribution_threshold), mean.numpy()),
         "joint": contrast(mean, others, None),
-        "largest": most_active(model, split, seed, Cost()),
+        "largest": most_active(model, split, seed, Meter()),
         "random": _random_order(model, seed),
     }
 
@@ -264,7 +264,7 @@ class _Bench:
         asked = split.queries("in_category"), split.queries("out_of_category"), choose.select(np.sort(some))
         self.tasks = Tasks(*(self._task(queries) for queries in asked))
         self.users = asked[0].user.astype(np.int64)
-        inside, outside = (task.ranks(original.scorer)[0] for task in (self.tasks.inside, self.tasks.outside))
+        inside, outside = (task.ranks(original.scorer).rank for task in (self.tasks.inside, self.tasks.outside))
         self.inside, self.hit, self.ndcg = hits(inside, 10), hit(outside, 10), ndcg(outside, 10)
         self.items = category_items(split.data, split.info["request"]["categories"])
 
@@ -294,14 +294,14 @@ class _Bench:
     def _order(self, name: str, draw: int) -> list[Neuron]:
         if name == "random":
             return _random_order(self.original.model, draw)
-        return most_active(self.original.model, self.split, draw, Cost())
+        return most_active(self.original.model, self.split, draw, Meter())
 
     def _draw(self, neurons: Sequence[Neuron], scale: float) -> Draw:
         return measure(self.original.model, as_edits(neurons, scale), self.tasks, self.hit)
 
     def _after(self, edits: Sequence[Edit]) -> Ranks:
         with edited(self.original.model, edits):
-            return self.tasks.choose.ranks(Scorer([self.original.model]))[0]
+            return self.tasks.choose.ranks(Scorer([self.original.model])).rank
 
     def _row(self, draw: Draw) -> dict[str, float]:
         rate = float(1 - draw.inside.mean() / self.inside.mean())
@@ -317,10 +317,10 @@ class _Bench:
         probe = Probe(self.split.splits, self.split.data.max_length, self.device, self.evaluation.batch_size)
         cell = Cell(request="study", original="bert4rec-0", method="attribution_plus", seed=0)
         resume = resume_folder(layout.cell(cell), vars(settings))
-        context = Context(self.device, self.seed, probe, lambda row, epoch, cap: None, resume)
+        context = Context.quiet(self.device, self.seed, probe, resume)
         method = UNLEARNERS["attribution_plus"](settings)
         result = method.unlearn(self.original, self.split, context)
-        inside, outside = (task.ranks(result.scorer)[0] for task in (self.tasks.inside, self.tasks.outside))
+        inside, outside = (task.ranks(result.scorer).rank for task in (self.tasks.inside, self.tasks.outside))
         return {
             "num_neurons": float(len(result.info["edits"])),
             "removal_rate_10": float(1 - hit(inside, 10) / self.inside.mean()),

@@ -43,7 +43,7 @@ def measure(model: SequenceModel, edits: Sequence[Edit], tasks: Tasks, before_ou
     """Hits in the category and what is kept out of it, with ``edits``; the model is as it was afterwards."""
     with edited(model, edits):
         scorer = Scorer([model])
-        inside, outside = tasks.inside.ranks(scorer)[0], tasks.outside.ranks(scorer)[0]
+        inside, outside = tasks.inside.ranks(scorer).rank, tasks.outside.ranks(scorer).rank
     kept = hit(outside, K) / before_outside if before_outside else float("nan")
     return Draw(len(edits), hits(inside, K), kept)
 
@@ -53,7 +53,7 @@ def dose_at_loss(model: SequenceModel, ordered: Sequence[Neuron], scale: float, 
 
     def within(dose: int) -> bool:
         with edited(model, as_edits(ordered[:dose], scale)):
-            return hit(task.ranks(Scorer([model]))[0], K) >= level
+            return hit(task.ranks(Scorer([model])).rank, K) >= level
 
     return largest_dose(len(ordered), within)
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from matplotlib.figure import Figure as Canvas
 
-from srun.judging.methods import MODELS, model_name, style
+from srun.judging.methods import model_name, style
 from srun.judging.records import Record
 from srun.metrics.ranking import mean_and_spread
+from srun.models import MODELS
 from srun.papers.printed import ODDITIES, printed_rows
 from srun.reporting.figures import DOTS_PER_INCH, INK
 from srun.reporting.summary import NONE, markdown_table, mean_text

@@ -22,6 +22,9 @@ from srun.system import distributed
 
 MEND = "the run goes on from what was saved before it, or starts anew"
 
+FORMAT = 2
+"""Of a state; one of another format is not resumed."""
+
 log = logging.getLogger(__name__)
 
 
@@ -37,7 +40,7 @@ class ResumeFolder:
             return
         with write_folder(self.folder / f"{number:08d}", sealed=True) as new:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, new / "state.safetensors")
-            (new / "state.json").write_text(json.dumps({"key": self.key, **state}))
+            (new / "state.json").write_text(json.dumps({"format": FORMAT, "key": self.key, **state}))
         for older in self._numbers():
             if older < number:
                 shutil.rmtree(self.folder / f"{older:08d}")
@@ -59,7 +62,7 @@ class ResumeFolder:
                 if not distributed.rank():
                     log.warning("%s", error)
                 continue
-            if state.pop("key", None) == self.key:
+            if (state.pop("format", None), state.pop("key", None)) == (FORMAT, self.key):
                 return tensors, state
         return None
 
@@ -77,6 +80,26 @@ class ResumeFolder:
         if not self.folder.is_dir():
             return []
         return sorted(int(child.name) for child in self.folder.iterdir() if re.fullmatch(r"\d{8}", child.name))
+
+
+class NoResume(ResumeFolder):
+    """For a run that begins anew after a kill: it saves nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), "")
+
+    def save(self, number: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Does nothing."""
+
+    def load(self) -> None:
+        """There is no state."""
+
+    def child(self, name: str) -> ResumeFolder:
+        """The same: no part of the run saves anything either."""
+        return self
+
+    def clear(self) -> None:
+        """Does nothing."""
 
 
 def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

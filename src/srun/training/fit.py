@@ -4,9 +4,8 @@ Shapes: B batch, L length, T targets.
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
@@ -20,13 +19,13 @@ from srun.models.base import SequenceModel
 from srun.models.scorer import new_model
 from srun.rng import Streams
 from srun.system import distributed
+from srun.system.meter import Cost, Meter
 from srun.training import losses
 from srun.training.checkpoint import ResumeFolder, copy_weights, load_optimiser, optimiser_tensors, pack, unpack
 from srun.training.lazy_adam import LazyAdam
 
 WHOLE = slice(None)
 STOP_METRIC = "validation/ndcg_10"
-FORWARD_SHARE = 1 / 3  # of a target gradient, for a position that only passes forward: a teacher, a stop rule
 
 
 @config
@@ -57,34 +56,6 @@ class TrainConfig:
             raise ValueError(f"patience {self.patience} is less than evaluate_every {self.evaluate_every}")
         if self.lazy_adam and self.loss == "ce":
             raise ValueError("lazy_adam needs loss bce or gbce: under ce every item has a gradient in every step")
-
-
-@dataclass
-class Cost:
-    """What a computation took (methods: Cost). Counts are exact and repeatable; seconds and memory are not."""
-
-    epochs: int = 0
-    steps: int = 0
-    target_gradients: float = 0.0
-    scored_positions: int = 0
-    """Positions for which the whole catalogue was scored: in losses, and in looks that a stop rule needs."""
-    seconds: float = 0.0
-    seconds_patience: float = 0.0
-    seconds_evaluation: float = 0.0
-    peak_memory_mb: float = 0.0
-
-    def add_look(self, positions: int, queries: int) -> None:
-        """Count a look that a rule needs: it passes ``positions`` forward and scores the catalogue for ``queries``."""
-        self.target_gradients += FORWARD_SHARE * positions
-        self.scored_positions += queries
-
-    def exact(self) -> dict[str, float]:
-        """The counts, which are the same at every run."""
-        return {k: v for k, v in asdict(self).items() if not k.startswith(("seconds", "peak"))}
-
-    def measured(self) -> dict[str, float]:
-        """The times and the memory, which are not."""
-        return {k: v for k, v in asdict(self).items() if k.startswith(("seconds", "peak"))}
 
 
 @dataclass
@@ -184,7 +155,7 @@ def fit(
     data: TrainingData,
     recipe: TrainConfig,
     streams: Streams,
-    watch: "Watch",
+    watch: Watch,
 ) -> Fit:
     """Train ``model`` in place until the stop and leave the best weights in it.
 
@@ -197,12 +168,12 @@ def fit(
     run = Run(model, optimiser, streams, watch.resume)
     run.restore()
     while not run.ended(recipe):
-        began = time.perf_counter()
-        run.begin_epoch(data.device)
-        for rows in data.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
-            run.count(*train_step(model, data, recipe, streams, optimiser, rows))
-        run.end_epoch(time.perf_counter() - began, recipe, watch)
-    return run.finish()
+        with run.meter.running():
+            run.begin_epoch(data.device)
+            for rows in data.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
+                run.count(*train_step(model, data, recipe, streams, optimiser, rows))
+        run.end_epoch(recipe, watch)
+    return run.finish(watch)
 
 
 def train_step(
@@ -251,23 +222,28 @@ def _take_share(model: SequenceModel, num_rows: int) -> tuple[slice, bool]:
 
 
 class Run:
-    """What the loop must not lose: position, best weights, counts, times; saved and restored as one."""
+    """What the loop must not lose: position, best weights and cost; saved and restored as one."""
 
     def __init__(
         self, model: SequenceModel, optimiser: torch.optim.Optimizer, streams: Streams, resume: ResumeFolder
     ) -> None:
         self.model, self.optimiser, self.streams, self.resume = model, optimiser, streams, resume
-        self.epoch = self.best_epoch = self.steps = self.scored = self.looked = 0
-        self.positions, self.seconds, self.best_seconds, self.seconds_evaluation = 0, 0.0, 0.0, 0.0
+        self.meter = Meter()
+        self.validations = self.best_validations = 0
         self.best_value = float("-inf")
         self.best_weights = copy_weights(model)
-        self.best_counts: list[int] = [0, 0, 0, 0]
+        self.best_cost = Cost()
         self.history: list[dict[str, float]] = []
 
-    _STATE = (
-        *("epoch", "steps", "positions", "scored", "looked", "seconds", "seconds_evaluation", "history"),
-        *("best_epoch", "best_value", "best_seconds", "best_counts"),
-    )
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        return self.meter.cost.epochs
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch of the best weights; 0 before any."""
+        return self.best_cost.epochs
 
     def ended(self, recipe: TrainConfig) -> bool:
         """Whether the last epoch is done, or the best one is ``patience`` epochs old."""
@@ -281,26 +257,18 @@ class Run:
 
     def count(self, loss: Tensor, inputs: Tensor) -> None:
         """Add up a step: its losses (T,) and its inputs (B, L)."""
-        self.steps += 1
+        self.meter.count(steps=1)
         self.total += loss.sum()
         self.num_targets += len(loss)
         self.seen += (inputs != 0).sum()
 
-    def end_epoch(self, seconds: float, recipe: TrainConfig, watch: Watch) -> None:
-        """Close an epoch of so many ``seconds``: its figures, the validation and the saved state if they are due.
+    def end_epoch(self, recipe: TrainConfig, watch: Watch) -> None:
+        """Close an epoch: its figures, the validation and the saved state if they are due.
 
         Raises RunError when the loss is no longer a number.
         """
-        began = time.perf_counter()
-        sums = torch.stack([self.total, self.total.new_tensor(self.num_targets)])
-        total, num_targets = distributed.add_up(sums).tolist()
-        self.positions += int(self.seen)
-        self.scored += int(num_targets) if recipe.loss == "ce" else 0
-        self.epoch += 1
-        mean = total / num_targets
-        if not math.isfinite(mean):
-            raise RunError(f"training loss is {mean} in epoch {self.epoch}; lower train.learning_rate")
-        self.seconds += seconds + time.perf_counter() - began
+        with self.meter.running():
+            mean = self._mean_loss(recipe)
         row = {"epoch": self.epoch, "train/loss": mean}
         due = self.epoch % recipe.evaluate_every == 0 or self.epoch == recipe.max_epochs
         if due:
@@ -310,61 +278,63 @@ class Run:
         if due:
             self.save()
 
-    def finish(self) -> Fit:
-        """Put the best weights back."""
+    def _mean_loss(self, recipe: TrainConfig) -> float:
+        """The mean loss of the epoch that ends, which is counted."""
+        sums = torch.stack([self.total, self.total.new_tensor(self.num_targets)])
+        total, num_targets = distributed.add_up(sums).tolist()
+        scored = int(num_targets) if recipe.loss == "ce" else 0
+        self.meter.count(epochs=1, target_gradients=int(self.seen), scored_positions=scored)
+        mean = float(total / num_targets)
+        if not math.isfinite(mean):
+            raise RunError(f"training loss is {mean} in epoch {self.epoch}; lower train.learning_rate")
+        return mean
+
+    def finish(self, watch: Watch) -> Fit:
+        """Put the best weights back; the looks up to them are part of their cost."""
         self.model.load_state_dict(self.best_weights)
         self.model.take_part(None)
         self.model.eval()
-        return Fit(self.best_epoch, self.final_cost(), self.history)
+        looks = Meter()
+        looks.include(self.best_cost)
+        positions, queries = watch.validation_positions, watch.validation_queries
+        looks.count_look(self.best_validations * positions, self.best_validations * queries)
+        return Fit(self.best_epoch, self.meter.read_until(looks.cost), self.history)
 
     def measure(self, watch: Watch) -> dict[str, float]:
         """Validate, and keep the weights if they are the best so far; the first of equals is kept."""
-        began = time.perf_counter()
         self.model.eval()
-        metrics = watch.validate(self.model)
-        ended = time.perf_counter()
-        self.seconds += ended - began  # the stop rule needs it, so it belongs to the method
+        with self.meter.running():  # the stop rule needs it, so it belongs to the method
+            metrics = watch.validate(self.model)
         if STOP_METRIC not in metrics:
             raise DataError("no validation target is left, so training cannot tell when to stop; see prepare.holdout")
-        self.looked += watch.validation_positions
-        self.scored += watch.validation_queries
-        if metrics[STOP_METRIC] > self.best_value:
-            self.best_value, self.best_epoch = metrics[STOP_METRIC], self.epoch
-            self.best_weights = copy_weights(self.model)
-            self.best_seconds = self.seconds
-            self.best_counts = [self.steps, self.positions, self.scored, self.looked]
-        metrics = metrics | watch.observe(self.model)
-        self.seconds_evaluation += time.perf_counter() - ended
-        return metrics
+        self.validations += 1
+        with self.meter.evaluating():
+            if metrics[STOP_METRIC] > self.best_value:
+                self.best_value, self.best_validations = metrics[STOP_METRIC], self.validations
+                self.best_weights, self.best_cost = copy_weights(self.model), self.meter.read()
+            return metrics | watch.observe(self.model)
 
-    def final_cost(self) -> Cost:
-        """Up to the returned model; what came after it is patience."""
-        steps, positions, scored, looked = self.best_counts
-        return Cost(
-            epochs=self.best_epoch,
-            steps=steps,
-            target_gradients=positions + FORWARD_SHARE * looked,
-            scored_positions=scored,
-            seconds=self.best_seconds,
-            seconds_patience=self.seconds - self.best_seconds,
-            seconds_evaluation=self.seconds_evaluation,
-        )
+    _STATE = ("history", "best_value", "validations", "best_validations")
 
     def save(self) -> None:
+        """Write all of it to the resume folder."""
         tensors = pack("model", copy_weights(self.model)) | pack("best", self.best_weights)
         tensors |= pack("optimiser", optimiser_tensors(self.optimiser)) | pack("streams", self.streams.state())
         state: dict[str, Any] = {name: getattr(self, name) for name in self._STATE}
-        self.resume.save(self.epoch, tensors, state)
+        self.resume.save(self.epoch, tensors, {**state, "cost": self.meter.state(), "best_cost": vars(self.best_cost)})
 
     def restore(self) -> None:
-        found = self.resume.load()
-        if found is None:
+        """Go on from the newest state, if there is one."""
+        saved = self.resume.load()
+        if saved is None:
             self.resume.clear()
             return
-        tensors, state = found
+        tensors, state = saved
         self.model.load_state_dict(unpack("model", tensors))
         self.best_weights = unpack("best", tensors)
         load_optimiser(self.optimiser, unpack("optimiser", tensors))
         self.streams.restore(unpack("streams", tensors))
         for name in self._STATE:
             setattr(self, name, state[name])
+        self.meter.restore(state["cost"])
+        self.best_cost = Cost(**state["best_cost"])

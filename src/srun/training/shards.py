@@ -21,7 +21,7 @@ from srun.data.dataset import Dataset, Mask, Role
 from srun.models.base import SequenceModel
 from srun.rng import derive, numpy_stream
 from srun.training.checkpoint import copy_weights, pack, unpack
-from srun.training.fit import Cost, Fit, TrainConfig, Watch, train_new
+from srun.training.fit import Fit, TrainConfig, Watch, train_new
 from srun.training.together import Job, train_all
 
 DIMENSIONS, ROUNDS = 16, 20  # of the users' space in which similar ones are found, and of moving the centres
@@ -213,13 +213,3 @@ def _nearest_with_room(points: NDArray[np.float64], centres: NDArray[np.float64]
             of_point[taken] = centre
             room[centre] -= len(taken)
     return of_point
-
-
-def add_costs(costs: list[Cost]) -> Cost:
-    """The cost of computations done one after the other; epochs are those of all of them."""
-    total = Cost()
-    for cost in costs:
-        for name, value in vars(cost).items():
-            before = getattr(total, name)
-            setattr(total, name, max(before, value) if name == "peak_memory_mb" else before + value)
-    return total

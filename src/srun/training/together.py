@@ -9,7 +9,6 @@ Shapes: K models, B batch, L length, D hidden. Batches are padded to the largest
 the front.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from srun.models.base import Attention, Dropout, SequenceModel
 from srun.models.scorer import clone_model, new_model
 from srun.rng import Streams
 from srun.system import distributed
+from srun.system.meter import Elapsed, stopwatch
 from srun.training.fit import Fit, Run, TrainConfig, Watch, make_optimiser, target_loss, train_new
 
 
@@ -66,7 +66,7 @@ def _train_together(jobs: Sequence[Job], recipe: TrainConfig) -> list[tuple[Sequ
             _step(active, stack, recipe)
         stack.dissolve()
         active = [member for member in active if not member.run.ended(recipe)]
-    return [(member.model, member.run.finish()) for member in members]
+    return [(member.model, member.run.finish(member.watch)) for member in members]
 
 
 @dataclass(frozen=True)
@@ -90,44 +90,41 @@ class _Member:
         self.run = Run(self.model, self.optimiser, self.streams, job.watch.resume)
         self.run.restore()
         self.batches: list[Tensor] = []  # left of the epoch, the next one last
-        self.seconds = 0.0
 
     def draw(self) -> _Batch:
         """The next batch, of a new epoch if the last one is over."""
         if not self.batches:
             self.run.begin_epoch(self.data.device)
-            self.seconds = 0.0
             epoch = self.data.epoch(self.recipe.batch_size, self.streams["batches"], self.recipe.group_by_length)
             self.batches = list(epoch)[::-1]
         windows, users = self.data.batch(self.batches.pop())
         return _Batch(*self.model.training_pairs(windows, self.streams["cloze"]), users)
 
-    def close_step(self, loss: Tensor, batch: _Batch, seconds: float) -> None:
-        """Count a step, and end the epoch if it was its last."""
+    def close_step(self, loss: Tensor, batch: _Batch, elapsed: Elapsed, share: float) -> None:
+        """Count a step, which took a ``share`` of the time that passed, and end the epoch if it was its last."""
         self.run.count(loss.detach(), batch.inputs)
-        self.seconds += seconds
+        self.run.meter.charge(elapsed, share)
         if not self.batches:
-            self.run.end_epoch(self.seconds, self.recipe, self.watch)
+            self.run.end_epoch(self.recipe, self.watch)
 
 
 def _step(active: list[_Member], stack: "_Stack", recipe: TrainConfig) -> None:
     """A step of the optimisers of all models, each on its own batch."""
-    began = time.perf_counter()
-    batches = [member.draw() for member in active]
-    with torch.autocast(active[0].data.device.type, torch.bfloat16, recipe.precision == "bf16"):
-        losses = [
-            target_loss(head, hidden, batch.targets, batch.users, member.data, recipe, member.streams)
-            for member, batch, head, hidden in zip(
-                active, batches, stack.heads(), stack.hidden([batch.inputs for batch in batches]), strict=True
-            )
-        ]
-    torch.stack([loss.mean() for loss in losses]).sum().backward()
-    stack.hand_out_gradients()
-    for member in active:
-        member.optimiser.step()
-    seconds = (time.perf_counter() - began) / len(active)
+    with stopwatch() as elapsed:
+        batches = [member.draw() for member in active]
+        with torch.autocast(active[0].data.device.type, torch.bfloat16, recipe.precision == "bf16"):
+            losses = [
+                target_loss(head, hidden, batch.targets, batch.users, member.data, recipe, member.streams)
+                for member, batch, head, hidden in zip(
+                    active, batches, stack.heads(), stack.hidden([batch.inputs for batch in batches]), strict=True
+                )
+            ]
+        torch.stack([loss.mean() for loss in losses]).sum().backward()
+        stack.hand_out_gradients()
+        for member in active:
+            member.optimiser.step()
     for member, loss, batch in zip(active, losses, batches, strict=True):
-        member.close_step(loss, batch, seconds)
+        member.close_step(loss, batch, elapsed, 1 / len(active))
 
 
 class _Stack:

@@ -1,4 +1,7 @@
-"""Ways to unlearn by name: adding one is a file, a line here, and a block in params.yaml."""
+"""Ways to unlearn by name, in the order of every table.
+
+Adding one is a file, a line here, and a block in params.yaml (docs/templates/method.py).
+"""
 
 from typing import Any
 
@@ -24,8 +27,8 @@ UNLEARNERS: Registry[type[Unlearner[Any]]] = Registry(
         "sruga": SRUGA,
         "attribution": Attribution,
         "attribution_plus": AttributionPlus,
-        "finetune_only": FinetuneOnly,
         "output_mask": OutputMask,
+        "finetune_only": FinetuneOnly,
         "random_neurons": RandomNeurons,
         "largest_neurons": LargestNeurons,
     },

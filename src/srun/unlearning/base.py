@@ -2,24 +2,27 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from srun.config import build, config
 from srun.data.dataset import Dataset, Mask
 from srun.data.sequences import Queries
-from srun.errors import ConfigError
+from srun.errors import ConfigError, RunError
+from srun.metrics.ranking import EventRanks
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, model_description
 from srun.requests.partition import Partition
-from srun.training.checkpoint import ResumeFolder
-from srun.training.fit import Cost, TrainConfig
+from srun.system.meter import Cost, Meter
+from srun.training.checkpoint import NoResume, ResumeFolder
+from srun.training.fit import TrainConfig
 from srun.training.shards import Shards
 
 Settings = TypeVar("Settings")
+Role = Literal["original", "reference", "method", "control"]
+OnEpoch = Callable[[dict[str, float], int, int], None]
+"""Is told of every epoch: its figures, its number and the cap."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Probe(Protocol):
 
     def __call__(self, scorer: Scorer, split: str, users: Mask | None = None) -> dict[str, float]: ...
 
-    def ranks(self, scorer: Scorer, what: str | Queries) -> NDArray[np.float64]:
+    def ranks(self, scorer: Scorer, what: str | Queries) -> EventRanks:
         """Ranks (Q,) of a split's queries, or of others, in their order; empty without queries."""
 
     def positions(self, what: str | Queries, users: Mask | None = None) -> int:
@@ -65,6 +68,28 @@ class Probe(Protocol):
 
     def queries(self, what: str | Queries, users: Mask | None = None) -> int:
         """Queries that one look scores the whole catalogue for."""
+
+
+class NoProbe:
+    """Measures nothing, for methods that never have to look at the model; raises RunError for one that has to."""
+
+    def __call__(self, scorer: Scorer, split: str, users: Mask | None = None) -> dict[str, float]:
+        """No figures: curves stay empty."""
+        return {}
+
+    def ranks(self, scorer: Scorer, what: str | Queries) -> EventRanks:
+        raise RunError(self._message(what))
+
+    def positions(self, what: str | Queries, users: Mask | None = None) -> int:
+        raise RunError(self._message(what))
+
+    def queries(self, what: str | Queries, users: Mask | None = None) -> int:
+        raise RunError(self._message(what))
+
+    @staticmethod
+    def _message(what: str | Queries) -> str:
+        split = what if isinstance(what, str) else "its own queries"
+        return f"this method looks at {split}, and its context has no probe; give Context.quiet one"
 
 
 @dataclass(frozen=True)
@@ -76,16 +101,29 @@ class Context:
     """Training seed for methods that train from scratch, unlearning seed for the others."""
     probe: Probe
     """Measures a scorer on ``validation`` or ``forget_tune``."""
-    on_epoch: Callable[[dict[str, float], int, int], None]
-    """Is told of every epoch: its figures, its number and the cap."""
+    on_epoch: OnEpoch
     resume: ResumeFolder
+    meter: Meter
+    """Counts what the run costs; what it reads at the end goes into the ``Result``."""
     together: bool = False
     """Train several models of one shape as one."""
+
+    @classmethod
+    def quiet(
+        cls,
+        device: torch.device,
+        seed: int,
+        probe: Probe | None = None,
+        resume: ResumeFolder | None = None,
+        on_epoch: OnEpoch = lambda row, epoch, cap: None,
+    ) -> "Context":
+        """A context for tests and inner runs: unless it is given more, it measures, saves and tells nothing."""
+        return cls(device, seed, probe or NoProbe(), on_epoch, resume or NoResume(), Meter())
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a method returns: what is ranked from now on, what it cost, and its curves."""
+    """What a method returns: what is ranked from now on, its cost (``context.meter.read()``), and its curves."""
 
     scorer: Scorer
     cost: Cost
@@ -124,13 +162,23 @@ class Unlearner(Generic[Settings]):
     """A way to unlearn. ``Config`` is its block in params.yaml; the original is never changed."""
 
     Config: ClassVar[type[Any]]
+    title: ClassVar[str]
+    """Its name in tables, figures and on the page."""
+    role: ClassVar[Role] = "method"
+    colour: ClassVar[str]
+    """In figures, as ``#RRGGBB``; a palette such as Okabe and Ito's stays distinct for colour-blind eyes."""
+    marker: ClassVar[str]
+    """In figures, of matplotlib's: it tells methods apart in print."""
+    about: ClassVar[str]
+    """What it does, in a clause, for the page."""
     kinds: ClassVar[tuple[str, ...]] = ("interactions", "category", "users")
     """Kinds of request it is defined for."""
     from_scratch: ClassVar[bool] = False
     """Whether it trains anew, so that its seed is a training seed."""
-
     one_model: ClassVar[bool] = False
     """Whether it starts from a single model, not from one for each shard."""
+    needs_shards: ClassVar[bool] = False
+    """Whether it starts from a model for each of several shards."""
     needs_neurons: ClassVar[bool] = False
     """Whether it starts from a model with feed-forward neurons."""
 
@@ -146,6 +194,11 @@ class Unlearner(Generic[Settings]):
             yield f'it is not defined for requests of kind "{start.kind}"; expected {", ".join(self.kinds)}'
         if self.one_model and start.num_shards > 1:
             yield f"it starts from one model, and the Original has {start.num_shards} shards; name one with shards 1"
+        if self.needs_shards and start.num_shards == 1:
+            yield (
+                f"{self.title} needs an Original trained in shards: set its shards above 1, as originals.sasrec-sisa "
+                "has them"
+            )
         if self.needs_neurons and not start.model.has_neurons:
             yield (
                 f"{start.model.__name__} has no feed-forward neurons, so there is nothing to attribute; "

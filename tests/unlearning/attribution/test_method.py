@@ -10,7 +10,7 @@ from srun.data.dataset import Role
 from srun.errors import ConfigError, DataError
 from srun.models.scorer import Scorer
 from srun.requests.partition import TUNE
-from srun.training.fit import Cost
+from srun.system.meter import Meter
 from srun.unlearning.attribution.integrated_gradients import attribute
 from srun.unlearning.attribution.neurons import Edit, Neuron, Shared, apply, read_edits, select
 from srun.unlearning.attribution.privacy import attribute_queries, find_sequences
@@ -113,13 +113,15 @@ def test_cost_is_a_pass_by_sequence_layer_and_step(small, category_world):
     queries = world.request.queries("forget_tune").select(rows)
     positions = int((queries.histories(world.data.max_length) != 0).sum())
     layers, units = 1, 8
-    joint, single = Cost(), Cost()
-    for cost, path in ((joint, "joint"), (single, "single")):
+    joint, single = Meter(), Meter()
+    for meter, path in ((joint, "joint"), (single, "single")):
         settings = small.method_settings("attribution", steps=5, path=path)
-        attribute_queries(settings, world.original.model, queries, cost)
-    assert joint.target_gradients == pytest.approx(positions * layers * (5 + (1 / layers + 2) / 3))
-    assert single.target_gradients == pytest.approx(positions * layers * (5 * units + (1 / layers + 1 + units) / 3))
-    assert joint.steps == 0
+        attribute_queries(settings, world.original.model, queries, meter)
+    assert joint.cost.target_gradients == pytest.approx(positions * layers * (5 + (1 / layers + 2) / 3))
+    assert single.cost.target_gradients == pytest.approx(
+        positions * layers * (5 * units + (1 / layers + 1 + units) / 3)
+    )
+    assert joint.cost.steps == 0
 
 
 def test_few_users_have_no_find_part(small, coloured, category_world, tmp_path):

@@ -10,7 +10,7 @@ from srun.config import read_yaml
 from srun.data.dataset import Role
 from srun.models.scorer import Scorer, clone_model
 from srun.requests.partition import REPORT, category_items
-from srun.training.fit import Cost
+from srun.system.meter import Meter
 from srun.unlearning.attribution import erasure
 from srun.unlearning.attribution.integrated_gradients import neuron_values
 from srun.unlearning.attribution.neurons import Neuron
@@ -197,7 +197,7 @@ def test_values_are_what_the_block_computes(small, coloured):
 
 
 def test_the_most_active_come_first_and_draws_differ(bert):
-    first, other = (most_active(bert.original.model, bert.request, seed, Cost()) for seed in (0, 1))
+    first, other = (most_active(bert.original.model, bert.request, seed, Meter()) for seed in (0, 1))
     assert sorted(first) == sorted(other)
     assert len(set(first)) == len(first) == 32
     assert first != other

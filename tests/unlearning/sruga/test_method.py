@@ -12,8 +12,8 @@ from srun.errors import ConfigError, DataError, RunError, SrunError
 from srun.models import MODELS
 from srun.models.scorer import Scorer, clone_model
 from srun.rng import Streams, numpy_stream
+from srun.system.meter import Meter
 from srun.training.checkpoint import ResumeFolder
-from srun.training.fit import Cost
 from srun.unlearning import UNLEARNERS
 from srun.unlearning.sruga import catalogue
 from srun.unlearning.sruga.catalogue import kl, rank_logit
@@ -712,7 +712,7 @@ def test_a_pass_gone_back_through_twice_counts_so(world, tmp_path, weighting):
 def ascent_of(world, folder, **changes):
     settings = SRUGAConfig(**{**BASE, "batch_size": 10_000, **changes})
     model = world.original.model
-    return Ascent(settings, model, model, world.request, world.original.recipe, Streams(0), Cost())
+    return Ascent(settings, model, model, world.request, world.original.recipe, Streams(0), Meter())
 
 
 def test_all_forgotten_items_of_a_window_are_masked_and_are_the_only_targets(cloze_world, tmp_path):

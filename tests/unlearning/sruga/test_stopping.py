@@ -10,8 +10,9 @@ from srun.data.dataset import Role
 from srun.data.sequences import Queries
 from srun.errors import ConfigError
 from srun.metrics.forgetting import ks_distance, superiority
+from srun.metrics.ranking import EventRanks
 from srun.requests.partition import partition
-from srun.training.fit import FORWARD_SHARE
+from srun.system.meter import FORWARD_SHARE
 from srun.unlearning import UNLEARNERS
 from srun.unlearning.sruga.comparable import _Affinity, _gaps
 from srun.unlearning.sruga.stopping import Match, StopRule, make_stop
@@ -35,6 +36,11 @@ def learned(small, tmp_path_factory):
     )
 
 
+def ranked(ranks):
+    events = np.arange(len(ranks))
+    return EventRanks(events, events, ranks)
+
+
 class Script:
     """A probe whose forget_tune ranks are given look by look; never-seen events keep theirs."""
 
@@ -48,8 +54,8 @@ class Script:
     def ranks(self, scorer, what):
         if isinstance(what, str):
             self.looks.append({k: v.clone() for k, v in scorer.model.state_dict().items()})
-            return np.linspace(21, 60, self.num) + self.shifts.pop(0)
-        return np.linspace(21, 60, len(what))
+            return ranked(np.linspace(21, 60, self.num) + self.shifts.pop(0))
+        return ranked(np.linspace(21, 60, len(what)))
 
     def positions(self, what, users=None):
         return self.real.positions(what, users)
@@ -109,8 +115,8 @@ def as_lists(queries):
 def test_a_look_reports_the_statistics_of_its_docstring(learned, tmp_path):
     rule, scorer = Match(learned.request, learned.context(tmp_path)), learned.original.scorer
     row, probe = rule.look(scorer, 0), learned.probe()
-    forgotten = probe.ranks(scorer, TUNE)[rule.rows]
-    others = np.concatenate([probe.ranks(scorer, queries) for queries in rule.unseen])
+    forgotten = probe.ranks(scorer, TUNE).rank[rule.rows]
+    others = np.concatenate([probe.ranks(scorer, queries).rank for queries in rule.unseen])
     assert row[f"{TUNE}/match_ks"] == ks_distance(forgotten, others)
     assert row[f"{TUNE}/match_better"] == superiority(forgotten, others)
     assert {k: row[k] for k in (f"{TUNE}/hit_10", f"{TUNE}/ndcg_10")} == probe(scorer, TUNE)

@@ -4,7 +4,6 @@ Shapes: U neurons of a layer, Q queries, D hidden. The paper's method, as it is,
 looks at training transitions and validation targets of find users only.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -22,7 +21,8 @@ from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, clone_model
 from srun.requests.partition import Partition, category_items
 from srun.rng import Streams, numpy_stream
-from srun.training.fit import FORWARD_SHARE, Cost, make_optimiser, train_step
+from srun.system.meter import FORWARD_SHARE, Meter
+from srun.training.fit import make_optimiser, train_step
 from srun.unlearning.attribution.erasure import Erasure, apply, mean_difference, project_out
 from srun.unlearning.attribution.integrated_gradients import require_neurons
 from srun.unlearning.attribution.neurons import Edit, Neuron, as_edits, edited
@@ -63,23 +63,25 @@ class AttributionPlus(Unlearner[AttributionPlusConfig]):
     """Scale neurons, reset items, take out directions, then repair by a few steps of training on the retain set."""
 
     Config = AttributionPlusConfig
+    title = "Attribution plus"
+    colour, marker = "#882255", "<"
+    about = "neurons, items and directions of a category erased, then a short repair"
     kinds = ("category",)
     one_model = needs_neurons = True
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         self.require(original, request)
-        began, settings, cost = time.perf_counter(), self.settings, Cost()
-        model = clone_model(original.model).eval()
-        edits = tuple(_neurons(settings, model, request, context, cost))
-        items = forgotten_items(request) if settings.items == "reset" else ()
-        erasure = Erasure(edits, items, context.seed)
-        apply(model, erasure)
-        directions = list(_directions(settings.directions, model, request, context, cost))
-        erasure = replace(erasure, directions=tuple(tuple(d.tolist()) for d in directions))
-        _finetune(settings, model, original, request, context, cost)
-        cost.seconds = time.perf_counter() - began
+        with context.meter.running():
+            model = clone_model(original.model).eval()
+            edits = tuple(_neurons(self.settings, model, request, context))
+            items = forgotten_items(request) if self.settings.items == "reset" else ()
+            erasure = Erasure(edits, items, context.seed)
+            apply(model, erasure)
+            directions = list(_directions(self.settings.directions, model, request, context))
+            erasure = replace(erasure, directions=tuple(tuple(d.tolist()) for d in directions))
+            _finetune(self.settings, model, original, request, context)
         scorer = Scorer([model], original.scorer.catalogue, original.scorer.masked)
-        return Result(scorer, cost, info=erasure.describe())
+        return Result(scorer, context.meter.read(), info=erasure.describe())
 
 
 def forgotten_items(request: Partition) -> tuple[int, ...]:
@@ -108,20 +110,18 @@ def contrast(inside: Tensor, outside: Tensor, max_per_layer: int | None) -> list
     return found
 
 
-def _neurons(
-    settings: AttributionPlusConfig, model: SequenceModel, request: Partition, context: Context, cost: Cost
-) -> list[Edit]:
+def _neurons(settings: AttributionPlusConfig, model: SequenceModel, request: Partition, context: Context) -> list[Edit]:
     require_neurons(model)
     if settings.neurons == "none":
         return []
-    found = find_neurons(settings, model, request, context.seed, cost)
+    found = find_neurons(settings, model, request, context.seed, context.meter)
     if settings.neurons == "shared":
         return edits_of(found, settings.scale)
     number = settings.max_sequences or request.data.num_users
-    others = attribute_queries(settings, model, _drawn(request, OUTSIDE, number, context.seed), cost)
+    others = attribute_queries(settings, model, _drawn(request, OUTSIDE, number, context.seed), context.meter)
     inside = torch.stack([one.attributions.values.mean(0) for one in found.values()]).mean(0)
     ordered = contrast(inside, others.values.mean(0), settings.max_neurons_per_layer)[: settings.max_neurons]
-    return as_edits(sorted(ordered[: _largest_dose(settings, model, ordered, context, cost)]), settings.scale)
+    return as_edits(sorted(ordered[: _largest_dose(settings, model, ordered, context)]), settings.scale)
 
 
 def largest_dose(most: int, within: Callable[[int], bool]) -> int:
@@ -141,7 +141,7 @@ def largest_dose(most: int, within: Callable[[int], bool]) -> int:
 
 
 def _largest_dose(
-    settings: AttributionPlusConfig, model: SequenceModel, ordered: list[Neuron], context: Context, cost: Cost
+    settings: AttributionPlusConfig, model: SequenceModel, ordered: list[Neuron], context: Context
 ) -> int:
     """How many of ``ordered`` keep the loss within the bound.
 
@@ -149,7 +149,7 @@ def _largest_dose(
     """
 
     def look() -> NDArray[np.float64]:
-        cost.add_look(context.probe.positions(OUTSIDE), context.probe.queries(OUTSIDE))
+        context.meter.count_look(context.probe.positions(OUTSIDE), context.probe.queries(OUTSIDE))
         return np.array([*context.probe(Scorer([model]), OUTSIDE).values()])
 
     def within(dose: int) -> bool:
@@ -160,26 +160,24 @@ def _largest_dose(
     return largest_dose(len(ordered), within) if len(before) else 0
 
 
-def _directions(
-    number: int, model: SequenceModel, request: Partition, context: Context, cost: Cost
-) -> Iterator[Tensor]:
+def _directions(number: int, model: SequenceModel, request: Partition, context: Context) -> Iterator[Tensor]:
     """Find a direction and take it out, ``number`` times: what is below the last layer moves with each."""
     inside, outside = (_drawn(request, split, MAX_STATES, context.seed) for split in (INSIDE, OUTSIDE))
     if not (len(inside) and len(outside)):
         return
     kind = torch.arange(len(inside) + len(outside)) < len(inside)
     for _ in range(number):
-        states = torch.cat([_states(model, queries, cost) for queries in (inside, outside)])
+        states = torch.cat([_states(model, queries, context.meter) for queries in (inside, outside)])
         direction = mean_difference(states, kind)
         project_out(model, direction)
         yield direction
 
 
 @torch.inference_mode()
-def _states(model: SequenceModel, queries: Queries, cost: Cost) -> Tensor:
+def _states(model: SequenceModel, queries: Queries, meter: Meter) -> Tensor:
     """States (Q, D) before the targets of queries."""
     histories = torch.from_numpy(queries.histories(model.max_length).astype(np.int64))
-    cost.target_gradients += FORWARD_SHARE * int((histories != 0).sum())
+    meter.count_inputs(histories, FORWARD_SHARE)
     device = model.embedding.weight.device
     return torch.cat([model.last_state(model.prediction_inputs(h.to(device))).cpu() for h in histories.split(BATCH)])
 
@@ -196,23 +194,21 @@ def _finetune(
     original: Original,
     request: Partition,
     context: Context,
-    cost: Cost,
 ) -> None:
     """Steps of the recipe's loss, dropout and catalogue on the retain set, with batches and a rate of their own."""
     if not settings.finetune_steps:
         return
-    streams = Streams(context.seed, context.device)
+    streams, meter = Streams(context.seed, context.device), context.meter
     recipe = replace(original.recipe, learning_rate=settings.learning_rate, batch_size=settings.batch_size)
     model.use_generator(streams["dropout"])
     data = TrainingData(request.data, request.retain, request.catalogue, context.device)
     optimiser = make_optimiser(model, recipe)
     model.train()
-    while cost.steps < settings.finetune_steps:
+    while meter.cost.steps < settings.finetune_steps:
         for rows in data.epoch(recipe.batch_size, streams["batches"], recipe.group_by_length):
             loss, inputs = train_step(model, data, recipe, streams, optimiser, rows)
-            cost.steps += 1
-            cost.target_gradients += int((inputs != 0).sum())
-            cost.scored_positions += len(loss) if recipe.loss == "ce" else 0
-            if cost.steps == settings.finetune_steps:
+            meter.count(steps=1, scored_positions=len(loss) if recipe.loss == "ce" else 0)
+            meter.count_inputs(inputs)
+            if meter.cost.steps == settings.finetune_steps:
                 break
     model.eval()

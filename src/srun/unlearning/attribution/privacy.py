@@ -16,7 +16,7 @@ from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, clone_model
 from srun.requests.partition import Partition, category_items
 from srun.rng import numpy_stream
-from srun.training.fit import FORWARD_SHARE, Cost
+from srun.system.meter import FORWARD_SHARE, Meter
 from srun.unlearning.attribution.integrated_gradients import Attributions, attribute
 from srun.unlearning.attribution.neurons import (
     FEWEST,
@@ -86,24 +86,24 @@ def edits_of(found: dict[str, Found], scale: float) -> list[Edit]:
     return merge(*(as_edits(one.selection.neurons, scale) for one in found.values()))
 
 
-def edited_result(original: Original, edits: Sequence[Edit], cost: Cost) -> Result:
+def edited_result(original: Original, edits: Sequence[Edit], meter: Meter) -> Result:
     """A copy of Original with the edits, which its info lists."""
     model = clone_model(original.model)
     apply(model, edits)
     scorer = Scorer([model], original.scorer.catalogue, original.scorer.masked)
-    return Result(scorer, cost, info={"edits": describe_edits(edits)})
+    return Result(scorer, meter.read(), info={"edits": describe_edits(edits)})
 
 
 def find_neurons(
-    settings: AttributionConfig, model: SequenceModel, request: Partition, seed: int, cost: Cost
+    settings: AttributionConfig, model: SequenceModel, request: Partition, seed: int, meter: Meter
 ) -> dict[str, Found]:
-    """Category -> its privacy neurons, for every category of the request; adds to ``cost``.
+    """Category -> its privacy neurons, for every category of the request; counted by ``meter``.
 
     Raises DataError for a category without sequences.
     """
     sequences = find_sequences(request, settings.max_sequences, seed)
     rows = np.unique(np.concatenate(list(sequences.values())))  # an item with several categories is attributed once
-    whole = attribute_queries(settings, model, request.queries("forget_tune").select(rows), cost)
+    whole = attribute_queries(settings, model, request.queries("forget_tune").select(rows), meter)
     found = {}
     for category, chosen in sequences.items():
         part = whole.select(torch.from_numpy(np.searchsorted(rows, chosen)))
@@ -137,7 +137,9 @@ def find_sequences(request: Partition, max_sequences: int | None, seed: int) -> 
     return sequences
 
 
-def attribute_queries(settings: AttributionConfig, model: SequenceModel, queries: Queries, cost: Cost) -> Attributions:
+def attribute_queries(
+    settings: AttributionConfig, model: SequenceModel, queries: Queries, meter: Meter
+) -> Attributions:
     """Attribute the targets of queries; counts one pass a sequence, layer and step, and by unit on the single path.
 
     Forward passes count a third: one for the states below, and those of the residual.
@@ -149,6 +151,8 @@ def attribute_queries(settings: AttributionConfig, model: SequenceModel, queries
     num_layers, num_units = result.values.shape[1:]
     lines = num_units if settings.path == "single" else 1
     passes, looks = num_layers * settings.steps * lines, 1 + num_layers * (1 + lines)
-    cost.target_gradients += result.positions * (passes + FORWARD_SHARE * looks)
-    cost.scored_positions += len(queries) * (passes + looks)
+    meter.count(
+        target_gradients=result.positions * (passes + FORWARD_SHARE * looks),
+        scored_positions=len(queries) * (passes + looks),
+    )
     return result

@@ -27,6 +27,10 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
     """SRUGA with eta_GA = eta_KL = 0, for as many steps as passes over the forget set would take."""
 
     Config = FinetuneOnlyConfig
+    title = "Fine-tune only"
+    role = "control"
+    colour, marker = "#009E73", "P"
+    about = "training goes on without the forgotten events, and nothing is done against them"
     one_model = True
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:

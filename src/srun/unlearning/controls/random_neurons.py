@@ -1,6 +1,5 @@
 """Control: as many neurons as attribution edits, drawn at random. It shows what the choice of neurons is worth."""
 
-import time
 from typing import Annotated
 
 from pydantic import Field
@@ -8,7 +7,6 @@ from pydantic import Field
 from srun.config import config
 from srun.requests.partition import Partition
 from srun.rng import numpy_stream
-from srun.training.fit import Cost
 from srun.unlearning.attribution.integrated_gradients import require_neurons
 from srun.unlearning.attribution.neurons import Neuron, as_edits
 from srun.unlearning.attribution.privacy import AttributionConfig, edited_result, edits_of, find_neurons
@@ -27,20 +25,27 @@ class RandomNeurons(Unlearner[RandomNeuronsConfig]):
     """Scale down neurons drawn from those of all layers alike."""
 
     Config = RandomNeuronsConfig
+    title = "Random neurons"
+    role = "control"
+    colour, marker = "#E69F00", "p"
+    about = "as many neurons zeroed, drawn at random"
     kinds = ("category",)
     one_model = needs_neurons = True
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         self.require(original, request)
-        began = time.perf_counter()
-        cost, number, settings = Cost(), self.settings.num_neurons, self.settings
-        if number is None:
-            found = find_neurons(settings, original.model, request, context.seed, cost)
-            number = len(edits_of(found, settings.scale))
-        blocks = require_neurons(original.model)
-        width = blocks[0].outer.in_features
-        drawn = numpy_stream(context.seed, "random-neurons").permutation(len(blocks) * width)[:number]
-        neurons = sorted(Neuron(*divmod(int(index), width)) for index in drawn)
-        result = edited_result(original, as_edits(neurons, settings.scale), cost)
-        cost.seconds = time.perf_counter() - began
-        return result
+        with context.meter.running():
+            number = num_edited(self.settings, original, request, context)
+            blocks = require_neurons(original.model)
+            width = blocks[0].outer.in_features
+            drawn = numpy_stream(context.seed, "random-neurons").permutation(len(blocks) * width)[:number]
+            neurons = sorted(Neuron(*divmod(int(index), width)) for index in drawn)
+        return edited_result(original, as_edits(neurons, self.settings.scale), context.meter)
+
+
+def num_edited(settings: RandomNeuronsConfig, original: Original, request: Partition, context: Context) -> int:
+    """How many neurons the settings name, or how many attribution finds with them."""
+    if settings.num_neurons is not None:
+        return settings.num_neurons
+    found = find_neurons(settings, original.model, request, context.seed, context.meter)
+    return len(edits_of(found, settings.scale))

@@ -11,10 +11,15 @@ class Retrain(Unlearner[NothingConfig]):
     """Train on the retain set as if the forgotten events had never been there: SISA with one shard."""
 
     Config = NothingConfig
+    title = "Retrain"
+    role = "reference"
+    colour, marker = "#0072B2", "o"
+    about = "trained from scratch without the forgotten events"
     from_scratch = True
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         everybody = Shards.draw(request.data.num_users, 1, context.seed)
         [(model, [fit])] = retrain_shards(original, request, context, everybody, {0: 0})
         scorer = Scorer([model], catalogue_mask(request, context))
-        return Result(scorer, fit.cost, fit.history, {"best_epoch": fit.best_epoch})
+        context.meter.include(fit.cost)
+        return Result(scorer, context.meter.read(), fit.history, {"best_epoch": fit.best_epoch})

@@ -5,7 +5,6 @@ reported as such, apart from the request's. Where its shards have slices, it kep
 Shapes: S shards, D hidden, U users, V catalogue.
 """
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import numpy as np
@@ -18,8 +17,8 @@ from srun.models.base import SequenceModel
 from srun.models.scorer import Aggregation, Scorer
 from srun.requests.partition import Partition
 from srun.training.fit import Fit
-from srun.training.shards import Shards, add_costs
-from srun.unlearning.base import Context, Original, Result, Start, Unlearner, catalogue_mask
+from srun.training.shards import Shards
+from srun.unlearning.base import Context, Original, Result, Unlearner, catalogue_mask
 from srun.unlearning.references.shards import retrain_shards
 
 
@@ -44,12 +43,10 @@ class SISA(Unlearner[SISAConfig]):
     """
 
     Config = SISAConfig
-    from_scratch = True
-
-    def faults(self, start: Start) -> Iterator[str]:
-        yield from super().faults(start)
-        if start.num_shards == 1:
-            yield "SISA needs an Original trained in shards: set its shards above 1, as originals.sasrec-sisa has them"
+    title = "SISA"
+    colour, marker = "#56B4E9", "D"
+    about = "shards retrained without the forgotten events"
+    from_scratch = needs_shards = True
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         self.require(original, request)
@@ -57,16 +54,17 @@ class SISA(Unlearner[SISAConfig]):
         models: list[SequenceModel] = list(original.scorer.models)
         fits: list[Fit] = []
         starts = self._starts(shards, request)
-        for shard, (model, done) in zip(
-            starts, retrain_shards(original, request, context, shards, starts), strict=True
-        ):
+        retrained = retrain_shards(original, request, context, shards, starts)
+        for shard, (model, shard_fits) in zip(starts, retrained, strict=True):
             models[shard] = model
-            fits += done
+            fits += shard_fits
+        for fit in fits:
+            context.meter.include(fit.cost)
         info = {"shards_retrained": len(starts), "shards": shards.number}
         if shards.slices > 1:
             info |= {"slices_retrained": len(fits), "slices": shards.number * shards.slices}
         scorer = Scorer(models, catalogue_mask(request, context), None, self._aggregation(models, shards, request))
-        return Result(scorer, add_costs([fit.cost for fit in fits]), [], info)
+        return Result(scorer, context.meter.read(), [], info)
 
     def _starts(self, shards: Shards, request: Partition) -> dict[int, int]:
         """The slice to start from, by shard that is retrained."""

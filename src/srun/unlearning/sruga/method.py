@@ -18,6 +18,9 @@ class SRUGA(Unlearner[SRUGAConfig]):
     """
 
     Config = SRUGAConfig
+    title = "SRUGA"
+    colour, marker = "#D55E00", "^"
+    about = "gradient ascent, KL to Original and fine-tuning"
     one_model = True
 
     def faults(self, start: Start) -> Iterator[str]:

@@ -4,8 +4,6 @@ The terms are in ``terms``, how they are weighed in ``weighting``, when they end
 """
 
 import math
-import time
-from copy import copy
 from typing import Any
 
 import torch
@@ -17,8 +15,8 @@ from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, clone_model, untied_copy
 from srun.requests.partition import Partition
 from srun.rng import Streams
+from srun.system.meter import Cost
 from srun.training.checkpoint import copy_weights, load_optimiser, optimiser_tensors, pack, unpack
-from srun.training.fit import Cost
 from srun.unlearning.base import Context, Original, Result
 from srun.unlearning.sruga.settings import SRUGAConfig
 from srun.unlearning.sruga.stopping import TUNE, make_stop
@@ -42,7 +40,7 @@ class _Run:
     """One run of SRUGA with all that must survive a kill."""
 
     def __init__(self, settings: SRUGAConfig, original: Original, request: Partition, context: Context) -> None:
-        self.resume = context.resume
+        self.resume, self.meter = context.resume, context.meter
         self.streams = Streams(context.seed, context.device)
         self.model = (untied_copy if settings.update == "readout" else clone_model)(original.model)
         self.model.use_generator(self.streams["dropout"])
@@ -50,43 +48,46 @@ class _Run:
         self.scorer = Scorer([self.model])
         self.optimiser = torch.optim.Adam(self.parameters, lr=settings.learning_rate, fused=True)
         self.weighting = make_weighting(settings.weighting, settings.weighting_rate, self.streams)
-        self.cost, self.row = Cost(), {"epoch": 0.0}
+        self.row = {"epoch": 0.0}
         self.history: list[dict[str, float]] = []
         retain = TrainingData(request.data, request.retain, request.catalogue, context.device)
         models = self.model, original.model
-        self.ascent = Ascent(settings, *models, request, original.recipe, self.streams, self.cost)
+        self.ascent = Ascent(settings, *models, request, original.recipe, self.streams, self.meter)
         self.settings = settings.in_epochs(self.ascent.num_batches)
         self.remaining = Remaining(
-            settings, *models, retain, original.recipe, self.streams, self.cost, self.weighting.separate
+            settings, *models, retain, original.recipe, self.streams, self.meter, self.weighting.separate
         )
         self.stop = make_stop(settings.stop, settings.patience, request, context)
         self.reason = ""
         self.best: tuple[dict[str, Tensor], Cost] | None = None
 
     @property
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        return self.meter.cost.epochs
+
+    @property
     def stopped(self) -> bool:
         """Whether the stop rule has spoken; says which one in ``reason``."""
-        self.reason = "max_epochs" if self.cost.epochs >= self.settings.max_epochs else self.stop.done(self.cost.epochs)
+        self.reason = "max_epochs" if self.epoch >= self.settings.max_epochs else self.stop.done(self.epoch)
         return bool(self.reason)
 
     def epoch_of_steps(self) -> None:
         """One pass over the forget set."""
-        began = time.perf_counter()
-        self.model.train(self.settings.unlearn_dropout)
-        weights = self.settings.weights(self.cost.epochs)
-        self.optimiser.param_groups[0]["lr"] = self.settings.rate(self.cost.epochs)
-        sums: dict[str, Tensor] = {}
-        num_steps = self.ascent.num_batches
-        for _ in range(num_steps):
-            for name, value in self._step(weights).items():
-                sums[name] = sums[name] + value if name in sums else value
-        self.cost.steps += num_steps
-        self.cost.epochs += 1
-        self.row = {"epoch": self.cost.epochs, **{f"unlearn/{k}_loss": float(v) / num_steps for k, v in sums.items()}}
-        self.row |= self.weighting.figures()
+        with self.meter.running():
+            self.model.train(self.settings.unlearn_dropout)
+            weights = self.settings.weights(self.epoch)
+            self.optimiser.param_groups[0]["lr"] = self.settings.rate(self.epoch)
+            sums: dict[str, Tensor] = {}
+            num_steps = self.ascent.num_batches
+            for _ in range(num_steps):
+                for name, value in self._step(weights).items():
+                    sums[name] = sums[name] + value if name in sums else value
+            self.meter.count(epochs=1, steps=num_steps)
+            self.row = {"epoch": self.epoch, **{f"unlearn/{k}_loss": float(v) / num_steps for k, v in sums.items()}}
+            self.row |= self.weighting.figures()
         if not all(map(math.isfinite, self.row.values())):
-            raise RunError(f"a loss of SRUGA is not a number in epoch {self.cost.epochs}; lower its learning_rate")
-        self.cost.seconds += time.perf_counter() - began
+            raise RunError(f"a loss of SRUGA is not a number in epoch {self.epoch}; lower its learning_rate")
 
     def _step(self, weights: dict[str, float]) -> dict[str, Tensor]:
         """One step of the optimiser; returns the losses of the active terms, which are none if all weights are 0."""
@@ -105,35 +106,32 @@ class _Run:
 
     def measure(self, context: Context) -> None:
         """Look at the model: what the stop rule needs belongs to the method, the rest is for the curves only."""
-        epoch = self.cost.epochs
+        epoch = self.epoch
         if epoch % self.settings.evaluate_every == 0 or epoch == self.settings.max_epochs:
             self.model.eval()
-            began = time.perf_counter()
-            self.row |= self.stop.look(self.scorer, epoch)
-            middle = time.perf_counter()
             if self.stop.looks:
-                self.cost.seconds += middle - began
-                self.cost.add_look(self.stop.positions, self.stop.queries)
-            else:
-                self.row |= context.probe(self.scorer, TUNE)
-            if self.stop.improved:
-                self.best = copy_weights(self.model), copy(self.cost)
-            self.row |= context.probe(self.scorer, "validation")
-            self.row["unlearn/target_gradients"] = self.cost.target_gradients
-            self.cost.seconds_evaluation += time.perf_counter() - middle
+                with self.meter.running():
+                    self.row |= self.stop.look(self.scorer, epoch)
+                self.meter.count_look(self.stop.positions, self.stop.queries)
+            with self.meter.evaluating():
+                if not self.stop.looks:
+                    self.row |= context.probe(self.scorer, TUNE)
+                if self.stop.improved:
+                    self.best = copy_weights(self.model), self.meter.read()
+                self.row |= context.probe(self.scorer, "validation")
+                self.row["unlearn/target_gradients"] = self.meter.cost.target_gradients
         self.history.append(self.row)
         if epoch:
             context.on_epoch(self.row, epoch, self.settings.max_epochs)
 
     def result(self) -> Result:
         """The model at the stop, or the best look so far, where the stop rule keeps it."""
-        cost, info = self.cost, {"epochs": self.cost.epochs, "stop": self.reason}
+        cost, info = self.meter.read(), {"epochs": self.epoch, "stop": self.reason}
         if self.best is not None:
-            weights, cost = self.best
+            weights, best_cost = self.best
             self.model.load_state_dict(weights)
-            cost.seconds_patience = self.cost.seconds - cost.seconds
-            cost.seconds_evaluation = self.cost.seconds_evaluation
-            info = {"epochs": cost.epochs, "stop": self.reason, "stopped_after": self.cost.epochs}
+            cost = self.meter.read_until(best_cost)
+            info = {"epochs": cost.epochs, "stop": self.reason, "stopped_after": self.epoch}
         self.model.eval()
         return Result(self.scorer, cost, self.history, info)
 
@@ -143,7 +141,7 @@ class _Run:
         tensors |= {"forget_order": self.ascent.rows.order, "retain_order": self.remaining.rows.order}
         tensors |= {} if self.ascent.level is None else {"level": self.ascent.level.value}
         state: dict[str, Any] = {
-            "cost": vars(self.cost),
+            "cost": self.meter.state(),
             "history": self.history,
             "stop": self.stop.state(),
             "positions": [self.ascent.rows.position, self.remaining.rows.position],
@@ -151,15 +149,15 @@ class _Run:
         if self.best is not None:
             tensors |= pack("best", self.best[0])
             state["best_cost"] = vars(self.best[1])
-        self.resume.save(self.cost.epochs, tensors, state)
+        self.resume.save(self.epoch, tensors, state)
 
     def restore(self) -> bool:
         """Go on from the newest state; returns whether there is one."""
-        found = self.resume.load()
-        if found is None:
+        saved = self.resume.load()
+        if saved is None:
             self.resume.clear()
             return False
-        tensors, state = found
+        tensors, state = saved
         self.model.load_state_dict(unpack("model", tensors))
         load_optimiser(self.optimiser, unpack("optimiser", tensors))
         self.weighting.restore(unpack("weighting", tensors))
@@ -168,7 +166,7 @@ class _Run:
         self.ascent.rows.position, self.remaining.rows.position = state["positions"]
         if self.ascent.level is not None:
             self.ascent.level.restore(tensors["level"], state["cost"]["steps"])
-        vars(self.cost).update(state["cost"])  # in place: the terms count in it too
+        self.meter.restore(state["cost"])
         self.history = state["history"]
         self.stop.restore(state["stop"])
         if "best_cost" in state:

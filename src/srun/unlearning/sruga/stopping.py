@@ -100,8 +100,8 @@ class Match(StopRule):
         self.lowest, self.reached = math.inf, False
 
     def look(self, scorer: Scorer, epoch: int) -> dict[str, float]:
-        tune = self.probe.ranks(scorer, TUNE)
-        never = np.concatenate([self.probe.ranks(scorer, queries) for queries in self.unseen])
+        tune = self.probe.ranks(scorer, TUNE).rank
+        never = np.concatenate([self.probe.ranks(scorer, queries).rank for queries in self.unseen])
         forgotten = tune[self.rows]
         distance, better = ks_distance(forgotten, never), superiority(forgotten, never)
         self.improved = distance < self.lowest

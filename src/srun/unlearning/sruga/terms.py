@@ -4,7 +4,6 @@ Shapes: B batch, L length, T targets, D hidden, N items, V catalogue, F forget r
 frozen original.
 """
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,8 @@ from srun.errors import DataError
 from srun.models.base import SequenceModel
 from srun.requests.partition import Partition
 from srun.rng import Streams, numpy_stream
-from srun.training.fit import FORWARD_SHARE, Cost, TrainConfig, target_loss
+from srun.system.meter import FORWARD_SHARE, Meter
+from srun.training.fit import TrainConfig, target_loss
 from srun.training.losses import ce
 from srun.unlearning.sruga.catalogue import kl, rank_logit
 from srun.unlearning.sruga.comparable import comparable
@@ -92,16 +92,15 @@ class Ascent:
         request: Partition,
         recipe: TrainConfig,
         streams: Streams,
-        cost: Cost,
+        meter: Meter,
     ) -> None:
         self.settings, self.model, self.original, self.recipe = settings, model, original, recipe
-        self.streams, self.cost = streams, cost
+        self.streams, self.meter = streams, meter
         make = self._windows if settings.mask_all_forgotten else self._queries
         self.items, self.forgotten, self.users = (part.to(streams.device) for part in make(request))
         self.rows = Cycle(len(self.items), settings.batch_size, streams["forget"])
-        began = time.perf_counter()
-        self.readout = self.states(original, self.items) if settings.update == "readout" else None  # (F, D)
-        cost.seconds += time.perf_counter() - began
+        with meter.running():
+            self.readout = self.states(original, self.items) if settings.update == "readout" else None  # (F, D)
         self.level = Level(self, request) if settings.ascent == "level" else None
         self.negatives: TrainingData | None = None
         if settings.ascent_negatives:  # those that the original was trained with: no item the user ever had in training
@@ -117,7 +116,7 @@ class Ascent:
         rows = self.rows.next()
         inputs, place, targets = self._batch(rows)  # (B, L), (B, L), (T,)
         if self.readout is None:
-            self._count(inputs, 1.0)
+            self.meter.count_inputs(inputs)
             state = self.model.hidden(inputs)[place]  # (T, D)
         else:
             state = self.readout[rows]
@@ -140,12 +139,12 @@ class Ascent:
         self.rows.next()
 
     def _log_p(self, model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
-        self.cost.scored_positions += len(targets) if self.recipe.loss == "ce" else 0
+        self.meter.count(scored_positions=len(targets) if self.recipe.loss == "ce" else 0)
         return ascent_loss(model, state, targets, self.recipe.loss)
 
     def standing(self, model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
         """(T,) of ``rank_logit``."""
-        self.cost.scored_positions += len(targets)
+        self.meter.count(scored_positions=len(targets))
         return rank_logit(model, state, targets)
 
     @torch.no_grad()
@@ -155,7 +154,7 @@ class Ascent:
         return torch.cat([self._forward(model, *part) for part in parts])
 
     def _forward(self, model: SequenceModel, inputs: Tensor, place: Tensor) -> Tensor:
-        self._count(inputs, FORWARD_SHARE)
+        self.meter.count_inputs(inputs, FORWARD_SHARE)
         return model.hidden(inputs)[place]
 
     def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -170,9 +169,6 @@ class Ascent:
         place = torch.zeros_like(inputs, dtype=torch.bool)
         place[:, -1] = True
         return inputs, place
-
-    def _count(self, inputs: Tensor, share: float) -> None:
-        self.cost.target_gradients += share * int((inputs != 0).sum())
 
     @staticmethod
     def _queries(request: Partition) -> tuple[Tensor, Tensor, Tensor]:
@@ -220,9 +216,8 @@ class Level:
             )
         self.items = items[rng.permutation(len(items))[:MAX_NEVER_SEEN]].to(ascent.streams.device)  # (N, n+1)
         self.value, self.steps = self.items.new_zeros(0), 0  # measured before the first step
-        began = time.perf_counter()
-        self.readout = None if ascent.readout is None else ascent.states(ascent.original, self.items)  # (N, D)
-        ascent.cost.seconds += time.perf_counter() - began
+        with ascent.meter.running():
+            self.readout = None if ascent.readout is None else ascent.states(ascent.original, self.items)  # (N, D)
 
     def next(self) -> Tensor:
         """Of the next step."""
@@ -300,11 +295,11 @@ class Remaining:
         data: TrainingData,
         recipe: TrainConfig,
         streams: Streams,
-        cost: Cost,
+        meter: Meter,
         separate: bool,
     ) -> None:
         self.settings, self.model, self.original, self.recipe = settings, model, original, recipe
-        self.data, self.streams, self.cost, self.separate = data, streams, cost, separate
+        self.data, self.streams, self.meter, self.separate = data, streams, meter, separate
         self.readout = settings.update == "readout"
         drawn = numpy_stream(streams.seed, "retain_sample").permutation(len(data))[: settings.retain_sample]
         self.sample = torch.from_numpy(drawn).to(data.device)  # (S,) windows
@@ -322,22 +317,19 @@ class Remaining:
             users, targets = batch.users, batch.targets
             loss = target_loss(self.model, batch.hidden, targets, users, self.data, self.recipe, self.streams)
             terms["finetune"] = loss.mean()
-            self.cost.scored_positions += len(loss) if self.recipe.loss == "ce" else 0
+            self.meter.count(scored_positions=len(loss) if self.recipe.loss == "ce" else 0)
         if kl:
             terms["kl"] = self._kl(batch.asked, batch.states, batch.targets)
         return terms
 
     def _keep(self) -> _Pass | None:
         """The states of the whole sample; None where no term asks for any."""
-        began = time.perf_counter()
         kl, finetune = self.settings.kl_weight > 0, self.settings.finetune_weight > 0
         if not (kl or finetune):
             return None
-        kept = _Pass.join(
-            [self._pass(rows, kl, finetune) for rows in self.sample.split(self.settings.retain_batch_size)]
-        )
-        self.cost.seconds += time.perf_counter() - began
-        return kept
+        with self.meter.running():
+            batches = self.sample.split(self.settings.retain_batch_size)
+            return _Pass.join([self._pass(rows, kl, finetune) for rows in batches])
 
     def _pass(self, rows: Tensor, kl: bool, finetune: bool) -> _Pass:
         """What the terms wanted need of the windows ``rows`` (B,): one pass for both where the model allows it."""
@@ -349,7 +341,7 @@ class Remaining:
         states = self._states(asked)
         hidden = self._states(inputs) if finetune and own_pass else states
         if kl and finetune and not own_pass and self.separate and not self.readout:
-            self._count(inputs, 1 - FORWARD_SHARE)  # it is gone through backwards once for each
+            self.meter.count_inputs(inputs, 1 - FORWARD_SHARE)  # it is gone through backwards once for each
         return _Pass(users, targets, hidden, asked, states)
 
     @property
@@ -360,7 +352,7 @@ class Remaining:
         """Mean L_KL () of states ``hidden`` (B, L, D): over rows, or over targets with ``kl_positions`` targets."""
         teacher = hidden
         if not self.readout:
-            self._count(inputs, FORWARD_SHARE)
+            self.meter.count_inputs(inputs, FORWARD_SHARE)
             with torch.no_grad():
                 teacher = self.original.hidden(inputs)
         if self.settings.kl_items == "targets":  # [T] to the letter: each target scored at its own position
@@ -375,7 +367,7 @@ class Remaining:
         )
         items = self._sampled_items()
         if items is None:
-            self.cost.scored_positions += 2 * len(state)
+            self.meter.count(scored_positions=2 * len(state))
             return kl(self.model, state, self.original, teacher)
         student = state @ self.model.output_weight[items].T  # (T, N) or (B, N)
         with torch.no_grad():
@@ -397,9 +389,6 @@ class Remaining:
 
     def _states(self, inputs: Tensor) -> Tensor:
         """(B, L, D) states: under ``readout`` those of the original."""
-        self._count(inputs, FORWARD_SHARE if self.readout else 1.0)
+        self.meter.count_inputs(inputs, FORWARD_SHARE if self.readout else 1.0)
         with torch.set_grad_enabled(not self.readout):
             return (self.original if self.readout else self.model).hidden(inputs)
-
-    def _count(self, inputs: Tensor, share: float) -> None:
-        self.cost.target_gradients += share * int((inputs != 0).sum())
