@@ -1,6 +1,7 @@
 """The order of the package: a module imports only what stands above it, and --help imports nothing heavy."""
 
 import ast
+import importlib
 import json
 import re
 import statistics
@@ -113,10 +114,6 @@ def test_every_console_script_leads_somewhere():
     text = (SOURCE.parents[1] / "pyproject.toml").read_text()
     scripts = dict(re.findall(r'^(\w+) = "(srun\.\w+:\w+)"$', text, re.MULTILINE))
     assert set(scripts) == {"srun", "srunlearn", "optimize"}
-    names = {
-        node.name for node in ast.walk(ast.parse((SOURCE / "cli.py").read_text())) if isinstance(node, ast.FunctionDef)
-    }
     for target in scripts.values():
         module, function = target.split(":")
-        assert module == "srun.cli"
-        assert function in names, f"{target} does not exist"
+        assert callable(getattr(importlib.import_module(module), function)), f"{target} does not exist"

@@ -30,7 +30,7 @@ from srun.training.checkpoint import ResumeFolder
 ROOT = Path(__file__).parents[1]
 RESULTS = ("benchmarks", "docs", "presets", "reports")
 """Folders whose files are in git."""
-APART = {"scripts/readme_table.py": "tests/test_readme_table.py"}
+APART = {"scripts/house.py": "tests/test_house.py", "scripts/readme_table.py": "tests/test_readme_table.py"}
 """Scripts whose tests have a file of their own."""
 TINY_TRAINING = ("train.max_epochs=2", "train.evaluate_every=1", "train.patience=2", "train.batch_size=64")
 SETS = tuple(word for text in (*TINY_TRAINING, "model.sasrec.hidden=8") for word in ("--set", text))

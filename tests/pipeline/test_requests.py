@@ -14,7 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
-from srun.cli import _print_rows, cli
+from srun.cli import cli
+from srun.cli.printing import print_rows
 from srun.flow.params import load_values
 
 ROOT = Path(__file__).parents[2]
@@ -279,7 +280,7 @@ def test_a_data_set_whose_folder_was_renamed_is_told(prepared: Path) -> None:
 def test_ids_that_look_like_markup_are_shown_as_they_are() -> None:
     runner = CliRunner()
     with runner.isolation() as streams:
-        _print_rows([{"item_id": "[/x]i3", "title": "[red]t :heart:"}], False)
+        print_rows([{"item_id": "[/x]i3", "title": "[red]t :heart:"}])
         shown = streams[0].getvalue().decode()
     assert "[/x]i3" in shown
     assert "[red]t :heart:" in shown

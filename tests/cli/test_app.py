@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from srun.cli import cli
 from srun.errors import MAX_FAULTS, MAX_LETTERS, DataError, SrunError, in_lines, one_line
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ODD = ["\x1b[31mred", "a\u2028b", "a\nb", "a\rb", "\u202egnp", "x" * 9000, "\x07", "\udcff", "ä", "\u200b"]
 
 

@@ -1,0 +1,170 @@
+"""Commands of the flow: a project's files, and each stage by itself or all together."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from srun.cli.options import (
+    Common,
+    budget_option,
+    cell_options,
+    file_options,
+    flow_options,
+    original_option,
+    read_budget,
+    request_option,
+)
+from srun.cli.printing import print_mapping, print_report, print_splits, show
+from srun.cli.selection import check_flow, choose_cell, choose_original
+from srun.system.distributed import joined
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
+def init(folder: Path) -> None:
+    """Write params.yaml and the presets of presets/ into FOLDER, so that every command works there.
+
+    A checkout of srun has them already. A file that is there is never replaced.
+
+    \b
+    Example:
+      srun init shop
+    """
+    from srun.flow.starter import write_starter
+
+    written = write_starter(folder)
+    click.echo("\n".join(map(str, written)) if written else f"{folder}: everything is there already")
+
+
+@click.command("params")
+@file_options
+def show_params(common: Common) -> None:
+    """Print every parameter as it stands, presets and overrides applied.
+
+    \b
+    Example:
+      srun params --params presets/quick.yaml
+    """
+    from srun.config import flatten
+    from srun.flow.params import load, load_values
+
+    files = [Path(preset) for preset in common.presets]
+    load(Path("params.yaml"), files, common.assignments)  # which checks them
+    show(flatten(load_values(Path("params.yaml"), files, common.assignments)), common.as_json, print_mapping)
+
+
+@click.command()
+@flow_options
+def prepare(common: Common) -> None:
+    """Filter raw data, make ids dense, hold out targets.
+
+    \b
+    Example:
+      srun prepare --set prepare.max_length=50
+    """
+    show(common.pipeline().prepare(), common.as_json, print_mapping)
+
+
+@click.command()
+@flow_options
+def digests(common: Common) -> None:
+    """Write digests of the code of each stage and of the request files, by which `dvc repro` notices a change.
+
+    \b
+    Example:
+      srun digests
+    """
+    written = {"written": str(common.pipeline().digests())}
+    show(written, common.as_json, lambda written: click.echo(written["written"]))
+
+
+@click.command()
+@original_option("train")
+@flow_options
+def train(original: str | None, common: Common) -> None:
+    """Train an Original on everything, on a GPU where there is one, or on several: see docs/scale.md.
+
+    \b
+    Example:
+      srun train --original sasrec-0 --set train.loss=bce
+    """
+    from srun.flow.plan import check_training
+
+    pipeline = common.pipeline()
+    name = choose_original(pipeline, original)
+    with joined():
+        check_training(pipeline.params, name)
+        show(pipeline.train(name), common.as_json, print_mapping)
+
+
+@click.command()
+@cell_options
+@flow_options
+def unlearn(common: Common, **selectors: Any) -> None:
+    """Carry out a request by one method: a new model version, Original untouched.
+
+    \b
+    Example:
+      srun unlearn --original sasrec-0 --method sruga --set unlearn.sruga.ascent_weight=0.3
+      srun unlearn --original sasrec-0 --method attribution --category Action
+    """
+    from srun.flow.plan import check_cell
+
+    pipeline = common.pipeline()
+    with joined():
+        pipeline, cell = choose_cell(pipeline, **selectors)
+        check_cell(pipeline.params, cell)
+        show(pipeline.unlearn(cell), common.as_json, print_mapping)
+
+
+@click.command()
+@cell_options
+@flow_options
+def evaluate(common: Common, **selectors: Any) -> None:
+    """Rank every split of a request with one method's model.
+
+    \b
+    Example:
+      srun evaluate --original sasrec-0 --method sruga --json
+    """
+    pipeline = common.pipeline()
+    with joined():
+        pipeline, cell = choose_cell(pipeline, **selectors)
+        show(pipeline.evaluate(cell), common.as_json, print_splits)
+
+
+@click.command()
+@request_option("On this request alone, in reports/requests/NAME.")
+@flow_options
+def report(request: str | None, common: Common) -> None:
+    """Write the tables, figures and the page in reports/.
+
+    \b
+    Example:
+      srun report
+      srun report --request may
+    """
+    pipeline = common.pipeline()
+    pipeline = pipeline if request is None else pipeline.only(request)
+    show(pipeline.report(), common.as_json, print_report)
+
+
+@click.command()
+@request_option("Only this request, with every row of cells that can carry it out.")
+@budget_option
+@flow_options
+def run(request: str | None, budget: float | None, common: Common) -> None:
+    """Run every stage after fetch in one process, where its output is not there yet or is of something else.
+
+    One at a time in a folder: a second one, or a second training of one model, ends and says what goes on there.
+
+    \b
+    Example:
+      srun run --params presets/quick.yaml --out out/quick
+      srun run --request may
+    """
+    pipeline = common.pipeline()
+    pipeline = pipeline if request is None else pipeline.only(request)
+    check_flow(pipeline)
+    show(pipeline.run(read_budget(budget)), common.as_json, print_report)
