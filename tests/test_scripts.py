@@ -439,7 +439,7 @@ def test_no_script_lists_settings_by_hand() -> None:
 
 
 def test_every_entry_to_try_is_a_setting_there_is(small: Any) -> None:
-    for file in ("kept", "readout", "sruga"):
+    for file in ("kept", "output_layer", "sruga"):
         for changes in read_yaml(ROOT / f"benchmarks/search/{file}.yaml").values():
             small.method_settings("sruga", **(changes or {}))
 

@@ -126,7 +126,13 @@ def test_nothing_is_ranked_twice(bench_of, small, monkeypatch):
     monkeypatch.setattr(RankingTask, "ranks", ranks)
     bench = bench_of("interactions", "sruga", 1)
     of_original = len(ranked)
-    changes = {"update": "readout", "unlearn_dropout": False, "max_epochs": 2, "max_steps": None, "learning_rate": 0.1}
+    changes = {
+        "update": "output_layer",
+        "unlearn_dropout": False,
+        "max_epochs": 2,
+        "max_steps": None,
+        "learning_rate": 0.1,
+    }
     figures = bench({f"unlearn.sruga.{key}": value for key, value in changes.items()}, untold)
     assert len(set(ranked)) == len(ranked)
     # all that the figures need of the end, two splits after one epoch more, and nothing of epoch 0: it is the original

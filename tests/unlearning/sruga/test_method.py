@@ -15,11 +15,11 @@ from srun.rng import Streams, numpy_stream
 from srun.system.meter import Meter
 from srun.training.checkpoint import ResumeFolder
 from srun.unlearning import UNLEARNERS
-from srun.unlearning.sruga import catalogue
-from srun.unlearning.sruga.catalogue import kl, rank_logit
+from srun.unlearning.sruga.ascent import Ascent, ascent_loss, level_loss, npo_loss, reversed_negatives
+from srun.unlearning.sruga.catalogue import Scratch, kl, rank_logit
 from srun.unlearning.sruga.comparable import comparable
+from srun.unlearning.sruga.retain import kl_loss
 from srun.unlearning.sruga.settings import SRUGAConfig
-from srun.unlearning.sruga.terms import Ascent, ascent_loss, kl_loss, level_loss, npo_loss, reversed_negatives
 
 BASE = {
     **{"ascent_weight": 0.5, "kl_weight": 1.0, "finetune_weight": 0.5, "kl_items": "all", "unlearn_dropout": False},
@@ -240,7 +240,7 @@ CHOICES = [
     ("ascent", "level", {"ascent": "npo"}),
     ("update", "blocks", {}),
     ("update", "blocks", {"update": "embeddings"}),
-    *(("update", "readout", {"update": other}) for other in ("all", "embeddings", "blocks")),
+    *(("update", "output_layer", {"update": other}) for other in ("all", "embeddings", "blocks")),
     *(("kl_items", value, {}) for value in (2, 10)),
     *(("anneal", value, {"anneal": "linear", "anneal_epochs": 3}) for value in ("cosine", "exponential")),
     *(("anneal_what", value, {"anneal": "linear"}) for value in ("unlearning_rate", "ascent_weight")),
@@ -480,7 +480,7 @@ def test_the_level_follows_the_model(world, tmp_path):
 
 def test_where_scores_lie_far_apart_the_soft_rank_is_the_rank():
     scores = torch.tensor([[100.0, 400.0, 300.0, 200.0]]).repeat(4, 1)
-    found = rank_logit(Table(torch.eye(4)), scores, torch.arange(1, 5))
+    found = rank_logit(Table(torch.eye(4)), scores, torch.arange(1, 5), Scratch())
     ranks = torch.tensor([4.0, 1.0, 2.0, 3.0]) - 0.5
     torch.testing.assert_close(found, ((4 - ranks) / ranks).log())
 
@@ -503,11 +503,17 @@ def test_what_is_asked_of_the_catalogue_is_what_plain_operations_say(items):
     def divergence(state, table):
         return kl_loss((state @ table.T).log_softmax(-1), (other_state @ other_table.T).log_softmax(-1))
 
-    found = {
-        lambda s, t: (weight * rank_logit(Table(t), s, targets)).sum(): lambda s, t: (weight * standing(s, t)).sum(),
-        lambda s, t: 3 * kl(Table(t), s, Table(other_table), other_state): lambda s, t: 3 * divergence(s, t).mean(),
-    }
-    for one, other in found.items():
+    pairs = [
+        (
+            lambda s, t: (weight * rank_logit(Table(t), s, targets, Scratch())).sum(),
+            lambda s, t: (weight * standing(s, t)).sum(),
+        ),
+        (
+            lambda s, t: 3 * kl(Table(t), s, Table(other_table), other_state),
+            lambda s, t: 3 * divergence(s, t).mean(),
+        ),
+    ]
+    for one, other in pairs:
         values, gradients = [], []
         for loss in (one, other):
             leaves = [part.clone().requires_grad_() for part in (state, table)]
@@ -518,18 +524,17 @@ def test_what_is_asked_of_the_catalogue_is_what_plain_operations_say(items):
 
 
 def test_memory_that_is_used_again_changes_no_gradient_and_is_nobody_elses():
-    generator = torch.Generator().manual_seed(0)
+    generator, scratch = torch.Generator().manual_seed(0), Scratch()
 
-    def loss_of(rows, items, dtype=torch.float32):
+    def loss_of(rows, items, dtype=torch.float32, scratch=scratch):
         state, table = (torch.randn(size, 3, generator=generator).to(dtype) for size in (rows, items))
         targets = torch.randint(items, (rows,), generator=generator) + 1
         table.requires_grad_()
-        return rank_logit(Table(table), state, targets).sum(), table
+        return rank_logit(Table(table), state, targets, scratch).sum(), table
 
     def fresh(case):
-        catalogue._FREE.clear()
         generator.manual_seed(1)
-        loss, table = loss_of(*case)
+        loss, table = loss_of(*case, scratch=Scratch())
         return torch.autograd.grad(loss, table)[0]
 
     cases = [(40, 300), (7, 300), (40, 300), (40, 200), (60, 200), (60, 200, torch.float64)]
@@ -539,7 +544,6 @@ def test_memory_that_is_used_again_changes_no_gradient_and_is_nobody_elses():
         loss, table = loss_of(*case)
         assert torch.autograd.grad(loss, table)[0].equal(gradient)
 
-    fresh(cases[0])
     generator.manual_seed(1)
     pairs = [loss_of(*cases[0]), loss_of(*cases[0])]  # two at a time
     assert torch.autograd.grad(*pairs[0])[0].equal(expected[0])
@@ -555,12 +559,13 @@ def test_memory_that_is_used_again_changes_no_gradient_and_is_nobody_elses():
 def test_without_gradients_none_are_taken(monkeypatch):
     table = torch.nn.Parameter(torch.eye(4))
     state, targets = torch.eye(4), torch.arange(1, 5)
-    expected = rank_logit(Table(table), state, targets)
-    monkeypatch.setattr(catalogue, "_memory", lambda *_: pytest.fail("memory for gradients"))
+    scratch = Scratch()
+    expected = rank_logit(Table(table), state, targets, scratch)
+    monkeypatch.setattr(scratch, "take", lambda *_: pytest.fail("memory for gradients"))
     model = Table(table)
     assert model.output_weight.requires_grad
     with torch.no_grad():
-        assert rank_logit(model, state, targets).equal(expected.detach())
+        assert rank_logit(model, state, targets, scratch).equal(expected.detach())
 
 
 def test_no_target_has_no_divergence():
@@ -590,10 +595,10 @@ def test_what_may_not_move_keeps_its_bytes(world, tmp_path):
 
 
 @pytest.mark.parametrize("ascent", ["ga", "npo", "level"])
-def test_readout_moves_what_scores_an_item_by_the_states_of_the_original(world, tmp_path, ascent):
+def test_output_layer_moves_what_scores_an_item_by_the_states_of_the_original(world, tmp_path, ascent):
     changes = {"ascent": ascent, "kl_weight": 1.0, "finetune_weight": 0.0, "kl_positions": "targets"}
     one_step = {"batch_size": 10_000, "retain_batch_size": 10_000, "max_epochs": 1, "learning_rate": 1e-3}
-    model = run(world, tmp_path, update="readout", **changes, **one_step).scorer.model
+    model = run(world, tmp_path, update="output_layer", **changes, **one_step).scorer.model
     original = world.original.model
     kept = {name: value for name, value in model.state_dict().items() if name != "output.weight"}
     assert kept.keys() == original.state_dict().keys()
@@ -624,9 +629,9 @@ def test_readout_moves_what_scores_an_item_by_the_states_of_the_original(world, 
     assert agree.float().mean() > (0.95 if ascent == "level" else 0.999)  # a distance of about 0 may have either sign
 
 
-def test_readout_passes_forward_only_and_once_over_the_forget_set(world, tmp_path):
+def test_output_layer_passes_forward_only_and_once_over_the_forget_set(world, tmp_path):
     forget, retain = positions(world)
-    whole = {"batch_size": 10_000, "retain_batch_size": 10_000, "update": "readout"}
+    whole = {"batch_size": 10_000, "retain_batch_size": 10_000, "update": "output_layer"}
     cost = run(world, tmp_path / "a", **whole).cost
     assert cost.target_gradients == pytest.approx(forget / 3 + 3 * retain / 3)
     pcgrad = run(world, tmp_path / "b", **whole, weighting="pcgrad").cost
@@ -635,9 +640,9 @@ def test_readout_passes_forward_only_and_once_over_the_forget_set(world, tmp_pat
     assert npo.target_gradients == pytest.approx(forget / 3)
 
 
-def test_a_sample_of_the_retain_set_is_passed_once_under_readout(world, tmp_path):
+def test_a_sample_of_the_retain_set_is_passed_once_under_output_layer(world, tmp_path):
     forget, retain = positions(world)
-    settings = {"batch_size": 10_000, "retain_batch_size": 10_000, "update": "readout", **ONLY["kl"]}
+    settings = {"batch_size": 10_000, "retain_batch_size": 10_000, "update": "output_layer", **ONLY["kl"]}
     settings |= {"ascent_weight": 0.5}
     for folder, where in (("last", "last"), ("targets", "targets")):
         kept = run(world, tmp_path / folder, **settings, kl_positions=where, retain_sample=10_000)
@@ -766,8 +771,8 @@ def test_options_without_an_effect_are_refused_with_their_key(world, tmp_path, c
     [
         ({"weighting": "mgda", **ONLY["ascent"]}, "needs two weights"),
         ({"ascent": "level", "mask_all_forgotten": True}, "one event at a time"),
-        ({"update": "readout", "mask_all_forgotten": True}, "one event at a time"),
-        ({"update": "readout", "unlearn_dropout": True}, "set unlearn_dropout to false"),
+        ({"update": "output_layer", "mask_all_forgotten": True}, "one event at a time"),
+        ({"update": "output_layer", "unlearn_dropout": True}, "set unlearn_dropout to false"),
         ({"ascent": "level", "ascent_negatives": True}, "level has no negatives"),
         ({"weighting": "uncertainty"}, "no lower bound"),
         ({"ascent": "npo", "ascent_negatives": True}, "has no negatives"),
@@ -798,8 +803,8 @@ def test_what_is_annealed():
         {"weighting": "pcgrad", "kl_items": 7},
         {"weighting": "mgda", "anneal": "cosine", "anneal_what": "unlearning_rate"},
         {"mask_all_forgotten": True, "ascent_negatives": True},
-        {"update": "readout", "unlearn_dropout": False, "ascent": "npo"},
-        {"update": "readout", "unlearn_dropout": False, "ascent": "level", "retain_sample": 20},
+        {"update": "output_layer", "unlearn_dropout": False, "ascent": "npo"},
+        {"update": "output_layer", "unlearn_dropout": False, "ascent": "level", "retain_sample": 20},
     ],
 )
 def test_a_killed_run_with_other_options_goes_on_to_the_same_bits(small, cloze_world, tmp_path, changes):

@@ -1,4 +1,4 @@
-"""What SRUGA asks of the whole catalogue, some rows at a time, with gradients taken on the way.
+"""Losses of SRUGA over the whole catalogue, some rows at a time, with gradients taken on the way.
 
 Shapes: T targets, V catalogue, D hidden. As plain operations these take most of SRUGA's time: each passes over scores
 (T, V) a dozen times that no processor's cache holds.
@@ -19,16 +19,39 @@ TEMPERATURE = 0.3
 """Of the soft rank: lower is nearer to the rank, and leaves fewer items with a gradient."""
 
 
-def rank_logit(model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
+class Scratch:
+    """Memory that one run's steps hand on: the slopes of one step are gone when the next begins.
+
+    So large, it would come from the system page by page each time, which took a sixth of a step.
+    """
+
+    def __init__(self) -> None:
+        self._free: Tensor | None = None
+
+    def take(self, rows: int, table: Tensor) -> Tensor:
+        """(at least ``rows``, V), not filled, for ``table`` (V, D); nobody else has it until it is put back."""
+        memory, self._free = self._free, None
+        if memory is None or len(memory) < rows or memory.shape[1:] != table.shape[:1]:
+            return table.new_empty(rows, len(table))
+        same_kind = memory.dtype == table.dtype and memory.device == table.device
+        return memory if same_kind else table.new_empty(rows, len(table))
+
+    def put_back(self, memory: Tensor) -> None:
+        """Keep what ``take`` gave for the next step."""
+        self._free = memory
+
+
+def rank_logit(model: SequenceModel, state: Tensor, targets: Tensor, scratch: Scratch) -> Tensor:
     """(T,) = log((V - r) / r), where r is the soft rank 1/2 + sum over the catalogue of sigmoid((s_v - s_target) / t).
 
     Where a target stands among all items, in a scale that is as wide for the best as for the worst. Its gradient
     reaches the item and those that compete with it; log p also moves with scores that no rank depends on.
+    ``scratch``: the memory of the run that asks.
     """
     table = model.output_weight[1:]
     if not torch.is_grad_enabled():
         table = table.detach()  # a parameter asks for a gradient all the same
-    better: Tensor = _Better.apply(state, table, targets - 1)
+    better: Tensor = _Better.apply(state, table, targets - 1, scratch)
     return (model.num_items - better).log() - better.log()
 
 
@@ -42,25 +65,14 @@ def kl(model: SequenceModel, state: Tensor, original: SequenceModel, original_st
     return loss
 
 
-_FREE: list[Tensor] = []
-"""Memory of the last step's slopes, for the next: so large, it would come from the system page by page, which took a
-sixth of a step."""
-
-
-def _memory(rows: int, table: Tensor) -> Tensor:
-    """(at least ``rows``, V), not filled, for ``table`` (V, D); nobody else has it as long as it is not in _FREE."""
-    memory = _FREE.pop() if _FREE else table.new_empty(0, 0)
-    same = memory.shape[1:] == table.shape[:1] and memory.dtype == table.dtype and memory.device == table.device
-    return memory if same and len(memory) >= rows else table.new_empty(rows, len(table))
-
-
 class _Better(torch.autograd.Function):
     """Soft ranks (T,) of the rows ``places`` (T,) of ``table`` (V, D), for states (T, D)."""
 
     @staticmethod
-    def forward(ctx: Any, state: Tensor, table: Tensor, places: Tensor) -> Tensor:
+    def forward(ctx: Any, state: Tensor, table: Tensor, places: Tensor, scratch: Scratch) -> Tensor:
         better = state.new_empty(len(state))
-        ctx.memory = _memory(len(state), table) if any(ctx.needs_input_grad) else None
+        ctx.scratch = scratch
+        ctx.memory = scratch.take(len(state), table) if any(ctx.needs_input_grad) else None
         slopes = None if ctx.memory is None else ctx.memory[: len(state)]
         for part in _parts(state, table):
             place = places[part, None]
@@ -76,16 +88,13 @@ class _Better(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         state, table, slopes = ctx.saved_tensors
         by_state, by_table = ctx.needs_input_grad[:2]
-        found = (
-            product(slopes, table.T) * weight[:, None] if by_state else None,
-            product((state * weight[:, None]).T, slopes.T).T if by_table else None,
-            None,
-        )
-        _FREE[:] = [ctx.memory]
-        return found
+        state_gradient = product(slopes, table.T) * weight[:, None] if by_state else None
+        table_gradient = product((state * weight[:, None]).T, slopes.T).T if by_table else None
+        ctx.scratch.put_back(ctx.memory)
+        return state_gradient, table_gradient, None, None
 
 
 class _KL(torch.autograd.Function):

@@ -33,16 +33,16 @@ class SRUGAConfig:
     """``last``: where the last item of a window is predicted. ``targets``: wherever fine-tuning predicts, which is
     also where ``kl_items`` targets is always taken."""
     unlearn_dropout: bool
-    update: Literal["all", "embeddings", "blocks", "readout"]
-    """What may move: everything, the item embeddings alone, or everything else. ``readout``: a table of its own of what
-    states are compared with; the states stay the original's, so no pass goes backwards through the network."""
+    update: Literal["all", "embeddings", "blocks", "output_layer"]
+    """What may move: everything, the item embeddings alone, or everything else. ``output_layer``: a copy of the table
+    that states are compared with; the states stay the original's, so no pass goes backwards through the network."""
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)]
     """Forgotten events of a step."""
     retain_batch_size: Annotated[int, Field(ge=1)]
     """Retain windows of a step."""
     retain_sample: Annotated[int, Field(ge=1)] | None
-    """Retain windows, drawn once, that the steps go through; null: all. Under ``readout`` a sample's states are
+    """Retain windows, drawn once, that the steps go through; null: all. Under ``output_layer`` a sample's states are
     computed once."""
     clip_norm: Annotated[float, Field(gt=0)]
     max_epochs: Annotated[int, Field(ge=1)]
@@ -81,10 +81,10 @@ class SRUGAConfig:
             raise ValueError(f"ascent {self.ascent} has no negatives: set ascent_negatives to false, or ascent to ga")
         if self.ascent == "level" and self.mask_all_forgotten:
             raise ValueError("ascent level asks for one event at a time: set mask_all_forgotten to false")
-        if self.update == "readout" and self.unlearn_dropout:
-            raise ValueError("update readout takes the original's states: set unlearn_dropout to false")
-        if self.update == "readout" and self.mask_all_forgotten:
-            raise ValueError("update readout asks for one event at a time: set mask_all_forgotten to false")
+        if self.update == "output_layer" and self.unlearn_dropout:
+            raise ValueError("update output_layer takes the original's states: set unlearn_dropout to false")
+        if self.update == "output_layer" and self.mask_all_forgotten:
+            raise ValueError("update output_layer asks for one event at a time: set mask_all_forgotten to false")
         if self.anneal == "exponential" and self.anneal_floor == 0:
             raise ValueError("anneal exponential never reaches an anneal_floor of 0: give one above")
 

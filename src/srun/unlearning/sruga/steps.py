@@ -1,6 +1,6 @@
 """The steps of SRUGA and of its controls, with all that must survive a kill.
 
-The terms are in ``terms``, how they are weighed in ``weighting``, when they end in ``schedule`` and ``stopping``.
+The terms are in ``ascent`` and ``retain``, their weights in ``weighting`` and ``schedule``, their end in ``stopping``.
 """
 
 import math
@@ -18,9 +18,10 @@ from srun.rng import Streams
 from srun.system.meter import Cost
 from srun.training.checkpoint import copy_weights, load_optimiser, optimiser_tensors, pack, unpack
 from srun.unlearning.base import Context, Original, Result
+from srun.unlearning.sruga.ascent import Ascent
+from srun.unlearning.sruga.retain import Remaining
 from srun.unlearning.sruga.settings import SRUGAConfig
 from srun.unlearning.sruga.stopping import TUNE, make_stop
-from srun.unlearning.sruga.terms import Ascent, Remaining
 from srun.unlearning.sruga.weighting import make_weighting
 
 
@@ -42,7 +43,7 @@ class _Run:
     def __init__(self, settings: SRUGAConfig, original: Original, request: Partition, context: Context) -> None:
         self.resume, self.meter = context.resume, context.meter
         self.streams = Streams(context.seed, context.device)
-        self.model = (untied_copy if settings.update == "readout" else clone_model)(original.model)
+        self.model = (untied_copy if settings.update == "output_layer" else clone_model)(original.model)
         self.model.use_generator(self.streams["dropout"])
         self.parameters = _moved(self.model, settings.update)
         self.scorer = Scorer([self.model])
@@ -176,7 +177,7 @@ class _Run:
 
 def _moved(model: SequenceModel, update: str) -> list[torch.nn.Parameter]:
     """The parameters that may move, and no gradient for the others."""
-    tables = {id(model.output_table)} | ({id(model.embedding.weight)} if update != "readout" else set())
+    tables = {id(model.output_table)} | ({id(model.embedding.weight)} if update != "output_layer" else set())
     for parameter in model.parameters():
         parameter.requires_grad_(update == "all" or (id(parameter) in tables) == (update != "blocks"))
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
