@@ -101,8 +101,8 @@ def _nearest(path: Place, faults: list[_Fault], values: Any) -> str:
     there = [key for key in _at(values, path[:-1]) if key not in unknown]
     for known in (missing, there):
         if near := get_close_matches(path[-1], known, n=1):
-            return near[0]
-    return missing[0] if len(missing) == len(unknown) == 1 else ""
+            return str(near[0])
+    return str(missing[0]) if len(missing) == len(unknown) == 1 else ""
 
 
 def _missing(dotted: str, fault: _Fault, values: Any) -> str:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from srun.errors import ConfigError, RunError, SrunError
-from srun.search import storage
-from srun.search.storage import open_storage, reaching, repair_journal
+from srun.search import journal, storage
+from srun.search.journal import repair_journal
+from srun.search.storage import open_storage, reaching
 from srun.search.study import Search, load_study, num_finished, open_study
 
 HALF = b'{"op_code":4,"worker_id":"dead","st'
@@ -111,7 +112,7 @@ def dies_writing(place):
 
 
 def test_a_worker_killed_while_it_writes_costs_its_own_attempt(toy, place, monkeypatch):
-    monkeypatch.setattr(storage, "LOCK_SECONDS", 3)
+    monkeypatch.setattr(journal, "LOCK_SECONDS", 3)
     alive = toy.start(place, "s", 12, 0.2)
     toy.wait_for(lambda: num_finished(toy.count(place, "s")) >= 2)
     dead = get_context("fork").Process(target=dies_writing, args=(place,))

@@ -56,11 +56,11 @@ class TrainingData:
         """
         order = torch.randperm(len(self), generator=generator, device=generator.device).to(self.device)
         if not group_by_length:
-            yield from order.split(batch_size)
+            yield from torch.split(order, batch_size)
             return
         batches = [
             batch
-            for group in order.split(GROUP * batch_size)
+            for group in torch.split(order, GROUP * batch_size)
             for batch in _equal_shares(group, self.length[group], -(-len(group) // batch_size))
         ]
         for index in torch.randperm(len(batches), generator=generator, device=generator.device).tolist():
@@ -116,7 +116,7 @@ def _equal_shares(rows: Tensor, lengths: Tensor, number: int) -> list[Tensor]:
     lengths, place = lengths.sort(stable=True)
     middle = lengths.cumsum(0) - lengths / 2  # of each row on the line of all positions
     sizes = (middle * number / lengths.sum()).long().bincount(minlength=number).tolist()
-    return [batch for batch in rows[place].split(sizes) if len(batch)]
+    return [batch for batch in torch.split(rows[place], sizes) if len(batch)]
 
 
 def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:

@@ -105,6 +105,11 @@ class Dataset:
     def fingerprint(self) -> str:
         return str(self.info["fingerprint"])
 
+    def has_role(self, role: Role) -> NDArray[np.bool_]:
+        """(E,) the events of a role."""
+        events: NDArray[np.bool_] = self.role == role
+        return events
+
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
         """(U+1,) events of user u are offsets[u]:offsets[u+1]."""
@@ -339,7 +344,7 @@ def training_windows(data: Dataset, events: Mask) -> Windows:
 def original_validation(data: Dataset) -> Queries:
     """Validation before any request: raw training history, all validation targets."""
     context = np.isin(data.role, (Role.TRAIN, Role.CONTEXT))
-    return make_queries(data.item, data.user, data.offsets, context, data.role == Role.VALIDATION)
+    return make_queries(data.item, data.user, data.offsets, context, data.has_role(Role.VALIDATION))
 
 
 def item_mask(data: Dataset, events: Mask) -> Mask:

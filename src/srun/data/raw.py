@@ -171,7 +171,7 @@ def read_info(folder: Path) -> dict[str, Any]:
     """
     path = folder / INFO
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
+        info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{folder}: no raw data set here ({INFO} is missing); {_mend(folder)}") from error
     except (OSError, ValueError) as error:
@@ -223,7 +223,7 @@ def sort_ids(ids: pa.Array) -> np.ndarray:
 
     Integers of equal value ("7", "07") follow each other in the order of their bytes.
     """
-    by_bytes = pc.sort_indices(ids).to_numpy()
+    by_bytes: np.ndarray = pc.sort_indices(ids).to_numpy()
     if not pc.all(pc.match_substring_regex(ids, _INTEGER)).as_py():
         return by_bytes
     try:
@@ -274,7 +274,7 @@ def _encode(column: pd.Series, label: str, name: str) -> tuple[np.ndarray, pa.Ar
 def _timestamps(column: pd.Series, name: str) -> np.ndarray:
     if column.isna().any() or not pd.api.types.is_integer_dtype(column.dtype):
         raise DataError(f'data set "{name}": timestamps must be integers (unix seconds) without gaps')
-    times = column.to_numpy(dtype=np.int64)
+    times: np.ndarray = column.to_numpy(dtype=np.int64)
     if times.min() < 0:
         raise DataError(f'data set "{name}": a negative timestamp ({times.min()}); expected unix seconds')
     return times
@@ -284,7 +284,8 @@ def _nanoseconds(times: np.ndarray, part: pd.Series, name: str) -> np.ndarray:
     """Return whole times with the nanoseconds of a second, as one number."""
     if int(times.max()) >= np.iinfo(np.int64).max // _BILLION:
         raise DataError(f'data set "{name}": timestamp {times.max()} is too large to have nanoseconds beside it')
-    return times * _BILLION + part.to_numpy(dtype=np.int64)
+    nanoseconds: np.ndarray = times * _BILLION + part.to_numpy(dtype=np.int64)
+    return nanoseconds
 
 
 def _order(users: np.ndarray, times: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -356,7 +357,8 @@ def _lines(*columns: pa.Array) -> bytes:
     rows = pc.binary_join_element_wise(rows, "\n", "")
     start, end = rows.offset, rows.offset + len(rows)
     offsets = np.frombuffer(rows.buffers()[1], dtype=np.int32 if rows.type == pa.string() else np.int64)
-    return rows.buffers()[2].slice(int(offsets[start]), int(offsets[end] - offsets[start])).to_pybytes()
+    text = rows.buffers()[2].slice(int(offsets[start]), int(offsets[end] - offsets[start]))
+    return bytes(text.to_pybytes())
 
 
 def _interaction_bytes(table: pd.DataFrame) -> Iterator[bytes]:

@@ -348,7 +348,9 @@ def _interactions(table: pa.Table) -> pd.DataFrame:
     )
 
 
-def _items(ids: "pd.Series | list[str]", titles: "pd.Series | list[str]", genres: "pd.Series | list") -> pd.DataFrame:
+def _items(
+    ids: "pd.Series | list[str]", titles: "pd.Series | list[str]", genres: "pd.Series | list[list[str]]"
+) -> pd.DataFrame:
     """Return an item table; genres in alphabetical order, since places list them in different ones."""
     categories = ["|".join(sorted(set(names))) for names in genres]
     return pd.DataFrame({"item_id": list(ids), "title": list(titles), "categories": categories})

@@ -66,12 +66,12 @@ class Partition:
     @cached_property
     def forget(self) -> Mask:
         """(E,) training events that must be forgotten."""
-        return self.removed & (self.data.role == Role.TRAIN)
+        return self.removed & self.data.has_role(Role.TRAIN)
 
     @cached_property
     def retain(self) -> Mask:
         """(E,) training events that stay."""
-        return ~self.removed & (self.data.role == Role.TRAIN)
+        return ~self.removed & self.data.has_role(Role.TRAIN)
 
     @cached_property
     def catalogue(self) -> Mask | None:
@@ -135,7 +135,7 @@ class Partition:
     def test_targets(self) -> Queries:
         """Every test target, those that the request names too, after the retained history."""
         known = np.isin(self.data.role, (Role.TRAIN, Role.VALIDATION, Role.CONTEXT))
-        return self._ask(known & ~self.removed, self.data.role == Role.TEST)
+        return self._ask(known & ~self.removed, self.data.has_role(Role.TEST))
 
     @cached_property
     def masked_pairs(self) -> NDArray[np.int64]:
@@ -159,7 +159,7 @@ class Partition:
 
     @cached_property
     def _never_seen_context(self) -> Mask:
-        calibration = self.data.role == Role.CALIBRATION
+        calibration = self.data.has_role(Role.CALIBRATION)
         if self.kind == "users" or self.info["request"].get("context") == "all":
             return calibration
         return calibration & ~self.never_seen & ~self.removed
@@ -169,7 +169,7 @@ class Partition:
 
     def _ask_forget(self) -> Queries:
         raw = self.kind == "users" or self.info["request"].get("context") == "all"
-        return self._ask(self.data.role == Role.TRAIN if raw else self.retain, self.forget)
+        return self._ask(self.data.has_role(Role.TRAIN) if raw else self.retain, self.forget)
 
     def save(self, folder: Path, record: Mapping[str, Any] | None = None) -> None:
         """Write the partition as one folder, whole or not at all; the data set itself is not copied.
@@ -214,7 +214,7 @@ def partition(
     from, which such a request needs too.
     Raises DataError for an unknown category, and when no training event answers to the request.
     """
-    train, calibration = data.role == Role.TRAIN, data.role == Role.CALIBRATION
+    train, calibration = data.has_role(Role.TRAIN), data.has_role(Role.CALIBRATION)
     removed, named, rows = _events(data, name, request, asked, read_raw)
     forget = removed & train
     if not forget.any():
@@ -226,7 +226,7 @@ def partition(
     if _of(data, forget).sum() < MIN_USERS_TO_TUNE:
         group[_of(data, forget)] = REPORT
         notes["no_tune_half"] = f"fewer than {MIN_USERS_TO_TUNE} users: schedules are fixed, nothing is chosen"
-    never_trained, never_seen = removed & (calibration | (data.role == Role.SET_ASIDE)), _never_seen(data, request)
+    never_trained, never_seen = removed & (calibration | data.has_role(Role.SET_ASIDE)), _never_seen(data, request)
     if rows is not None:  # whoever asked to go stands for nobody else
         never_seen &= ~removed
         group[_of(data, calibration) & ~_of(data, calibration & ~removed)] = 0
@@ -310,7 +310,7 @@ def _shown(rows: pd.DataFrame) -> str:
 
 def _groups(data: Dataset, request: Request, forget: Mask) -> NDArray[np.uint8]:
     """(U,) the tune and report users of a request, and those of the never-seen events."""
-    calibration = _of(data, data.role == Role.CALIBRATION)
+    calibration = _of(data, data.has_role(Role.CALIBRATION))
     if isinstance(request, CategoryRequest):
         report = report_users(data.num_users, int(data.info["config"]["seed"]))
         group = np.where(report, REPORT, TUNE).astype(np.uint8)
@@ -336,20 +336,20 @@ def _halves(users: Mask, seed: int, name: str) -> NDArray[np.uint8]:
 
 def _drawn_events(data: Dataset, request: DrawnInteractions | DrawnUsers) -> Mask:
     rng = numpy_stream(request.seed, "request")
-    train = data.role == Role.TRAIN
+    train = data.has_role(Role.TRAIN)
     length = np.bincount(data.user[train], minlength=data.num_users)
 
     def some_users(eligible: Mask) -> Mask:
         return draw_users(eligible, max(1, round(request.share_of_users * int(eligible.sum()))), rng)
 
     if isinstance(request, DrawnUsers):
-        return some_users(length >= 1)[data.user] & (data.role != Role.CALIBRATION)
+        return some_users(length >= 1)[data.user] & ~data.has_role(Role.CALIBRATION)
     return draw_events(data.user, train & some_users(length >= 3)[data.user], request.max_share_of_items, rng)
 
 
 def _never_seen(data: Dataset, request: Request) -> Mask:
     """Events of calibration users that stand for forgotten ones, drawn as those are."""
-    left = data.role == Role.CALIBRATION
+    left = data.has_role(Role.CALIBRATION)
     for back in (1, 2):  # the last two of each user are set aside as if held out
         has = np.diff(data.offsets) >= back
         left[data.offsets[1:][has] - back] = False

@@ -90,7 +90,7 @@ class StudyResult:
     def hypervolumes(self) -> list[float]:
         """After each feasible trial, in the order they finished."""
         reference = np.array([objective.loss(objective.reference) for objective in self.goal.objectives])
-        return hypervolume_over_time(self._losses(), reference).tolist()
+        return [float(volume) for volume in hypervolume_over_time(self._losses(), reference)]
 
     def trial(self, number: int) -> TrialResult:
         """A complete trial by number; RunError for another."""

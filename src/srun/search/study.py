@@ -261,7 +261,7 @@ def _is_pruned(trial: "Trial", score: float, epoch: int) -> bool:
     left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         trial.report(score, epoch)
-        return trial.should_prune()
+        return bool(trial.should_prune())
     finally:
         signal.setitimer(signal.ITIMER_REAL, left)
 
@@ -334,7 +334,7 @@ def _numbered_sampler(name: Sampler, seed: int) -> "BaseSampler":
     """A sampler whose draws depend on the seed and the trial's number: no two workers, and no resumed one, repeat."""
     from optuna.samplers import BaseSampler
 
-    class Numbered(BaseSampler):
+    class Numbered(BaseSampler):  # type: ignore[misc]  # optuna is not type-checked here
         def __init__(self) -> None:
             self._inner = _sampler(name, seed)
 
@@ -343,10 +343,12 @@ def _numbered_sampler(name: Sampler, seed: int) -> "BaseSampler":
             self._inner.before_trial(study, trial)
 
         def infer_relative_search_space(self, study: "Study", trial: "FrozenTrial") -> dict[str, Any]:
-            return self._inner.infer_relative_search_space(study, trial)
+            space: dict[str, Any] = self._inner.infer_relative_search_space(study, trial)
+            return space
 
         def sample_relative(self, study: "Study", trial: "FrozenTrial", search_space: dict[str, Any]) -> dict[str, Any]:
-            return self._inner.sample_relative(study, trial, search_space)
+            values: dict[str, Any] = self._inner.sample_relative(study, trial, search_space)
+            return values
 
         def sample_independent(self, study: "Study", trial: "FrozenTrial", name: str, distribution: Any) -> Any:
             return self._inner.sample_independent(study, trial, name, distribution)

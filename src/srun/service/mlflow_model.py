@@ -13,7 +13,7 @@ import pandas as pd
 from srun.service.recommender import Recommender
 
 
-class ServedRecommender(mlflow.pyfunc.PythonModel):
+class ServedRecommender(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # mlflow is not type-checked here
     """A published folder behind MLflow's pyfunc interface."""
 
     def load_context(self, context: Any) -> None:
