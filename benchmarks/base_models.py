@@ -24,7 +24,8 @@ from srun.data.dataset import Dataset
 from srun.flow.cells import Cell
 from srun.flow.layout import Layout
 from srun.flow.params import Params
-from srun.flow.pipeline import Pipeline
+from srun.flow.project import Project
+from srun.flow.stages import evaluate_step, partition_step, prepare_step, train_step, unlearn_step
 from srun.metrics.ranking import hit, ndcg
 from srun.models.scorer import Scorer, new_model
 from srun.training.checkpoint import unpack
@@ -78,15 +79,14 @@ def published(preset: str) -> tuple[float, str]:
 
 def train_all(base: Base, originals: list[str] | None) -> None:
     """Train and rank every Original of a preset that is not done yet, or only those named."""
-    pipeline = Pipeline(base.params, base.project, base.folder)
-    pipeline.prepare()
-    pipeline.partition("interactions")
+    project = Project(base.params, base.layout)
+    prepare_step(project).run()
+    partition_step(project, "interactions").run()
     for cell in base.params.cells.values():
         wanted = originals is None or cell.original in originals
-        if wanted and not pipeline.layout.cell(cell).evaluation.is_dir():
-            pipeline.train(cell.original)
-            pipeline.unlearn(cell)
-            pipeline.evaluate(cell)
+        if wanted and not base.layout.cell(cell).evaluation.is_dir():
+            for step in (train_step(project, cell.original), unlearn_step(project, cell), evaluate_step(project, cell)):
+                step.run()
 
 
 def collect(base: Base) -> list[dict[str, Any]]:

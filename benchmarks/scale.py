@@ -23,7 +23,9 @@ from engine import ROOT
 from srun.data.raw import write_raw
 from srun.data.synthetic import steam_like
 from srun.flow.cells import Cell
-from srun.flow.pipeline import Pipeline
+from srun.flow.layout import Layout
+from srun.flow.project import Project
+from srun.flow.stages import evaluate_step, partition_step, prepare_step, train_step, unlearn_step
 from srun.system.devices import machine
 
 NAME = "synthetic-steam"
@@ -49,15 +51,15 @@ def generate(folder: Path, size: float) -> None:
 
 def carry_out(stage: str, size: float, folder: Path) -> dict[str, float]:
     """Do one stage in this process; returns its seconds by the clock and of the processor, imports not counted."""
-    pipeline = Pipeline(engine.settings(*SETTINGS), folder)
+    project = Project(engine.settings(*SETTINGS), Layout(folder, folder))
     cell = Cell(request="interactions", original="sasrec-0", method="sruga", seed=0)
     works: dict[str, Callable[[], object]] = {
         "generate": lambda: generate(folder, size),
-        "prepare": pipeline.prepare,
-        "partition": lambda: pipeline.partition("interactions"),
-        "train": lambda: pipeline.train("sasrec-0"),
-        "sruga": lambda: pipeline.unlearn(cell),
-        "evaluate": lambda: pipeline.evaluate(cell),
+        "prepare": lambda: prepare_step(project).run(),
+        "partition": lambda: partition_step(project, "interactions").run(),
+        "train": lambda: train_step(project, "sasrec-0").run(),
+        "sruga": lambda: unlearn_step(project, cell).run(),
+        "evaluate": lambda: evaluate_step(project, cell).run(),
     }
     began, began_cpu = time.perf_counter(), time.process_time()
     works[stage]()

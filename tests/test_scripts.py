@@ -23,8 +23,10 @@ from ruamel.yaml import YAML
 
 from srun.config import merge, read_yaml
 from srun.data.raw import write_raw
-from srun.flow.params import FREE, REPLACED, load, load_values
-from srun.flow.pipeline import Pipeline
+from srun.flow.optimize import optimize, study_name
+from srun.flow.params import FREE, REPLACED, load_values
+from srun.flow.project import Project
+from srun.flow.stages import partition_step, plan
 from srun.training.checkpoint import ResumeFolder
 
 ROOT = Path(__file__).parents[1]
@@ -383,17 +385,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory, small: Any) -> Path:
     write_raw(folder / "data/raw/tiny", small.make_raw(small.random_events(80, 30, low=8), colours))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        pipeline = Pipeline(load(Path("params.yaml")), folder)
-        pipeline.prepare()
-        for request in ("interactions", "red"):
-            pipeline.partition(request)
-        for original in LAB["originals"]:
-            pipeline.train(original)
-        for cell in pipeline.params.cells.values():
-            pipeline.unlearn(cell)
-            pipeline.evaluate(cell)
-        cell = pipeline.params.cells["sruga-0"]
-        pipeline.optimize(cell, pipeline.study_name(cell), None, None)
+        project = Project.open()
+        for step in plan(project):
+            step.run()
+        partition_step(project, "red").run()
+        cell = project.params.cells["sruga-0"]
+        optimize(project, cell, study_name(project, cell), None, None)
     return folder
 
 

@@ -23,8 +23,8 @@ from rows import append, done
 from srun.config import build, read_yaml
 from srun.evaluation.evaluate import Probe
 from srun.evaluation.linear_probe import auc, last_states, probe_scores
-from srun.flow.common import load_dataset, load_original
 from srun.flow.layout import Layout
+from srun.flow.loading import load_dataset, load_original
 from srun.flow.params import load
 from srun.models.scorer import Scorer
 from srun.requests.partition import Partition

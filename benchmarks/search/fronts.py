@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from rows import shown, write
 
 from srun.flow.layout import Layout
-from srun.flow.params import load
-from srun.flow.pipeline import Pipeline
+from srun.flow.optimize import apply_trial
+from srun.flow.project import Project
 from srun.judging.methods import model_name, style
 from srun.metrics.bootstrap import LEVEL, user_interval
 from srun.metrics.forgetting import ks_to_retrains
@@ -86,14 +86,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(words)
     sets = ["runtime.threads=1", "runtime.tracking=false"]
-    pipeline = Pipeline(load(Path("params.yaml"), options.params, sets), Path.cwd())
+    project = Project.open([str(preset) for preset in options.params], sets)
     groups: dict[str, Group] = {}
-    for study in _studies(pipeline.layout):
+    for study in _studies(project.layout):
         model, cell = study.about["model"], study.about["cell"]
         if model not in groups:
             folders = sorted(Path("evaluations", cell["original"]).glob("*/retrain-*"))
             groups[model] = Group([_row(model, folder, "retrain") for folder in folders], {})
-        _add(groups[model], model, study, pipeline, options.thesis)
+        _add(groups[model], model, study, project, options.thesis)
     options.out.mkdir(parents=True, exist_ok=True)
     write(options.out / "points.csv", [point for group in groups.values() for point in _points(group)])
     told = [line for group in groups.values() for line in _differences(group)]
@@ -106,7 +106,7 @@ def _studies(layout: Layout) -> Iterator[StudyResult]:
         yield read_study(load_study(open_storage(str(file)), file.stem))
 
 
-def _add(group: Group, model: str, study: StudyResult, pipeline: Pipeline, thesis: Path) -> None:
+def _add(group: Group, model: str, study: StudyResult, project: Project, thesis: Path) -> None:
     """The rows of a study's seed: those it is held against, and the trials that are chosen for that."""
     cell = study.about["cell"]
     seed = int(cell["original"].rpartition("-")[2])
@@ -119,7 +119,7 @@ def _add(group: Group, model: str, study: StudyResult, pipeline: Pipeline, thesi
         print(model, seed, against, way, trial.number, file=sys.stderr)
         folder = own / "pareto" / study.name / f"trial-{trial.number}"
         if not folder.is_dir():
-            pipeline.apply_trial(study.name, trial.number, None)
+            apply_trial(project, study.name, trial.number, None)
         settings = " ".join(f"{key.rpartition('.')[2]}={shown(value, 4)}" for key, value in trial.overrides.items())
         row = _row(model, folder, way, seed, trial.number, settings or "as in params.yaml")
         group.chosen.setdefault((against, way), {})[seed] = row

@@ -23,8 +23,8 @@ from rows import append, done
 
 from srun.config import read_yaml
 from srun.evaluation.evaluate import Probe
-from srun.flow.common import load_dataset
 from srun.flow.layout import Layout
+from srun.flow.loading import load_dataset
 from srun.flow.params import load
 from srun.metrics.forgetting import ks_distance
 from srun.metrics.ranking import hit
@@ -102,7 +102,7 @@ def main(words: Sequence[str] | None = None) -> None:
 def _try(original: Original, request: Partition, changes: dict[str, Any], seed: int) -> list[dict[str, Any]]:
     """One row an epoch; the original itself is epoch 0."""
     assignments = [f"unlearn.sruga.{key}={json.dumps(value)}" for key, value in changes.items()]
-    settings = load(Path("params.yaml"), [], ["unlearn.sruga.stop=fixed", *assignments]).method_settings("sruga")
+    settings = load(Path("params.yaml"), [], ["unlearn.sruga.stop=fixed", *assignments]).unlearn.sruga
     probe = Looking(request.splits, request.data.max_length, torch.device("cpu"), 512)
     context = Context.quiet(torch.device("cpu"), seed, probe)
     probe.match = Match(request, context)

@@ -7,7 +7,7 @@ An override may only replace a value that exists: a typing error is never a new 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -16,6 +16,12 @@ from srun.errors import ConfigError, Faults, one_line
 from srun.faults import describe
 from srun.plain_yaml import parse
 from srun.registry import suggest
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance as Section
+else:
+    Section = object
+"""A block of parameters, whichever model's or method's it is."""
 
 T = TypeVar("T")
 MAX_BYTES = 1_000_000  # of a file of parameters

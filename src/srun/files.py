@@ -72,7 +72,7 @@ def verify_folder(folder: Path, error: type[SrunError], mend: str) -> None:
 
     Raises ``error``, which names the first file that differs; ``mend`` says what to do about it.
     """
-    sums, files = _read_sums(folder, error, mend), _files(folder)
+    sums, files = read_sums(folder, error, mend), _files(folder)
     for name in sorted(sums.keys() - files):
         raise error(f"{folder}: {_shown(name)} is missing; {mend}")
     for name in sorted(files - sums.keys()):
@@ -98,7 +98,8 @@ def _files(folder: Path) -> set[str]:
     return names - {SUMS}
 
 
-def _read_sums(folder: Path, error: type[SrunError], mend: str) -> dict[str, str]:
+def read_sums(folder: Path, error: type[SrunError], mend: str) -> dict[str, str]:
+    """The sha256 of each file of a sealed folder as its list has it; raises ``error`` where there is no such list."""
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as fault:

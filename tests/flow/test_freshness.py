@@ -1,139 +1,168 @@
-"""What DVC is told of code: a comment changes nothing, a change that computes changes just what depends on it."""
+"""Whether a step's output is up to date, why it is not, and what is accepted all the same."""
 
-from collections.abc import Callable
+import json
+from dataclasses import replace
 from pathlib import Path
-from shutil import copytree
 
 import pytest
 
 from srun.errors import RunError
-from srun.flow import freshness
-from srun.flow.freshness import SOURCE, closure, code_digest, stage_digests
-from srun.flow.params import load
-from srun.models import MODELS
-from srun.unlearning import UNLEARNERS
+from srun.files import SUMS, write_folder
+from srun.flow.freshness import MAX_REASONS, Output, Parts, file_digests, told
+from srun.flow.steps import Step, accept_steps, take_steps
 
-ROOT = Path(__file__).parents[2]
-ROOTS = {
-    "prepare": ("srun.flow.prepare",),
-    "partition": ("srun.flow.partition",),
-    "train sasrec": ("srun.flow.train", "srun.models.sasrec"),
-    "train gru4rec": ("srun.flow.train", "srun.models.gru4rec"),
-    "retrain": ("srun.flow.unlearn", "srun.models.sasrec", "srun.unlearning.references.retrain"),
-    "sruga": ("srun.flow.unlearn", "srun.models.sasrec", "srun.unlearning.sruga.method"),
-    "evaluate": ("srun.flow.evaluate", "srun.models.sasrec"),
-    "report": ("srun.flow.report",),
-}
-MODELLING = {"train sasrec", "retrain", "sruga", "evaluate"}
-CHANGES = {
-    "unlearning/sruga.py": {"sruga"},
-    "unlearning/terms.py": {"sruga"},
-    "models/sasrec.py": MODELLING,
-    "models/gru4rec.py": {"train gru4rec"},
-    "training/losses.py": MODELLING | {"train gru4rec", "report"},
-    "evaluation/relearning.py": {"evaluate"},
-    "evaluation/ranking.py": MODELLING | {"train gru4rec"},  # validation ranks too
-    "data/formats/delimited.py": {"partition"},
-    "data/rows.py": set(ROOTS) - {"prepare"},
-    "rng.py": set(ROOTS),
-    "reporting/summary.py": {"report"},
-    "reporting/page.html": {"report"},
-    "tracking.py": set(),
-    "progress.py": set(),
-    "cli/app.py": set(),
-}
+PARTS = Parts({"rate": 5.0, "of": [1, 2]}, {"may.csv": "a"}, {"srun.rng": "1", "torch": "2"})
+
+
+class World:
+    """A folder in which one step writes what it is told to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.parts, self.content, self.keys = root, PARTS, "one", []
+        self.out, self.resume = root / "out", root / "resume"
+
+    def work(self, key: str) -> str:
+        self.keys.append(key)
+        self.resume.mkdir()
+        with write_folder(self.out, sealed=True) as new:
+            (new / "model.json").write_text(self.content)
+        return self.content
+
+    @property
+    def step(self) -> Step:
+        output = Output((self.out,), self.root / "keys" / "out.json")
+        return Step("make", (), self.work, lambda: self.parts, output, self.resume, "making")
 
 
 @pytest.fixture
-def digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, str]]:
-    """The digests of a copy of the package, which a test may change."""
-    copytree(SOURCE / "srun", tmp_path / "srun", ignore=lambda folder, names: {"__pycache__", "project"} & set(names))
-
-    def digests() -> dict[str, str]:
-        for cached in (freshness._imports, freshness._code):
-            cached.cache_clear()
-        return {name: code_digest(*roots, source=tmp_path) for name, roots in ROOTS.items()}
-
-    return digests
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
 
 
-def edit(file: Path, change: Callable[[str], str]) -> None:
-    before = file.read_text(encoding="utf-8")
-    file.write_text(change(before), encoding="utf-8")
-    assert file.read_text(encoding="utf-8") != before
+def test_an_output_is_up_to_date_once_it_is_made(world: World) -> None:
+    assert world.step.stale() == ["not there yet"]
+    assert world.step.run() == "one"
+    assert world.step.stale() == []
+    assert not world.resume.exists()
+    assert world.keys == [PARTS.key]
 
 
-def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
-    return {name for name in before if before[name] != after[name]}
+CHANGES = {
+    "rate 5.0 -> 4.0": replace(PARTS, parameters={**PARTS.parameters, "rate": 4.0}),
+    "rate 5.0 -> nothing": replace(PARTS, parameters={"of": [1, 2]}),
+    "of [1, 2] -> [1]": replace(PARTS, parameters={**PARTS.parameters, "of": (1,)}),
+    "file may.csv changed": replace(PARTS, files={"may.csv": "b"}),
+    "file may.csv is gone": replace(PARTS, files={"may.csv": "absent"}),
+    "file june.csv is new": replace(PARTS, files={**PARTS.files, "june.csv": "c"}),
+    "code of srun.rng changed": replace(PARTS, code={**PARTS.code, "srun.rng": "0"}),
+    "code of srun.rng is read no more": replace(PARTS, code={"torch": "2"}),
+    "code of srun.files is read now": replace(PARTS, code={**PARTS.code, "srun.files": "1"}),
+}
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_change_of_code_is_seen_by_what_depends_on_it_alone(digests, tmp_path: Path, name: str) -> None:
-    before = digests()
-    edit(tmp_path / "srun" / name, lambda text: f"{text}\nCHANGED = 1\n")
-    assert changed(before, digests()) == CHANGES[name]
+@pytest.mark.parametrize("reason", CHANGES)
+def test_what_has_changed_is_said(world: World, reason: str) -> None:
+    world.step.run()
+    world.parts = CHANGES[reason]
+    assert world.step.stale() == [reason]
 
 
-def test_a_loss_a_hundred_times_as_large_is_seen(digests, tmp_path: Path) -> None:
-    before = digests()
-    edit(
-        tmp_path / "srun/training/fit.py",
-        lambda text: text.replace("loss.mean().backward()", "(100 * loss.mean()).backward()"),
-    )
-    assert {"train sasrec", "retrain"} <= changed(before, digests())
+def test_of_many_reasons_the_first_are_told() -> None:
+    reasons = [f"a{number} 0 -> 1" for number in range(MAX_REASONS + 2)]
+    assert told(reasons).endswith("a3 0 -> 1; and 2 more")
+    assert told(reasons[:2]) == "a0 0 -> 1; a1 0 -> 1"
 
 
-def test_comments_docstrings_and_blank_lines_are_not_code(digests, tmp_path: Path) -> None:
-    before = digests()
-    file = tmp_path / "srun/training/losses.py"
-    edit(
-        file,
-        lambda text: "# élan, «quoted»\n" + text.replace('"""', '"""Ünlike before: ', 1).replace("\n\n\n", "\n\n\n\n"),
-    )
-    edit(file, lambda text: text.replace("    return ", "    # why\n    return ", 1))
-    assert changed(before, digests()) == set()
+def test_an_output_that_another_has_replaced_is_made_again(world: World) -> None:
+    world.step.run()
+    world.content = "two"
+    world.work("by hand")
+    assert world.step.stale() == [f"{world.out} is not the one that was made"]
 
 
-def test_texts_that_are_values_are_code(digests, tmp_path: Path) -> None:
-    before = digests()
-    edit(tmp_path / "srun/data/rows.py", lambda text: text.replace('"held out for test"', '"held out for test # now"'))
-    assert "partition" in changed(before, digests())
+@pytest.mark.parametrize("data", [b"{", b"[]", b"\xff", b"{}", b'{"key": "k", "output": 1, "parts": {}}'])
+def test_a_key_file_that_cannot_be_read_is_told_and_the_output_made_again(world: World, data: bytes) -> None:
+    world.step.run()
+    world.step.output.key_file.write_bytes(data)
+    [reason] = world.step.stale()
+    assert str(world.step.output.key_file) in reason
+    assert "makes it again" in reason
+    with pytest.raises(RunError, match="makes it again"):
+        accept_steps([world.step], ["make"])
 
 
-def test_an_import_inside_a_function_counts_and_one_for_type_checkers_does_not(digests, tmp_path: Path) -> None:
-    before = digests()
-    (tmp_path / "srun/data/new.py").write_text("ANSWER = 1\n")
-    late = "\n\ndef late() -> None:\n    from srun.data import new\n\n    print(new)\n"
-    edit(tmp_path / "srun/unlearning/sruga.py", lambda text: text + late)
-    digests()
-    assert "srun.data.new" in closure(ROOTS["sruga"], tmp_path)
-    edit(tmp_path / "srun/unlearning/sruga.py", lambda text: text.removesuffix(late))
-    for_types = "\n\nif TYPE_CHECKING:\n    from srun.data import new\n"
-    edit(tmp_path / "srun/unlearning/sruga.py", lambda text: text + for_types)
-    digests()
-    assert "srun.data.new" not in closure(ROOTS["sruga"], tmp_path)
-    assert changed(before, digests()) == {"sruga"}, "the lines of the import are code all the same"
+def test_a_kill_before_the_key_file_leaves_the_saved_states(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(output: Output, parts: Parts) -> None:
+        assert output.is_there()
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Output, "write_key", kill)
+        with pytest.raises(Killed):
+            world.step.run()
+    assert world.resume.exists(), "so that the work is done again from its last state"
+    assert [str(world.step.output.key_file) in reason for reason in world.step.stale()] == [True]
 
 
-def test_every_module_that_computes_is_code_of_some_stage() -> None:
-    params = load(ROOT / "params.yaml")
-    assert set(stage_digests(params.originals, params.cells)) > {"prepare", "partition", "report", "train/sasrec-0"}
-    roots = [f"srun.flow.{stage}" for stage in ("prepare", "partition", "train", "unlearn", "evaluate", "report")]
-    roots += [MODELS[name].__module__ for name in MODELS] + [UNLEARNERS[name].__module__ for name in UNLEARNERS]
-    covered = closure(roots)
-    apart = {"srun.data.sources", "srun.data.synthetic"}  # fetching, which verifies what it wrote; made for benchmarks
-    apart |= {
-        "srun.evaluation.explanation",
-        "srun.papers.neuron_controls",
-        "srun.evaluation.dose",
-        "srun.metrics.removal",
-    }
-    for folder in ("data", "models", "metrics", "training", "unlearning", "evaluation"):
-        for file in (SOURCE / "srun" / folder).rglob("[a-z]*.py"):
-            name = ".".join(file.relative_to(SOURCE).with_suffix("").parts)
-            assert name in covered | apart, f"{name}: no stage depends on it"
+def test_parts_are_those_from_before_the_work(world: World) -> None:
+    class Meddled(World):
+        def work(self, key: str) -> str:
+            self.parts = CHANGES["rate 5.0 -> 4.0"]
+            return super().work(key)
+
+    meddled = Meddled(world.root)
+    meddled.step.run()
+    assert meddled.step.stale() == ["rate 5.0 -> 4.0"]
 
 
-def test_a_module_that_is_not_there_is_told() -> None:
-    with pytest.raises(RunError, match=r"no module srun\.stages\.nothing"):
-        code_digest("srun.flow.nothing")
+def test_the_same_bytes_made_again_are_no_change_for_what_reads_them(world: World) -> None:
+    world.step.run()
+    before = file_digests(world.root, world.out, world.out / "model.json")
+    world.parts = CHANGES["code of srun.rng changed"]
+    assert take_steps([world.step], None) == {"done": ["make"], "left": []}
+    assert file_digests(world.root, world.out, world.out / "model.json") == before
+    assert set(before) == {"out", "out/model.json"}
+
+
+def test_an_accepted_output_is_up_to_date_and_says_why_it_was_not(world: World) -> None:
+    world.step.run()
+    assert accept_steps([world.step], []) == {}
+    world.parts = CHANGES["rate 5.0 -> 4.0"]
+    assert accept_steps([world.step], []) == {"make": ["rate 5.0 -> 4.0"]}
+    assert world.step.stale() == []
+    assert json.loads(world.step.output.key_file.read_text())["parts"]["parameters"]["rate"] == 4.0
+    assert len(world.keys) == 1, "nothing was made again"
+
+
+def test_what_is_not_there_or_not_as_it_was_made_is_refused(world: World) -> None:
+    assert accept_steps([world.step], []) == {}, "nothing is there"
+    with pytest.raises(RunError, match="out: not there"):
+        accept_steps([world.step], ["make"])
+    world.step.run()
+    world.parts = CHANGES["rate 5.0 -> 4.0"]
+    with pytest.raises(RunError, match='unknown step "mak"; did you mean "make"'):
+        accept_steps([world.step], ["mak"])
+    (world.out / "model.json").write_text("two")
+    with pytest.raises(RunError, match=r"model\.json: not what was written"):
+        accept_steps([world.step], [])
+    world.content = "two"
+    world.work("by hand")
+    with pytest.raises(RunError, match="out: not the one that was made"):
+        accept_steps([world.step], ["make"])
+    assert world.step.stale() != []
+
+
+def test_one_that_is_refused_leaves_the_others_as_they_were(tmp_path: Path) -> None:
+    first, second = World(tmp_path / "a"), World(tmp_path / "b")
+    steps = [replace(world.step, name=name) for world, name in ((first, "a"), (second, "b"))]
+    for world, step in zip((first, second), steps, strict=True):
+        world.root.mkdir()
+        step.run()
+        world.parts = CHANGES["rate 5.0 -> 4.0"]
+    (second.out / SUMS).unlink()
+    with pytest.raises(RunError):
+        accept_steps(steps, [])
+    assert steps[0].stale() == ["rate 5.0 -> 4.0"]

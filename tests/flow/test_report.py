@@ -14,7 +14,6 @@ from srun.errors import CheckpointError, DataError
 from srun.files import seal
 from srun.flow import report
 from srun.flow.cells import Cell
-from srun.flow.common import has_key
 from srun.flow.layout import Layout
 from srun.flow.params import load
 from srun.tracking import NullTracker
@@ -312,14 +311,6 @@ def test_a_damaged_run_file_is_one_line_that_names_it(layout, data):
     layout.cell(CELLS["sruga-0"]).run.write_bytes(data)
     with pytest.raises(DataError, match=r"runs/sasrec-0/r/sruga-0\.json:.*; remove it"):
         report.run(layout, CELLS, NullTracker())
-
-
-def test_an_output_whose_file_cannot_be_read_is_made_again_and_told_of(tmp_path, caplog):
-    for data in (b"{", b"[]", b"\xff", b"[" * 100_000):
-        (tmp_path / "info.json").write_bytes(data)
-        assert not has_key(tmp_path / "info.json", "key")
-        assert "info.json" in caplog.records[-1].getMessage()
-        assert "it is made again" in caplog.records[-1].getMessage()
 
 
 def test_curves_that_are_none_are_one_line(layout):

@@ -31,7 +31,7 @@ def whole(small, coloured, tmp_path_factory):
     catalogue[[0, 3]] = False
     how = Aggregation("similarity", 0.1, torch.randn(2, 8, generator=torch.Generator().manual_seed(0)))
     scorer = Scorer(models, catalogue, torch.tensor([[2, 5], [-1, 7]]), how)
-    about = {"stage": "train", "cost": {"steps": 3}, "key": "k", "threads": 1, "device": "cpu", "best_epoch": [1, 2]}
+    about = {"stage": "train", "cost": {"steps": 3}, "threads": 1, "device": "cpu", "best_epoch": [1, 2]}
     about |= {"seed": 0, "shards": 2, "fingerprint": "f", "prepare": {"seed": 0}, "train": {"batch_size": 4}}
     parts = {"shard_of_user": torch.arange(60) % 2, "slice_of_user": torch.zeros(60, dtype=torch.int64)}
     publish(folder, scorer, about, [{"epoch": 1.0, "a": 0.5}, {"epoch": 2.0}], coloured.items, parts)

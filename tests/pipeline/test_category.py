@@ -117,13 +117,13 @@ def test_data_without_categories_are_refused(project: Path) -> None:
 
 
 def need_the_request() -> None:
-    from srun.flow.params import load
-    from srun.flow.pipeline import Pipeline
+    from srun.flow.project import Project
+    from srun.flow.stages import partition_step, partition_where_missing
 
-    params = load(Path("params.yaml"), [Path("tiny.yaml")], ["runtime.tracking=true"])
-    pipeline = Pipeline(params, Path.cwd())
-    assert pipeline.category("green") == "category-green"
-    assert pipeline._is_partitioned("category-green")
+    project, name = Project.open(["tiny.yaml"], ["runtime.tracking=true"]).with_category("green")
+    assert name == "category-green"
+    partition_where_missing(project, name)
+    assert not partition_step(project, name).stale()
 
 
 def do_at_once(work: Callable[[], None]) -> None:
@@ -152,15 +152,14 @@ def test_processes_that_need_one_new_request_make_it_once(project: Path) -> None
 def test_of_several_processes_of_one_computation_the_first_makes_the_request(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from srun.flow.params import load
-    from srun.flow.pipeline import Pipeline
+    from srun.flow.project import Project
+    from srun.flow.stages import partition_where_missing
     from srun.system import distributed
 
     waited = []
     monkeypatch.setattr(distributed, "rank", lambda: 1)
     monkeypatch.setattr(distributed, "wait", lambda: waited.append(True))
-    pipeline = Pipeline(load(Path("params.yaml"), [Path("tiny.yaml")], []), project)
-    assert pipeline.category("green") == "category-green"
+    partition_where_missing(*Project.open(["tiny.yaml"]).with_category("green"))
     assert not (project / "data/partition").exists()
     assert waited, "for the first one"
 

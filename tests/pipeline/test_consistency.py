@@ -10,8 +10,11 @@ from ruamel.yaml import YAML
 
 from srun.cli import cli
 from srun.config import flatten
-from srun.flow.freshness import stage_digests
+from srun.flow.digests import stage_code
+from srun.flow.layout import Layout
 from srun.flow.params import Params, load, load_values
+from srun.flow.project import Project
+from srun.flow.stages import plan
 from srun.models import MODELS
 from srun.unlearning import UNLEARNERS
 
@@ -97,7 +100,7 @@ def test_dvc_names_existing_parameters_and_files() -> None:
 def test_dvc_depends_on_the_digest_of_every_stage_that_computes() -> None:
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
     params = load(ROOT / "params.yaml")
-    written = set(stage_digests(params.originals, params.cells))
+    written = set(stage_code(params))
     used = set()
     for name, stage in stages.items():
         [*digests] = (dep for dep in stage.get("do", stage).get("deps", []) if dep.startswith("runs/digests/code/"))
@@ -118,3 +121,19 @@ def test_paths_in_readme_exist() -> None:
     text = (ROOT / "README.md").read_text()
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / target).exists(), f"README.md links to {target}"
+
+
+def test_dvc_has_the_key_file_of_every_output_that_srun_run_looks_for() -> None:
+    params = load(ROOT / "params.yaml")
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    written = set()
+    for stage in stages.values():
+        for entry in stage.get("do", stage).get("outs", []):
+            path = entry if isinstance(entry, str) else next(iter(entry))
+            for key in values_of(params, stage["foreach"]) if "foreach" in stage else [""]:
+                cell = params.cells.get(key)
+                item = {f"item.{name}": str(value) for name, value in vars(cell).items()} if cell else {"item": key}
+                named = {"key": key, **item}
+                written.add(re.sub(r"\$\{([^}]*)\}", lambda found, named=named: named[found[1]], path))
+    wanted = {step.output.key_file.relative_to(ROOT) for step in plan(Project(params, Layout(ROOT, ROOT)))}
+    assert {str(path) for path in wanted} <= written

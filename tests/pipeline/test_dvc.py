@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -20,11 +21,20 @@ DATA = "ml-100k"
 """The data set that data.dvc pins."""
 
 
-def run(*words: str, cwd: Path) -> str:
+def stdout(*words: str, cwd: Path, stderr: int = subprocess.DEVNULL) -> str:
+    """What a command prints; its srun is the package in src/ of the folder, which a test may change."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    environment |= {"PYTHONPATH": str(cwd / "src")}
+    done = subprocess.run(
+        words, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def run(*words: str, cwd: Path) -> str:
+    """The same, and what it says beside it."""
+    return stdout(*words, cwd=cwd, stderr=subprocess.STDOUT)
 
 
 def stages() -> dict[str, Any]:
@@ -66,7 +76,8 @@ def make_project(project: Path, beside: Path) -> dict[str, Any]:
         name: cell for name, cell in values["cells"].items() if "original" not in name and "-2" not in name
     }
     YAML().dump(values, project / "params.yaml")
-    (project / "src").symlink_to(ROOT / "src")
+    ignored = {"__pycache__", "project"}
+    copytree(ROOT / "src/srun", project / "src/srun", ignore=lambda folder, names: ignored & set(names))
     run("git", "init", "-q", cwd=project)
     run("dvc", "init", "-q", cwd=project)
     run("dvc", "config", "core.analytics", "false", cwd=project)
@@ -88,9 +99,47 @@ def check_clones(project: Path, beside: Path) -> None:
     changed = json.loads(run("dvc", "status", "--json", cwd=pulled))
     assert {name.partition("@")[0] for name in changed} <= ALWAYS
     assert repro(cwd=pulled) == set()
+    left = json.loads(stdout("srun", "run", "--budget", "0", "--json", cwd=pulled))["left"]
+    assert left == [], "what was pulled is up to date for srun run too"
     assert repro("prepare", cwd=alone) == {"fetch", "prepare"}
     for clone in (pulled, alone):
         assert run("git", "status", "--porcelain", cwd=clone) == ""
+
+
+def edit(file: Path, before: str, after: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert before in text
+    file.write_text(text.replace(before, after, 1), encoding="utf-8")
+
+
+def changed_stages(project: Path) -> set[str]:
+    """The stages that DVC finds changed themselves, once the digests are those of now."""
+    run("srun", "digests", cwd=project)
+    return {name for name in json.loads(run("dvc", "status", "--json", cwd=project)) if name not in ALWAYS}
+
+
+def check_code(project: Path) -> None:
+    """DVC and `srun run` see the same changes of code; what is accepted is so in both."""
+    fit, terms = project / "src/srun/training/fit.py", project / "src/srun/unlearning/sruga/terms.py"
+    edit(fit, '"""', '"""In other words: ')
+    assert changed_stages(project) == set()
+    edit(project / "src/srun/evaluation/relearning.py", "\n\n", "\n\nCHANGED = 1\n\n")
+    evaluations = {name for name in changed_stages(project) if name.startswith("evaluate@")}
+    assert changed_stages(project) == evaluations
+    assert len(evaluations) == 4
+    edit(project / "src/srun/evaluation/relearning.py", "CHANGED = 1\n\n", "")
+    edit(fit, "loss.mean().backward()", "(100 * loss.mean()).backward()")
+    assert "train@sasrec-0" in changed_stages(project)
+    edit(fit, "(100 * loss.mean()).backward()", "loss.mean().backward()")
+
+    edit(terms, "\n\n", "\n\nCHANGED = 1\n\n")
+    assert repro(cwd=project) == {"unlearn@sasrec-sruga-0"}, "the model comes back to the same bytes"
+    assert json.loads(stdout("srun", "run", "--json", cwd=project))["done"] == []
+    edit(terms, "CHANGED = 1", "CHANGED = 2")
+    accepted = json.loads(stdout("srun", "accept", "--json", cwd=project))
+    assert accepted["accepted"] == {"unlearn sasrec-sruga-0": ["code of srun.unlearning.sruga.terms changed"]}
+    run(*accepted["dvc"].split(), cwd=project)
+    assert repro(cwd=project) == set()
 
 
 @pytest.mark.slow
@@ -104,6 +153,7 @@ def test_repro_runs_once_then_in_a_pulled_clone_nothing_then_only_what_changed(
     assert repro(cwd=project) == set()
     check_clones(project, beside)
 
+    check_code(project)
     values["unlearn"]["sruga"]["ascent_weight"] = 0.25
     YAML().dump(values, project / "params.yaml")
     assert repro(cwd=project) == {"unlearn@sasrec-sruga-0", "evaluate@sasrec-sruga-0", "report"}

@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srun.cli import cli
-from srun.flow.optimize import Bench
-from srun.flow.pipeline import Pipeline
+from srun.flow import stages
 from srun.search import workers
+from srun.search.bench import Bench
 from srun.search.goals import Figures
 from srun.search.study import Tell
 
@@ -197,7 +197,7 @@ def test_a_wrong_storage_is_told_before_anything_is_made_or_loaded(
         pytest.fail("begun before the storage was looked at")
 
     (project / "data").mkdir()
-    monkeypatch.setattr(Pipeline, "category", work)
+    monkeypatch.setattr(stages, "partition_where_missing", work)
     monkeypatch.setattr(Bench, "__init__", work)
     for words in (["--category", "Drama"], []):
         result = srun("optimize", "--storage", place, *words, *PRESET)

@@ -23,8 +23,8 @@ CODE = """
 import os
 from pathlib import Path
 from srun.system.distributed import joined
-from srun.flow.params import load
-from srun.flow.pipeline import Pipeline
+from srun.flow.project import Project
+from srun.flow.stages import evaluate_step, train_step
 from srun.flow.cells import Cell
 from srun.training import fit
 
@@ -35,11 +35,10 @@ def begin_epoch(self, device):
     plain(self, device)
 fit.Run.begin_epoch = begin_epoch
 
-params = load(Path("params.yaml"), [Path("tiny.yaml")], ["train.loss=bce", "train.batch_size=19"])
-pipeline = Pipeline(params, Path("."))
+project = Project.open(["tiny.yaml"], ["train.loss=bce", "train.batch_size=19"])
 with joined():
-    pipeline.evaluate(Cell(request="interactions", original="sasrec-0", method="retrain", seed=0))
-    pipeline.train("sasrec-0")
+    evaluate_step(project, Cell(request="interactions", original="sasrec-0", method="retrain", seed=0)).run()
+    train_step(project, "sasrec-0").run()
 """
 
 

@@ -12,8 +12,10 @@ import torch
 from click.testing import CliRunner, Result
 
 from srun.cli import cli
+from srun.flow import stages
+from srun.flow.layout import Layout
 from srun.flow.params import load
-from srun.flow.pipeline import Pipeline
+from srun.flow.project import Project
 from srun.models.scorer import clone_model, new_model
 from srun.papers.ablation import COMBINATIONS, moved, variants
 from srun.papers.ablation_figures import draw
@@ -88,12 +90,9 @@ def test_a_budget_leaves_a_table_of_what_is_done(thesis: Path) -> None:
     assert "left, for the same command to go on with: prepare" in stopped.output
     changes = [f"{key}={value}" for key, value in {**SMALL, "data.name": "amazon-beauty"}.items()]
     params = load(Path("params.yaml"), [Path("presets/thesis.yaml")], changes)
-    pipeline, cell = Pipeline(params, thesis, thesis / "beauty"), params.cells["sasrec-original-0"]
-    pipeline.prepare()
-    pipeline.partition("interactions")
-    pipeline.train("sasrec-0")
-    pipeline.unlearn(cell)
-    pipeline.evaluate(cell)
+    project = Project(params, Layout(thesis, thesis / "beauty"))
+    for step in stages.plan(project)[:5]:
+        step.run()
     result = json.loads(srun(*WORDS, "--budget", "0", "--json").stdout)
     assert result["left"][0] == "unlearn sasrec-sruga-0"
     table = result["tables"]["Table 4: recommendation and forgetting"]

@@ -9,9 +9,10 @@ from click.testing import CliRunner
 
 from srun.cli import cli
 from srun.errors import CheckpointError
-from srun.flow import train, unlearn
+from srun.flow import stages, train, unlearn
+from srun.flow.layout import Layout
 from srun.flow.params import load
-from srun.flow.pipeline import Pipeline
+from srun.flow.project import Project
 from srun.progress import Budget
 
 CELLS = (
@@ -45,7 +46,7 @@ def imported(project: Path) -> Path:
 
 def run(project: Path, *changes: str, budget: Budget | None = None) -> dict:
     params = load(project / "params.yaml", [project / "tiny.yaml"], [CELLS, *changes])
-    return Pipeline(params, project, project / "out").run(budget)
+    return stages.run(Project(params, Layout(project, project / "out")), budget)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -101,7 +102,7 @@ def test_a_changed_request_file_is_carried_out_again(imported: Path) -> None:
 def test_an_output_of_a_single_stage_is_known_by_what_it_was_made_of(imported: Path) -> None:
     run(imported)
     params = load(imported / "params.yaml", [imported / "tiny.yaml"], [CELLS, "train.max_epochs=2"])
-    Pipeline(params, imported, imported / "out").train("sasrec-0")
+    stages.train_step(Project(params, Layout(imported, imported / "out")), "sasrec-0").run()
     assert run(imported)["done"] == ALL[2:3], "the model comes back to the same bits, so nothing else has changed"
 
 
@@ -133,10 +134,10 @@ def test_similar_shards_with_slices_go_through_the_whole_flow(imported: Path) ->
     original = "originals.sasrec-0={model: sasrec, seed: 0, shards: {number: 2, by: similarity, slices: 2}}"
     cells = CELLS.replace("method: sruga", "method: sisa")
     params = load(imported / "params.yaml", [imported / "tiny.yaml"], [original, cells.replace("s: {", "sisa: {")])
-    pipeline = Pipeline(params, imported, imported / "out")
-    for work in (pipeline.prepare, lambda: pipeline.partition("interactions"), lambda: pipeline.train("sasrec-0")):
-        work()
-    pipeline.unlearn(params.cells["sisa"])
+    one = Project(params, Layout(imported, imported / "out"))
+    before = stages.prepare_step(one), stages.partition_step(one, "interactions"), stages.train_step(one, "sasrec-0")
+    for step in (*before, stages.unlearn_step(one, params.cells["sisa"])):
+        step.run()
     info = json.loads((imported / "out/models/sasrec-0/interactions/sisa-0/model.json").read_text())
     assert (info["shards"], info["slices"]) == (2, 4)
     source = json.loads((imported / "out/models/sasrec-0/original/model.json").read_text())
@@ -146,10 +147,10 @@ def test_similar_shards_with_slices_go_through_the_whole_flow(imported: Path) ->
 def test_a_model_is_not_ranked_on_another_request_than_its_own(imported: Path) -> None:
     run(imported)
     params = load(imported / "params.yaml", [imported / "tiny.yaml"], [CELLS, "partition.interactions.seed=1"])
-    pipeline = Pipeline(params, imported, imported / "out")
-    pipeline.partition("interactions")
+    other = Project(params, Layout(imported, imported / "out"))
+    stages.partition_step(other, "interactions").run()
     with pytest.raises(CheckpointError, match="made for other data or another request"):
-        pipeline.evaluate(params.cells["r"])
+        stages.evaluate_step(other, params.cells["r"]).run()
 
 
 def test_a_second_flow_or_training_in_one_folder_is_told_what_goes_on(

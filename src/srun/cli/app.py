@@ -28,6 +28,7 @@ COMMANDS: tuple[click.Command, ...] = (
     flow.evaluate,
     flow.report,
     flow.run,
+    flow.accept,
     look.explain,
     look.neurons,
     search.optimize,

@@ -109,6 +109,6 @@ def data_describe(name: str, common: Common) -> None:
     from srun.data.dataset import describe
     from srun.data.raw import read_raw
 
-    pipeline = common.pipeline()
-    described = describe(read_raw(pipeline.layout.raw(name)), pipeline.params.prepare)
+    project = common.project()
+    described = describe(read_raw(project.layout.raw(name)), project.params.prepare)
     show(described, common.as_json, print_mapping)

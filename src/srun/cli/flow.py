@@ -1,5 +1,6 @@
 """Commands of the flow: a project's files, and each stage by itself or all together."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from srun.cli.options import (
 )
 from srun.cli.printing import print_mapping, print_report, print_splits, show
 from srun.cli.selection import check_flow, choose_cell, choose_original
+from srun.errors import one_line
 from srun.system.distributed import joined
 
 
@@ -63,7 +65,9 @@ def prepare(common: Common) -> None:
     Example:
       srun prepare --set prepare.max_length=50
     """
-    show(common.pipeline().prepare(), common.as_json, print_mapping)
+    from srun.flow.stages import prepare_step
+
+    show(prepare_step(common.project()).run(), common.as_json, print_mapping)
 
 
 @click.command()
@@ -75,7 +79,10 @@ def digests(common: Common) -> None:
     Example:
       srun digests
     """
-    written = {"written": str(common.pipeline().digests())}
+    from srun.flow.digests import write_digests
+
+    project = common.project()
+    written = {"written": str(write_digests(project.layout, project.params))}
     show(written, common.as_json, lambda written: click.echo(written["written"]))
 
 
@@ -90,12 +97,13 @@ def train(original: str | None, common: Common) -> None:
       srun train --original sasrec-0 --set train.loss=bce
     """
     from srun.flow.plan import check_training
+    from srun.flow.stages import train_step
 
-    pipeline = common.pipeline()
-    name = choose_original(pipeline, original)
+    project = common.project()
+    name = choose_original(project, original)
     with joined():
-        check_training(pipeline.params, name)
-        show(pipeline.train(name), common.as_json, print_mapping)
+        check_training(project.params, name)
+        show(train_step(project, name).run(), common.as_json, print_mapping)
 
 
 @click.command()
@@ -110,12 +118,13 @@ def unlearn(common: Common, **selectors: Any) -> None:
       srun unlearn --original sasrec-0 --method attribution --category Action
     """
     from srun.flow.plan import check_cell
+    from srun.flow.stages import unlearn_step
 
-    pipeline = common.pipeline()
+    project = common.project()
     with joined():
-        pipeline, cell = choose_cell(pipeline, **selectors)
-        check_cell(pipeline.params, cell)
-        show(pipeline.unlearn(cell), common.as_json, print_mapping)
+        project, cell = choose_cell(project, **selectors)
+        check_cell(project.params, cell)
+        show(unlearn_step(project, cell).run(), common.as_json, print_mapping)
 
 
 @click.command()
@@ -128,10 +137,12 @@ def evaluate(common: Common, **selectors: Any) -> None:
     Example:
       srun evaluate --original sasrec-0 --method sruga --json
     """
-    pipeline = common.pipeline()
+    from srun.flow.stages import evaluate_step
+
+    project = common.project()
     with joined():
-        pipeline, cell = choose_cell(pipeline, **selectors)
-        show(pipeline.evaluate(cell), common.as_json, print_splits)
+        project, cell = choose_cell(project, **selectors)
+        show(evaluate_step(project, cell).run(), common.as_json, print_splits)
 
 
 @click.command()
@@ -145,9 +156,11 @@ def report(request: str | None, common: Common) -> None:
       srun report
       srun report --request may
     """
-    pipeline = common.pipeline()
-    pipeline = pipeline if request is None else pipeline.only(request)
-    show(pipeline.report(), common.as_json, print_report)
+    from srun.flow.stages import report_step
+
+    project = common.project()
+    project = project if request is None else project.only(request)
+    show(report_step(project).run(), common.as_json, print_report)
 
 
 @click.command()
@@ -164,7 +177,41 @@ def run(request: str | None, budget: float | None, common: Common) -> None:
       srun run --params presets/quick.yaml --out out/quick
       srun run --request may
     """
-    pipeline = common.pipeline()
-    pipeline = pipeline if request is None else pipeline.only(request)
-    check_flow(pipeline)
-    show(pipeline.run(read_budget(budget)), common.as_json, print_report)
+    from srun.flow import stages
+
+    project = common.project()
+    project = project if request is None else project.only(request)
+    check_flow(project)
+    show(stages.run(project, read_budget(budget)), common.as_json, print_report)
+
+
+@click.command()
+@click.argument("steps", nargs=-1, metavar="[STEP]...")
+@request_option("Of the flow of this request alone, as of `srun run --request`.")
+@flow_options
+def accept(steps: tuple[str, ...], request: str | None, common: Common) -> None:
+    """Keep outputs as they are after a change that is known not to matter, so that nothing makes them again.
+
+    A STEP has the name that `srun run` tells, such as "train sasrec-0"; without one, every stale output is accepted.
+    An output that is not there, or is not as its step left it, is refused.
+
+    \b
+    Example:
+      srun accept
+      srun accept "train sasrec-0" "evaluate sasrec-sruga"
+    """
+    from srun.flow import stages
+
+    project = common.project()
+    project = project if request is None else project.only(request)
+    show(stages.accept(project, steps), common.as_json, _print_accepted)
+
+
+def _print_accepted(result: Mapping[str, Any]) -> None:
+    """Each accepted step with why it was stale, and the command that tells DVC."""
+    for name, reasons in result["accepted"].items():
+        click.echo(one_line(f"accepted {name}: {'; '.join(reasons)}"))
+    if not result["accepted"]:
+        click.echo("everything that was made is up to date")
+    if result["dvc"]:
+        click.echo(f"for dvc repro: {result['dvc']}")

@@ -25,7 +25,9 @@ def explain(user: str, request: str, common: Common) -> None:
     Example:
       srun explain 293
     """
-    show(common.pipeline().explain(user, request), common.as_json, _print_explanation)
+    from srun.flow.stages import explain_user
+
+    show(explain_user(common.project(), user, request), common.as_json, _print_explanation)
 
 
 def _print_explanation(explanation: Mapping[str, Any]) -> None:
@@ -61,9 +63,11 @@ def neurons(category: str | None, request: str | None, original: str | None, png
     """
     if png is not None and not png.parent.is_dir():
         raise click.UsageError(f'--png "{png}": there is no folder {png.parent}')
-    pipeline = common.pipeline()
-    pipeline, request = choose_request(pipeline, request, category)
-    neuron_study = pipeline.neurons(request, choose_original(pipeline, original))
+    from srun.flow.stages import show_neurons
+
+    project = common.project()
+    project, request = choose_request(project, request, category)
+    neuron_study = show_neurons(project, request, choose_original(project, original))
     if png is not None:
         from srun.reporting.neurons import draw_neurons
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from srun.cli.selection import open_pipeline, option_words
+from srun.cli.selection import open_project
 from srun.names import name_fault
 
 if TYPE_CHECKING:
-    from srun.flow.pipeline import Pipeline
+    from srun.flow.project import Project
     from srun.progress import Budget
 
 WORDS = "srun.words"
@@ -39,17 +39,19 @@ class Common:
     as_json: bool
     out: Path | None = None
 
-    def pipeline(
+    def project(
         self, presets: Sequence[str] = (), assignments: Sequence[str] = (), out: Path | None = None
-    ) -> "Pipeline":
-        """The pipeline of these options, laid over presets, assignments and a folder of the command's own."""
+    ) -> "Project":
+        """The project of these options, laid over presets, assignments and a folder of the command's own."""
         if not (presets or assignments):
             click.get_current_context().meta[OPTION_WORDS] = self.words
-        return open_pipeline([*presets, *self.presets], [*assignments, *self.assignments], self.out or out)
+        return open_project([*presets, *self.presets], [*assignments, *self.assignments], self.out or out)
 
     @property
     def words(self) -> list[str]:
         """The options as typed, --json aside."""
+        from srun.flow.project import option_words
+
         return option_words(self.presets, self.assignments, self.out)
 
 

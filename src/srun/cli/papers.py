@@ -6,7 +6,7 @@ import click
 
 from srun.cli.options import Common, InOrder, budget_option, flow_options, read_budget, split_numbers, split_words
 from srun.cli.printing import print_report, show
-from srun.cli.selection import check_flow, open_pipeline
+from srun.cli.selection import check_flow, open_project
 
 
 @click.group(cls=InOrder)
@@ -46,13 +46,13 @@ def reproduce_thesis(
     for model in split_words(models):
         MODELS[model]  # an unknown one is refused by its name, not by those of the Originals that it would get
     name = raw_name(dataset, Path("data/raw"), source)
-    pipeline = common.pipeline(
+    project = common.project(
         presets=["presets/thesis.yaml", f"presets/thesis-{dataset}.yaml"],
         assignments=assignments(name, split_words(models), split_numbers("--seeds", seeds)),
         out=Path("out") / f"thesis-{dataset}",
     )
-    check_flow(pipeline)
-    report = reproduce.reproduce_thesis(pipeline, dataset, read_budget(budget))
+    check_flow(project)
+    report = reproduce.reproduce_thesis(project, dataset, read_budget(budget))
     show(report, common.as_json, print_report)
 
 
@@ -86,13 +86,13 @@ def reproduce_ablation(
     if unknown := set(split_words(parts)) - set(PARTS):
         raise click.UsageError(f"--parts: unknown {', '.join(sorted(unknown))}, expected some of {', '.join(PARTS)}")
     name = raw_name(dataset, Path("data/raw"), source)
-    pipeline = common.pipeline(
+    project = common.project(
         presets=["presets/thesis.yaml", "presets/ablation.yaml"],
         assignments=[f"data.name={name}"],
         out=Path("out") / f"ablation-{dataset}",
     )
-    check_flow(pipeline)
-    report = reproduce.reproduce_ablation(pipeline, split_words(parts), epochs, read_budget(budget))
+    check_flow(project)
+    report = reproduce.reproduce_ablation(project, split_words(parts), epochs, read_budget(budget))
     show(report, common.as_json, print_report)
 
 
@@ -131,10 +131,10 @@ def reproduce_attribution(
     out = common.out or Path("out") / f"attribution-{dataset}"
     changes = {} if no_protocols else protocols(split_words(categories))
     by_protocol = {
-        name: open_pipeline(presets, [*common.assignments, *changed], out / "protocols" / name)
+        name: open_project(presets, [*common.assignments, *changed], out / "protocols" / name)
         for name, changed in changes.items()
     }
-    pipeline = open_pipeline(presets, [*cells, *common.assignments], out)
-    check_flow(pipeline, *by_protocol.values())
-    report = reproduce.reproduce_attribution(pipeline, dataset, by_protocol, read_budget(budget))
+    project = open_project(presets, [*cells, *common.assignments], out)
+    check_flow(project, *by_protocol.values())
+    report = reproduce.reproduce_attribution(project, dataset, by_protocol, read_budget(budget))
     show(report, common.as_json, print_report)

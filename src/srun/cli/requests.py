@@ -46,19 +46,21 @@ def partition(
       srun partition --request may --file requests.csv
       srun partition --category Drama
     """
-    pipeline = common.pipeline()
+    from srun.flow.stages import partition_step
+
+    project = common.project()
     if file is None:
         for flag, value in {"--format": form, "--columns": columns, "--kind": kind}.items():
             if value:
                 raise click.UsageError(f"{flag} goes with --file")
-        pipeline, name = name_request(pipeline, request, category)
-        partitioned = pipeline.partition(name)
+        project, name = name_request(project, request, category)
     else:
         from srun.data.importing import column_mapping
 
         if request is None or category is not None:
             raise click.UsageError("--file goes with --request NAME, the name that later commands know it by")
-        partitioned = pipeline.partition_given(request, file, form, column_mapping(columns), kind)
+        project, name = project.with_given(request, file, form, column_mapping(columns), kind), request
+    partitioned = partition_step(project, name).run()
     show(partitioned, common.as_json, lambda partitioned: _print_partition(partitioned, common.words))
 
 

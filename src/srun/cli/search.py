@@ -61,24 +61,25 @@ def optimize(
     if ctx.invoked_subcommand is not None:
         _refuse_options(ctx, ctx.invoked_subcommand)
         return
+    from srun.flow import optimize as searches
     from srun.flow.plan import check_search
     from srun.search.storage import open_storage
     from srun.search.workers import run_workers
 
-    pipeline = common.pipeline()
+    project = common.project()
     if storage is not None:
         open_storage(storage)  # before a category's partition is made: a wrong one is known at once
-    pipeline, cell = choose_searched(pipeline, **selectors)
-    check_search(pipeline.params, cell)
-    name = study or pipeline.study_name(cell)
+    project, cell = choose_searched(project, **selectors)
+    check_search(project.params, cell)
+    name = study or searches.study_name(project, cell)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # scancel is Ctrl-C
     work = None if workers == 1 else lambda logs: run_workers(ctx.meta[WORDS], workers, logs)
     try:
-        result = pipeline.optimize(cell, name, storage, work)
+        result = searches.optimize(project, cell, name, storage, work)
     except KeyboardInterrupt:
         click.echo(f'stopped; study "{name}" keeps its trials: go on with the same command', err=True)
         raise SystemExit(130) from None
-    num_trials = pipeline.params.optimize.trials
+    num_trials = project.params.optimize.trials
     left = {"trials": num_trials, "left": max(0, num_trials - result.num_finished)}
     show(_front(result, left), common.as_json, lambda front: _print_front(result, front))
 
@@ -106,8 +107,10 @@ def optimize_show(study: str | None, storage: str | None, common: Common) -> Non
     Example:
       srun optimize show --study sasrec-0-interactions-sruga-pareto
     """
-    pipeline, cell = choose_searched(common.pipeline())
-    result = pipeline.show_study(study or pipeline.study_name(cell), storage)
+    from srun.flow.optimize import show_study, study_name
+
+    project, cell = choose_searched(common.project())
+    result = show_study(project, study or study_name(project, cell), storage)
     show(_front(result), common.as_json, lambda front: _print_front(result, front))
 
 
@@ -122,8 +125,10 @@ def optimize_apply(trial: int, study: str | None, storage: str | None, common: C
     Example:
       srun optimize apply --trial 12
     """
-    pipeline, cell = choose_searched(common.pipeline())
-    written, metrics = pipeline.apply_trial(study or pipeline.study_name(cell), trial, storage)
+    from srun.flow.optimize import apply_trial, study_name
+
+    project, cell = choose_searched(common.project())
+    written, metrics = apply_trial(project, study or study_name(project, cell), trial, storage)
     if not common.as_json:
         click.echo("\n".join(str(path) for path in written))
     show(metrics, common.as_json, print_splits)

@@ -15,8 +15,8 @@ from srun.evaluation.linear_probe import auc, last_states, probe_scores
 from srun.evaluation.relearning import RelearningConfig, relearn
 from srun.files import write_folder, write_text
 from srun.flow.cells import Cell
-from srun.flow.common import load_dataset, stage_key, weights_sha256
 from srun.flow.layout import Layout
+from srun.flow.loading import load_dataset, weights_sha256
 from srun.models.scorer import Scorer, load_published, model_description
 from srun.requests.partition import REPORT, Partition
 from srun.rng import numpy_stream
@@ -68,7 +68,6 @@ def run(
         "untrained_raw": untrained,
         "relearning": {way: vars(curve) for way, curve in curves.items()},
         "weights_sha256": weights_sha256(paths.model),
-        "key": key(layout, cell, settings, relearning),
     }
     with write_folder(paths.evaluation, sealed=True) as new:
         result.events.to_parquet(new / "events.parquet", index=False)
@@ -76,7 +75,7 @@ def run(
             probe.to_parquet(new / "probe.parquet", index=False)
         (new / "report.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     flat = {f"{split}/{name}": value for split, part in result.metrics.items() for name, value in part.items()}
-    headline = {key: round(flat[key], 6) for key in HEADLINE if key in flat and not math.isnan(flat[key])}
+    headline = {name: round(flat[name], 6) for name in HEADLINE if name in flat and not math.isnan(flat[name])}
     write_text(paths.metrics, json.dumps(headline, indent=1) + "\n")
     tracker.metrics(flat)
     return result.metrics
@@ -93,11 +92,3 @@ def _probe(scorer: Scorer, request: Partition, settings: EvaluateConfig, device:
     report = request.group[queries.user] == REPORT
     columns: dict[str, Any] = {"event": queries.event, "user": queries.user, "inside": inside, "report": report}
     return pd.DataFrame({**columns, "score": scores}).astype({"event": np.int64, "user": np.int64})
-
-
-def key(layout: Layout, cell: Cell, settings: EvaluateConfig, relearning: RelearningConfig) -> str:
-    """What a cell's evaluation is made of."""
-    model = layout.cell(cell).model
-    inputs = [layout.partition(cell.request) / "info.json", model / "model.json", model / "weights.safetensors"]
-    shown = {"seed": settings.seed, "sampled": settings.sampled}
-    return stage_key("evaluate", inputs, settings=shown, relearning=vars(relearning))

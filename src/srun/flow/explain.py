@@ -12,8 +12,8 @@ from srun.data.dataset import Dataset
 from srun.errors import DataError
 from srun.evaluation.explanation import CaseStudy, Question, case_study
 from srun.flow.cells import Cell
-from srun.flow.common import load_dataset
 from srun.flow.layout import Layout
+from srun.flow.loading import load_dataset
 from srun.models.scorer import Scorer, load_published
 from srun.requests.partition import Partition
 

@@ -1,142 +1,164 @@
-"""What an output depends on that no parameter says: the code of its stage, and the files that requests name.
+"""Whether an output is still what its step would make now; one answer, for `srun run` and for DVC.
 
-The code of a stage is the closure of what its module imports, and of the chosen model and method, without comments and
-docstrings. dvc.yaml's stages depend on small digest files made of it, one for each stage and what it is done for.
+An output is made of *parts*: parameters, the content of every file that its step reads, and code. The step writes them
+into a key file beside the digest of what it made, so an output's own bytes say nothing of how they came about: a change
+of code that leaves them as they were runs nothing that reads them.
 """
 
-import ast
 import hashlib
-import io
 import json
-import tokenize
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from srun.errors import RunError
-from srun.flow.cells import Cell, OriginalCell
-from srun.models import MODELS
-from srun.unlearning import UNLEARNERS
+from srun.files import SUMS, read_json, read_sums, sha256, verify_folder, write_text
 
-SOURCE = Path(__file__).parents[2]
-"""The folder that holds the package."""
-CUT = {
-    *("srun", "srun.models", "srun.unlearning", "srun.registry"),  # lists: the chosen model and method are roots
-    *("srun.errors", "srun.faults", "srun.names", "srun.config", "srun.plain_yaml"),
-    *("srun.progress", "srun.tracking", "srun.files", "srun.flow.common", "srun.flow.layout"),
-}
-"""Modules that move no figure: they tell, check, list, or say where files lie."""
-LIBRARIES = ("numpy", "torch")
-"""Whose version counts as code."""
+ABSENT = "absent"
+"""The digest of a file that is not there."""
+MAX_REASONS = 4
+"""Reasons that a line tells."""
 
 
-def stage_digests(originals: Mapping[str, OriginalCell], cells: Mapping[str, Cell]) -> dict[str, str]:
-    """The digest of the code of every stage, by the name of its file: ``train/sasrec-0``, ``unlearn/sasrec-sruga``."""
-    found = {stage: code_digest(f"srun.flow.{stage}") for stage in ("prepare", "partition", "report")}
-    for name, original in originals.items():
-        found[f"train/{name}"] = code_digest("srun.flow.train", MODELS[original.model].__module__)
-    for name, cell in cells.items():
-        model = MODELS[originals[cell.original].model].__module__
-        method = UNLEARNERS[cell.method].__module__
-        found[f"unlearn/{name}"] = code_digest("srun.flow.unlearn", model, method)
-        found[f"evaluate/{name}"] = code_digest("srun.flow.evaluate", model)
-    return found
+@dataclass(frozen=True)
+class Parts:
+    """What an output is made of. Threads and device, which move the last bits only, are not part of it."""
+
+    parameters: Mapping[str, Any]
+    """Values by dotted key; plain ones, as JSON has them."""
+    files: Mapping[str, str]
+    """Digests by path."""
+    code: Mapping[str, str]
+    """Digests by module."""
+
+    @property
+    def key(self) -> str:
+        """The sha256 of all of it."""
+        return digest(asdict(self))
+
+    def changes(self, then: Mapping[str, Any]) -> Iterator[str]:
+        """How these parts differ from those of a key file, a text for each difference."""
+        for name, before, now in _differences(then, "parameters", _plain(self.parameters)):
+            yield f"{name} {_shown(before)} -> {_shown(now)}"
+        for name, before, now in _differences(then, "files", self.files):
+            verb = "is gone" if now in (ABSENT, None) else "is new" if before in (ABSENT, None) else "changed"
+            yield f"file {name} {verb}"
+        for name, before, now in _differences(then, "code", self.code):
+            if before is None or now is None:
+                yield f"code of {name} {'is read now' if before is None else 'is read no more'}"
+            else:
+                yield f"code of {name} changed"
 
 
-def code_digest(*roots: str, source: Path = SOURCE) -> str:
-    """The sha256 of the code that modules import, from them on, and of the versions of the libraries it computes with.
+@dataclass(frozen=True)
+class Output:
+    """What a step leaves behind, and the key file that says what it was made of."""
 
-    Imports inside functions count, and so do files beside a module that are no Python (templates, tables); imports for
-    type checkers do not. Modules in ``CUT`` are left out, and so is what only they import.
+    paths: tuple[Path, ...]
+    """Folders and files."""
+    key_file: Path
+
+    def is_there(self) -> bool:
+        """Whether there is one, however it was made."""
+        return all(output_digest(path) != ABSENT for path in self.paths)
+
+    def stale(self, parts: Callable[[], Parts]) -> list[str]:
+        """Why it has to be made (again) of ``parts``, a text a reason; empty where it is up to date."""
+        if not self.is_there():
+            return ["not there yet"]
+        try:
+            record = self._record()
+        except RunError as error:
+            return [str(error)]
+        if replaced := self._replaced(record):
+            return [f"{replaced} is not the one that was made"]
+        now = parts()
+        return [] if now.key == record["key"] else list(now.changes(record["parts"]))
+
+    def check_intact(self) -> None:
+        """Raise RunError unless it is there, byte for byte as its key file describes it."""
+        if not self.is_there():
+            raise RunError(f"{self.paths[0]}: not there; `srun run` makes it")
+        if replaced := self._replaced(self._record()):
+            raise RunError(f"{replaced}: not the one that was made; `srun run` makes it again")
+        for path in self.paths:
+            if (path / SUMS).is_file():
+                verify_folder(path, RunError, "remove it, and `srun run` makes it again")
+
+    def write_key(self, parts: Parts) -> None:
+        """Say that what is there is made of ``parts``."""
+        record = {"key": parts.key, "output": self._digests(), "parts": asdict(parts)}
+        write_text(self.key_file, json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+    def _digests(self) -> dict[str, str]:
+        return {path.name: output_digest(path) for path in self.paths}
+
+    def _replaced(self, record: Mapping[str, Any]) -> Path | None:
+        """The first of the paths that is not the one which the key file describes."""
+        return next((path for path in self.paths if record["output"].get(path.name) != output_digest(path)), None)
+
+    def _record(self) -> dict[str, Any]:
+        mend = f"so nothing says what {self.paths[0]} was made of; `srun run` makes it again"
+        if not self.key_file.is_file():
+            raise RunError(f"{self.key_file}: not there, {mend}")
+        record = read_json(self.key_file, RunError, mend)
+        kinds = {"key": str, "output": dict, "parts": dict}
+        if any(not isinstance(record.get(name), kind) for name, kind in kinds.items()):
+            raise RunError(f"{self.key_file}: not a key file, {mend}")
+        return record
+
+
+def told(reasons: Sequence[str]) -> str:
+    """Reasons in a line; of many the first ones."""
+    more = len(reasons) - MAX_REASONS
+    return "; ".join(reasons[:MAX_REASONS]) + (f"; and {more} more" if more > 0 else "")
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """The sha256 of plain values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def output_digest(path: Path) -> str:
+    """The digest of an output: of a sealed folder's list of checksums, of another folder's files, or of a file."""
+    if (path / SUMS).is_file():
+        return sha256(path / SUMS)
+    if path.is_dir():
+        return digest({file.relative_to(path).as_posix(): sha256(file) for file in path.rglob("*") if file.is_file()})
+    return sha256(path) if path.is_file() else ABSENT
+
+
+def file_digests(root: Path, *paths: Path) -> dict[str, str]:
+    """Digests of files and sealed folders by their path below ``root``, or as it is where it lies elsewhere.
+
+    A file of a sealed folder has the digest that the folder lists, which loading verifies: weights are not read twice.
     """
-    modules = closure(roots, source)
-    files = sorted({_file(name, source) for name in modules})
-    read = {str(file.relative_to(source)): _code(file) for file in files}
-    read |= {str(file.relative_to(source)): _sha256(file) for file in _data(files)}
-    versions = {name: version(name).partition("+")[0] for name in LIBRARIES}
-    return hashlib.sha256(json.dumps([read, versions]).encode()).hexdigest()
+    return {_below(root, path): _file_digest(path) for path in paths}
 
 
-def closure(roots: Iterable[str], source: Path = SOURCE) -> set[str]:
-    """The modules of the package that are imported from ``roots`` on, with these."""
-    found: set[str] = set()
-    left = list(roots)
-    while left:
-        name = left.pop()
-        if name not in found:
-            found.add(name)
-            left += [other for other in _imports(_file(name, source), source) if other not in CUT]
-    return found
+def _file_digest(path: Path) -> str:
+    if (path.parent / SUMS).is_file():
+        return read_sums(path.parent, RunError, "remove the folder, then run again").get(path.name, ABSENT)
+    return output_digest(path)
 
 
-def _data(files: Iterable[Path]) -> list[Path]:
-    folders = {file.parent for file in files}
-    return sorted(path for folder in folders for path in folder.iterdir() if path.is_file() and path.suffix != ".py")
+def _below(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _differences(then: Mapping[str, Any], kind: str, now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    before = then.get(kind)
+    before = before if isinstance(before, dict) else {}
+    for name in {**before, **now}:
+        if before.get(name) != now.get(name):
+            yield name, before.get(name), now.get(name)
 
 
-def _file(module: str, source: Path) -> Path:
-    plain = source.joinpath(*module.split("."))
-    file = plain.with_suffix(".py") if plain.with_suffix(".py").is_file() else plain / "__init__.py"
-    if not file.is_file():
-        raise RunError(f"{source}: no module {module}, whose code a digest is asked of; is the installation whole?")
-    return file
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
 
 
-@cache
-def _imports(file: Path, source: Path) -> tuple[str, ...]:
-    """The modules of the package that a file imports, wherever in it."""
-    names = [name for name in _named(ast.parse(file.read_text(encoding="utf-8"))) if name.split(".")[0] == "srun"]
-    return tuple(dict.fromkeys(name for name in names if _is_module(name, source)))
-
-
-def _named(tree: ast.AST) -> Iterator[str]:
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            for other in node.orelse:
-                yield from _named(other)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield str(node.module)
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        else:
-            yield from _named(node)
-
-
-def _is_module(name: str, source: Path) -> bool:
-    plain = source.joinpath(*name.split("."))
-    return plain.with_suffix(".py").is_file() or (plain / "__init__.py").is_file()
-
-
-@cache
-def _code(file: Path) -> str:
-    """A file's text without comments, docstrings and blank lines; the same in every version of Python."""
-    text = file.read_text(encoding="utf-8")
-    lines = text.splitlines(keepends=True)
-    left_out = [
-        ((node.lineno, node.col_offset), (node.end_lineno or node.lineno, node.end_col_offset or 0))
-        for node in _docstrings(text)
-    ]
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            left_out.append((token.start, token.end))
-    for (first, start), (last, end) in sorted(left_out, reverse=True):
-        kept = lines[first - 1][:start], lines[last - 1][end:]
-        lines[first - 1 : last] = ["".join(kept)]
-    return "\n".join(line.rstrip() for line in lines if line.strip())
-
-
-def _docstrings(text: str) -> Iterator[ast.Constant]:
-    """Texts that stand alone as a statement: docstrings, also those below an attribute.
-
-    Columns of the syntax tree count bytes, those of tokens letters; a docstring begins its line and ends it, so that
-    only whitespace and ASCII stand before it.
-    """
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            yield node.value
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value)[:60]

@@ -44,6 +44,10 @@ class Layout:
     def partition(self, request: str) -> Path:
         return self.partitions / request
 
+    def key_file(self, output: Path) -> Path:
+        """Says what an output below ``root`` was made of: beside all others, under the output's own path."""
+        return self.root / "runs" / "keys" / f"{output.relative_to(self.root)}.json"
+
     @property
     def digests(self) -> Path:
         """What outputs depend on beside parameters and data, for DVC."""

@@ -22,8 +22,8 @@ from srun.errors import DataError
 from srun.evaluation.dose import collateral_loss, dose_response, overlap
 from srun.evaluation.evaluate import EvaluateConfig
 from srun.evaluation.ranking import RankingTask
-from srun.flow.common import load_dataset
 from srun.flow.layout import Layout
+from srun.flow.loading import load_dataset
 from srun.flow.partition import read_rows
 from srun.models.base import SequenceModel
 from srun.models.scorer import load_published

@@ -1,380 +1,182 @@
-"""Stage optimize: a search over a method's settings; a trial is unlearning and evaluation in memory, on tune data only.
+"""Searches over a method's settings: begin or go on with one, show its front, carry out a trial as a row of its own.
 
-Data, partition and Original are loaded once a worker. Nothing here looks at forget_report or test: what a search found
-is published by ``apply``, which carries it out as any other row.
+What a search found by tune data is published by ``apply_trial`` alone, which carries it out as any other row.
 """
 
-import copy
-import dataclasses
-import hashlib
-import io
-import json
 import logging
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
-from ruamel.yaml import YAML
-
-from srun.config import build, config, flatten, override
-from srun.data.sequences import Queries
-from srun.errors import CheckpointError, ConfigError, DataError
-from srun.evaluation.evaluate import EvaluateConfig, Probe
-from srun.files import read_json, verify_folder, write_text
+from srun.config import Section, build
+from srun.errors import CheckpointError, RunError
 from srun.flow.cells import Cell
-from srun.flow.common import load_dataset, load_original, weights_sha256
-from srun.flow.layout import CellPaths, Layout, TrialLayout
-from srun.metrics.ranking import EventRanks, hit
-from srun.models.scorer import Scorer
+from srun.flow.layout import Layout, TrialLayout
+from srun.flow.loading import load_dataset, load_original, weights_sha256
+from srun.flow.project import EXPERIMENT, Project
+from srun.flow.stages import check_partition, evaluate_step, unlearn_step
+from srun.flow.study_report import plain, report, track
 from srun.requests.partition import Partition
-from srun.search.goals import Figures, Goal, read_goal
-from srun.search.results import Mark, StudyResult, describe_goal, importances, read_study
-from srun.search.space import Domain, Space
-from srun.search.storage import shown_place
-from srun.search.study import LimitsConfig, Sampler, Search, Tell, open_study
-from srun.system.devices import RuntimeConfig, out_of_memory_hint, start
-from srun.system.meter import Cost
-from srun.tracking import StudyTracker
+from srun.search.bench import Bench, join, search, with_overrides
+from srun.search.results import StudyResult, read_study
+from srun.search.storage import open_storage, reaching
+from srun.search.study import load_study
+from srun.system.devices import start
+from srun.system.slurm import worker
+from srun.tracking import StudyTracker, reach
 from srun.unlearning import UNLEARNERS
-from srun.unlearning.base import Context
-from srun.unlearning.sruga.stopping import Match
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.storages import BaseStorage
-
-TUNE = ("validation", "forget_tune", "never_seen_tune", "in_category_tune", "out_of_category_tune")
-"""Splits that a choice may look at."""
-FORGET, INSIDE, OUTSIDE = "forget_tune/hit_10", "in_category_tune/hit_10", "out_of_category_tune/hit_10"
-DISTANCE = "match/distance"
-
-REDO = "make it again with `srun optimize apply`, `srun evaluate` or `srun run`"
 
 log = logging.getLogger(__name__)
-Kind = Literal["interactions", "users", "category"]
 
 
-@config
-class OptimizeConfig:
-    """What is searched, after what, and for how long."""
-
-    method: str
-    objective: tuple[str, ...]
-    """Names of ``objectives``, or texts as there."""
-    trials: Annotated[int, Field(ge=1)]
-    """Finished trials, over all workers and all runs of the command."""
-    timeout: Annotated[float, Field(gt=0)] | None
-    """Seconds after which a command begins no new trial; null: none."""
-    evaluate_every: Annotated[int, Field(ge=1)]
-    """Epochs between the looks of a trial that only its curve and the rules to end it early need."""
-    sampler: Sampler
-    seed: int
-    limits: LimitsConfig
-    objectives: dict[str, dict[Kind, tuple[str, ...]]]
-    """Name -> kind of request -> objectives and constraints (see ``search.goals``)."""
-    space: dict[str, dict[str, Domain]]
-    """Method -> key of its block -> what is tried."""
-
-    def texts(self, kind: str) -> list[str]:
-        """The chosen objectives and constraints, for a kind of request."""
-        texts = []
-        for name in self.objective:
-            if name not in self.objectives:
-                texts.append(name)
-                continue
-            by_kind = {str(key): found for key, found in self.objectives[name].items()}
-            if kind not in by_kind:
-                raise ConfigError(f'optimize.objectives.{name}: not defined for requests of kind "{kind}"')
-            texts += by_kind[kind]
-        return texts
+def study_name(project: Project, cell: Cell) -> str:
+    """What a search is called unless it is given a name: what is searched, and after what."""
+    settings = project.params.optimize
+    goals = [name if name in settings.objectives else "custom" for name in settings.objective]
+    return "-".join([cell.original, cell.request, cell.method, *dict.fromkeys(goals)])
 
 
-class Bench:
-    """Carries out trials of one cell: everything they share is loaded once. ``settings``: the block of params.yaml."""
-
-    def __init__(
-        self,
-        layout: Layout,
-        cell: Cell,
-        settings: Any,
-        seed: int,
-        evaluation: EvaluateConfig,
-        runtime: RuntimeConfig,
-        evaluate_every: int,
-    ) -> None:
-        self.device = start(runtime)
-        data = load_dataset(layout)
-        self.cell, self.settings, self.method = cell, settings, UNLEARNERS[cell.method]
-        self.evaluate_every = evaluate_every
-        self.request = Partition.load(layout.partition(cell.request), data)
-        self.original = load_original(layout, cell.original, data, self.device)
-        self.method(settings).require(self.original, self.request)
-        if not len(self.request.queries("forget_tune")):
-            raise DataError(f'request "{cell.request}" has no tune half, by which alone settings may be chosen')
-        self.seed = cell.seed if self.method.from_scratch else seed
-        self.sha256 = weights_sha256(layout.original(cell.original).model)
-        self.probe = _RememberingProbe(
-            self.original.scorer, self.request.splits, data.max_length, self.device, evaluation.batch_size
-        )
-        self.match = Match(self.request, self._context(lambda row: None))
-        self.num_positions = int(self.request.retain.sum())
-        unseen = [self.probe.ranks(self.original.scorer, queries).rank for queries in self.match.unseen]
-        self.level = hit(np.concatenate(unseen), 10)
-        """Hit@10 of comparable never-seen events under Original: a stand-in for Retrain's."""
-        self.before = self._measure(self.original.scorer, Cost(), None)
-
-    @property
-    def references(self) -> dict[str, Figures]:
-        """What ``of NAME`` stands for in objectives and constraints."""
-        return {"original": self.before, "never_seen": {FORGET: self.level}}
-
-    @property
-    def base(self) -> dict[str, Any]:
-        """The method's block as it stands, by dotted key."""
-        return flatten(dataclasses.asdict(self.settings))
-
-    def __call__(self, overrides: Mapping[str, Any], tell: Tell) -> Figures:
-        """Unlearn with some settings changed, and measure on tune data; by result key."""
-        settings = self._with_fewer_looks(with_overrides(self.cell.method, self.settings, overrides))
-
-        def on_epoch(row: Mapping[str, float]) -> None:
-            tell(self._with_distance(row))
-
-        with out_of_memory_hint(f"unlearn.{self.cell.method}.batch_size"):
-            result = self.method(settings).unlearn(self.original, self.request, self._context(on_epoch))
-            return self._measure(result.scorer, result.cost, self.before)
-
-    def about(self, goal: Goal, space: Mapping[str, Domain]) -> dict[str, Any]:
-        """What all trials of a study have in common."""
-        return {
-            "cell": vars(self.cell),
-            "goal": describe_goal(goal),
-            "space": {key: vars(domain) for key, domain in space.items()},
-            "settings": dataclasses.asdict(self.settings),
-            "unlearning_seed": self.seed,
-            "fingerprint": self.request.data.fingerprint,
-            "dataset": self.request.data.info["name"],
-            "model": self.original.description["name"],
-            "request": self.request.info,
-            "original_sha256": self.sha256,
-            "level": {FORGET: self.level},
-            "original": dict(self.before),
-        }
-
-    def _context(self, on_epoch: Callable[[Mapping[str, float]], None]) -> Context:
-        return Context.quiet(self.device, self.seed, self.probe, on_epoch=lambda row, epoch, cap: on_epoch(row))
-
-    def _with_fewer_looks(self, settings: Any) -> Any:
-        """Settings that do the same: looks of a stop rule are part of a method, and those of ``fixed`` are not."""
-        if not hasattr(settings, "evaluate_every") or getattr(settings, "stop", "fixed") != "fixed":
-            return settings
-        return dataclasses.replace(settings, evaluate_every=self.evaluate_every)
-
-    def _with_distance(self, row: Mapping[str, float]) -> dict[str, float]:
-        return {**row, **({DISTANCE: abs(row[FORGET] - self.level)} if FORGET in row else {})}
-
-    def _measure(self, scorer: Scorer, cost: Cost, before: Figures | None) -> dict[str, float]:
-        """All result keys; ``before``: those of Original, None for itself."""
-        figures: dict[str, float] = {}
-        for split in TUNE:
-            if split in self.request.splits:
-                figures |= self.probe(scorer, split)
-        look = self.match.look(scorer, 0)
-        figures |= {key: look[key] for key in ("forget_tune/match_ks", "forget_tune/match_better")}
-        figures |= _against(figures, before or figures)
-        figures["cost/training_epochs"] = cost.target_gradients / self.num_positions
-        return self._with_distance(figures)
-
-
-class _RememberingProbe(Probe):
-    """A probe that ranks by the same weights once: by those of Original, where every trial begins, and the latest."""
-
-    def __init__(self, original: Scorer, *settings: Any) -> None:
-        super().__init__(*settings)
-        self._original, self._latest = _digest(original), b""
-        self._known: dict[tuple[bytes, str | int], EventRanks] = {}
-
-    def _ranks(self, scorer: Scorer, what: str | Queries, users: NDArray[np.bool_] | None) -> EventRanks:
-        if users is not None:
-            return super()._ranks(scorer, what, users)
-        weights = _digest(scorer)
-        if weights not in (self._original, self._latest):
-            self._known = {key: ranks for key, ranks in self._known.items() if key[0] == self._original}
-            self._latest = weights
-        key = weights, what if isinstance(what, str) else id(what)  # which stay theirs: the probe keeps the queries
-        if key not in self._known:
-            self._known[key] = super()._ranks(scorer, what, None)
-        return copy.deepcopy(self._known[key])
-
-
-def _digest(scorer: Scorer) -> bytes:
-    """Fingerprint of all that a scorer's scores depend on; the same whether an equal output table is tied or not."""
-    found = hashlib.blake2b(digest_size=16)
-    tensors: list[Any] = [scorer.catalogue, scorer.masked]
-    for model in scorer.models:
-        weights = {**model.state_dict(), "output.weight": model.output_weight}
-        tensors += [weights[name] for name in sorted(weights)]
-    for tensor in tensors:
-        found.update(b"none" if tensor is None else tensor.detach().cpu().contiguous().numpy())
-    return found.digest()
-
-
-def _against(figures: Figures, before: Figures) -> dict[str, float]:
-    """Of a category: the share of its hits that is gone, and the share of the others' that is kept."""
-    if INSIDE not in figures or OUTSIDE not in figures:
-        return {}
-    return {
-        "in_category_tune/removal_10": 1 - _ratio(figures[INSIDE], before[INSIDE]),
-        "out_of_category_tune/kept_10": _ratio(figures[OUTSIDE], before[OUTSIDE]),
-    }
-
-
-def _ratio(after: float, before: float) -> float:
-    return after / before if before else math.nan
-
-
-def with_overrides(method: str, settings: Any, overrides: Mapping[str, Any]) -> Any:
-    """A method's settings with some keys (dotted, from the root) changed; ConfigError where they do not go together."""
-    values = {"unlearn": {method: dataclasses.asdict(settings)}}
-    for key, value in overrides.items():
-        override(values, key, value)
-    return build(type(settings), values["unlearn"][method], f"unlearn.{method}")
-
-
-def make_space(settings: OptimizeConfig, bench: Bench) -> Space:
-    """The space of the bench's method; raises ConfigError where there is none."""
-    method = bench.cell.method
-    return Space(f"unlearn.{method}", bench.base, settings.space.get(method, {}))
-
-
-def make_goal(settings: OptimizeConfig, bench: Bench) -> Goal:
-    """The chosen objectives, with the figures of Original filled in; their keys are checked."""
-    goal = read_goal(settings.texts(bench.request.kind), bench.references)
-    goal.values(bench.before)
-    goal.violations(bench.before)
-    return goal
-
-
-def search(
-    bench: Bench, settings: OptimizeConfig, name: str, storage: "BaseStorage", after: Callable[["Study"], object]
-) -> "Study":
-    """Work on the study of a name until it has its trials; ``after`` follows each."""
-    study, space, goal = join(bench, settings, name, storage)
-    worker = Search(study, space, goal, settings.limits, settings.sampler, settings.seed)
-    worker.run(bench, settings.trials, settings.timeout, lambda: after(study))
-    return study
-
-
-def join(bench: Bench, settings: OptimizeConfig, name: str, storage: "BaseStorage") -> tuple["Study", Space, Goal]:
-    """Create the study of a name, or find it; ConfigError where it was begun otherwise."""
-    space, goal = make_space(settings, bench), make_goal(settings, bench)
-    about = bench.about(goal, settings.space[bench.cell.method])
-    return open_study(storage, name, goal, about), space, goal
-
-
-def report(
-    layout: Layout, study: "Study", cells: Mapping[str, Cell], place: str | None, options: Sequence[str]
+def optimize(
+    project: Project, cell: Cell, name: str, place: str | None, work: Callable[[Path], list[str]] | None
 ) -> StudyResult:
-    """Write reports/pareto/<study>; ``cells``: rows whose evaluations stand beside the trials where they are there.
+    """Search a cell's settings until the study has its trials; the first worker also tracks and reports.
 
-    ``place``: the storage, where it is not the study's own journal. ``options``: what lies over params.yaml.
+    ``place``: a storage, or None for a journal of its own. ``work`` has other processes work in its place: it
+    is given the name of their logs and returns a text for each that died. Raises RunError when some did and trials
+    are missing.
     """
-    from srun.reporting.pareto import Again, write_report  # matplotlib, which other stages should not wait for
-
-    result, presets = read_study(study), {}
-    for trial in result.trials:
-        if trial.state == "complete":
-            file = layout.trial_settings(result.name, trial.number)
-            write_text(file, _preset(result, trial.number))
-            presets[trial.number] = os.path.relpath(file, layout.project)
-    again = Again(None if place is None else shown_place(place), options, presets)
-    marks = _marks(layout, result, cells)
-    write_report(layout.study(result.name), result, importances(study, result.goal), marks, again)
+    settings, address = project.params.optimize, _address(project, name, place)
+    if project.params.runtime.tracking:
+        reach(project.layout.project)  # before anything is searched
+    leads = worker(os.environ) == 0
+    died: list[str] = []
+    with reaching(address):
+        storage = open_storage(address)  # before anything is loaded: a wrong one is known at once
+        check_partition(project, cell.request)
+        bench = load_bench(project, cell)
+        if work is not None:
+            study, _, _ = join(bench, settings, name, storage)
+            died = work(project.layout.journal(f"{name}-{os.getpid()}").with_suffix(""))
+        else:
+            study = search(bench, settings, name, storage, lambda study: _track(project, study) if leads else None)
+        result = _finish(project, study, place) if leads else read_study(study)
+    if died:
+        _tell_of_the_dead(result, settings.trials, died)
     return result
 
 
-def track(tracker: StudyTracker, result: StudyResult) -> None:
-    """Write finished trials to their nested runs; those on the front are tagged, as long as they are on it."""
-    front = {trial.number for trial in result.front}
-    for trial in result.trials:
-        if trial.state in ("complete", "discarded", "failed"):
-            tags = {"front": str(trial.number in front).lower(), "state": trial.state}
-            tags |= {"published": "true"} if trial.published else {}
-            status = "FAILED" if trial.state == "failed" else "FINISHED"
-            metrics = {**trial.figures, **trial.violations}
-            tracker.trial(trial.number, status, trial.overrides, metrics, trial.history, tags)
+def load_bench(project: Project, cell: Cell) -> Bench:
+    """The bench of a cell, with everything that its trials share."""
+    params, layout = project.params, project.layout
+    device = start(params.runtime)
+    data = load_dataset(layout)
+    return Bench(
+        cell=vars(cell),
+        settings=params.method_settings(cell.method),
+        seed=params.unlearn.seed,
+        request=Partition.load(layout.partition(cell.request), data),
+        original=load_original(layout, cell.original, data, device),
+        original_sha256=weights_sha256(layout.original(cell.original).model),
+        evaluation=params.evaluate,
+        evaluate_every=params.optimize.evaluate_every,
+        device=device,
+    )
 
 
-def settings_of(layout: Layout, result: StudyResult, number: int) -> tuple[Cell, Any]:
+def show_study(project: Project, name: str, place: str | None) -> StudyResult:
+    """The front of a study; its report is written anew."""
+    with reaching(_address(project, name, place)):
+        return _finish(project, _open(project, name, place), place)
+
+
+def apply_trial(
+    project: Project, name: str, number: int, place: str | None
+) -> tuple[list[Path], dict[str, dict[str, float]]]:
+    """Carry out a trial as a row of its own; returns the paths that were written, and ``metrics[split][metric]``."""
+    layout = project.layout
+    with reaching(_address(project, name, place)):
+        study = _open(project, name, place)
+        result = read_study(study)
+        cell, settings = _settings_of(layout, result, number)
+        params = project.params.with_method(cell.method, settings, int(result.about["unlearning_seed"]))
+        trial = replace(project, params=params, layout=TrialLayout(layout.project, layout.root, name, number))
+        unlearn_step(trial, cell).run()
+        metrics: dict[str, dict[str, float]] = evaluate_step(trial, cell).run()
+        report(layout, study, project.params.cells, place, _beside_a_trial(project.options))
+        paths = trial.layout.cell(cell)
+        return [layout.trial_settings(name, number), paths.model, paths.evaluation], metrics
+
+
+def _settings_of(layout: Layout, result: StudyResult, number: int) -> tuple[Cell, Section]:
     """The cell and the settings of a complete trial.
 
     Raises CheckpointError when the Original or the request is another than the one that was searched on.
     """
     about, cell = result.about, Cell(**result.about["cell"])
     request = Partition.load(layout.partition(cell.request), load_dataset(layout))
-    if _plain(request.info) != _plain(about["request"]) or request.data.fingerprint != about["fingerprint"]:
+    if plain(request.info) != plain(about["request"]) or request.data.fingerprint != about["fingerprint"]:
         raise CheckpointError(f'request "{cell.request}" is not the one of study "{result.name}"; search again')
     if weights_sha256(layout.original(cell.original).model) != about["original_sha256"]:
         raise CheckpointError(f'Original "{cell.original}" is not the one of study "{result.name}"; search again')
-    base = build(UNLEARNERS[cell.method].Config, about["settings"], f"unlearn.{cell.method}")
+    base: Section = build(UNLEARNERS[cell.method].Config, about["settings"], f"unlearn.{cell.method}")
     return cell, with_overrides(cell.method, base, result.trial(number).overrides)
 
 
-def _preset(result: StudyResult, number: int) -> str:
-    """All settings of a complete trial as a preset (YAML): those that were searched, and the others as they were."""
-    about, text = copy.deepcopy(result.about), io.StringIO()
-    values = {"unlearn": {about["cell"]["method"]: about["settings"], "seed": about["unlearning_seed"]}}
-    for key, value in result.trial(number).overrides.items():
-        override(values, key, value)
-    YAML().dump(values, text)
-    return f"# Trial {number} of study {result.name}\n{text.getvalue()}"
+def _address(project: Project, name: str, place: str | None) -> str:
+    """Where a study is: the storage that was named, or a journal of its own."""
+    return place or str(project.layout.journal(name))
 
 
-def _marks(layout: Layout, result: StudyResult, cells: Mapping[str, Cell]) -> list[Mark]:
-    """Original, Retrain, SISA, controls and applied trials of the same request and model, as far as evaluated."""
-    about, found = result.about, []
-    own = Cell(**about["cell"])
-    rows: list[tuple[str, int, int | None, CellPaths]]
-    rows = [(cell.method, cell.seed, None, layout.cell(cell)) for cell in cells.values() if cell.request == own.request]
-    applied = layout.cell(own).evaluation.parent / "pareto" / result.name
-    for folder in sorted(applied.glob("trial-*")):
-        number = int(folder.name.removeprefix("trial-"))
-        trial_layout = TrialLayout(layout.project, layout.root, result.name, number)
-        rows.append((own.method, own.seed, number, trial_layout.cell(own)))
-    for method, seed, trial, paths in rows:
-        file = paths.evaluation / "report.json"
-        if not file.is_file() or not (paths.model / "model.json").is_file():
-            continue
-        verify_folder(file.parent, DataError, REDO)
-        record = read_json(file, DataError, REDO)
-        same = record["model"], record["fingerprint"], _plain(record["request"])
-        if same != (about["model"], about["fingerprint"], _plain(about["request"])):
-            continue
-        if not _is_current(paths, record, about):
-            log.warning("%s: of another model than the one there is now; left out of the report", file)
-        else:
-            found.append(Mark(method, seed, trial, _flat(record["metrics"], about["original"])))
-    return found
+def _open(project: Project, name: str, place: str | None) -> "Study":
+    journal = project.layout.journal(name)
+    if place is None and not journal.is_file():
+        there = ", ".join(sorted(file.stem for file in journal.parent.glob("*.journal"))) or "none"
+        raise RunError(f'no study "{name}" in {journal.parent} (there: {there}); name it with --study and --storage')
+    return load_study(open_storage(_address(project, name, place)), name)
 
 
-def _is_current(paths: CellPaths, record: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
-    """Whether an evaluation is that of the model beside it, and this one of the study's Original, if of that at all."""
-    info = read_json(paths.model / "model.json", DataError, REDO)
-    cell = record["cell"]
-    started_there = cell["original"] == about["cell"]["original"] and not UNLEARNERS[cell["method"]].from_scratch
-    other = started_there and info["original_sha256"] != about["original_sha256"]
-    return record["weights_sha256"] == weights_sha256(paths.model) and not other
+def _finish(project: Project, study: "Study", place: str | None) -> StudyResult:
+    """Write the report of a study, and everything about it to the tracker."""
+    result = report(project.layout, study, project.params.cells, place, _beside_a_trial(project.options))
+    folder = project.layout.study(result.name)
+    log.info("%s", folder / "index.html")
+    tracker = _track(project, study)
+    if tracker is not None:
+        volume = result.hypervolumes[-1:] or [0.0]
+        about = {key: result.about[key] for key in ("cell", "space", "settings")}
+        figures = {"hypervolume": volume[0], "num_finished": result.num_finished, "num_front": len(result.front)}
+        tracker.finish(about, figures, [path for path in sorted(folder.iterdir()) if path.is_file()])
+    return result
 
 
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str))
+def _track(project: Project, study: "Study") -> StudyTracker | None:
+    """Write what is new in a study to the tracker; None where tracking is off."""
+    if not project.params.runtime.tracking:
+        return None
+    result = read_study(study)
+    tags = {"stage": "optimize", "data.name": project.params.data.name}
+    tags |= project.tags(Cell(**result.about["cell"]))
+    key = f"{result.name} of {result.begun}"
+    tracker = StudyTracker(project.layout.project, EXPERIMENT, result.name, key, tags)
+    track(tracker, result)
+    return tracker
 
 
-def _flat(metrics: Mapping[str, Mapping[str, float]], original: Figures) -> dict[str, float]:
-    """Result keys of an evaluation; of a category also what is kept and removed of Original's."""
-    figures = {f"{split}/{name}": value for split, part in metrics.items() for name, value in part.items()}
-    return figures | _against(figures, original)
+def _beside_a_trial(options: Sequence[str]) -> list[str]:
+    """Without the options that would lie over a trial's own settings."""
+    pairs = zip(options[::2], options[1::2], strict=True)
+    return [word for pair in pairs if not pair[1].startswith(("unlearn.", "optimize.")) for word in pair]
+
+
+def _tell_of_the_dead(result: StudyResult, num_trials: int, died: Sequence[str]) -> None:
+    """Say how many workers died and where to look; RunError when the others have not made up for them."""
+    workers = f"{len(died)} workers" if len(died) > 1 else "a worker"
+    if result.num_finished < num_trials:
+        progress = f'study "{result.name}" has {result.num_finished} of {num_trials} trials'
+        raise RunError(f"{workers} died ({'; '.join(died)}) and {progress}; go on with the same command")
+    log.warning("%s died, and the others made up for it (%s)", workers, "; ".join(died))

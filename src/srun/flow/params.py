@@ -6,19 +6,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srun.config import build, config, flatten, merge, override, parse_assignment, read_yaml, section
+from srun.config import Section, build, config, flatten, merge, override, parse_assignment, read_yaml, section
 from srun.data.dataset import PrepareConfig
 from srun.errors import ConfigError, Faults
 from srun.evaluation.evaluate import EvaluateConfig
 from srun.evaluation.relearning import RelearningConfig
 from srun.flow.cells import Cell, OriginalCell
 from srun.flow.neurons import NeuronsConfig
-from srun.flow.optimize import OptimizeConfig
 from srun.models import MODELS
 from srun.names import name_fault
 from srun.registry import suggest
 from srun.requests.kinds import CategoryRequest, GivenRequest, Request, kind
 from srun.rng import derive
+from srun.search.bench import OptimizeConfig
 from srun.search.goals import check_text
 from srun.search.space import Space
 from srun.system.devices import RuntimeConfig
@@ -128,15 +128,21 @@ class Params:
         """The Original of a name, or ConfigError."""
         return _named(self.originals, name, "original", "originals")
 
-    def model_settings(self, name: str) -> Any:
+    def with_method(self, name: str, settings: Section, seed: int) -> "Params":
+        """The same with other settings of a method, and another seed of unlearning."""
+        return replace(self, unlearn=replace(self.unlearn, **{name: settings, "seed": seed}))
+
+    def model_settings(self, name: str) -> Section:
         """The model's block, or ConfigError for an unknown model."""
         MODELS[name]
-        return getattr(self.model, name)
+        block: Section = getattr(self.model, name)
+        return block
 
-    def method_settings(self, name: str) -> Any:
+    def method_settings(self, name: str) -> Section:
         """The method's block, or ConfigError for an unknown method."""
         UNLEARNERS[name]
-        return getattr(self.unlearn, name)
+        block: Section = getattr(self.unlearn, name)
+        return block
 
 
 def load_values(file: Path, presets: Sequence[Path] = (), assignments: Sequence[str] = ()) -> dict[str, Any]:

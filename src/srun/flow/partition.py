@@ -15,7 +15,6 @@ from srun.data.dataset import Dataset
 from srun.data.raw import RawData
 from srun.errors import DataError
 from srun.files import read_json
-from srun.flow.common import stage_key
 from srun.requests.kinds import CategoryRequest, GivenRequest, Request, input_files, kind
 from srun.requests.partition import RECORD, ROWS, Partition, partition
 from srun.requests.request_file import read_request
@@ -50,7 +49,6 @@ def run(
         log.warning('request "%s": the log has no times, so those of the request do not count', name)
         rows = rows.drop(columns="timestamp")
     result = partition(data, name, request, rows, read_raw)
-    result.info["key"] = key(prepared, name, request)
     result.save(out, {"block": asdict(request), "files": digests(request)})
     figures = {key: float(value) for key, value in result.info.items() if key.startswith("num_")}
     tracker.metrics(figures | {f"splits/{split}": float(size) for split, size in result.info["splits"].items()})
@@ -81,11 +79,6 @@ def _not_forgotten(result: Partition, out: Path) -> dict[str, Any]:
     log.info("%s: what became of each row of the request", out / ROWS)
     others = result.rows[result.rows["outcome"] != "forgotten"]
     return {"not_forgotten": others.to_dict("records")}
-
-
-def key(prepared: Path, name: str, request: Request) -> str:
-    """What a partition is made of; the files that a request names count by their content."""
-    return stage_key("partition", [prepared / "info.json", *input_files(request)], name=name, request=asdict(request))
 
 
 def digests(request: Request) -> dict[str, str]:

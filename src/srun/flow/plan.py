@@ -12,12 +12,12 @@ from srun.data.sources import SOURCES
 from srun.errors import Faults
 from srun.flow.cells import Cell
 from srun.flow.layout import Layout
-from srun.flow.optimize import with_overrides
 from srun.flow.params import Params
 from srun.models import MODELS
 from srun.registry import suggest
 from srun.requests.kinds import CategoryRequest, GivenRequest, input_files
 from srun.requests.request_file import read_request
+from srun.search.bench import with_overrides
 from srun.search.space import Choice
 from srun.system import distributed
 from srun.system.devices import resolve

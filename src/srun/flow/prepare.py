@@ -4,21 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from srun.data.dataset import Dataset, PrepareConfig, prepare
-from srun.data.raw import INFO, read_raw
-from srun.flow.common import stage_key
+from srun.data.raw import read_raw
 from srun.tracking import Tracker
 
 
 def run(raw: Path, out: Path, settings: PrepareConfig, tracker: Tracker) -> dict[str, Any]:
     """Write the prepared data set and return its counts."""
     data: Dataset = prepare(read_raw(raw), settings)
-    data.info["key"] = key(raw, settings)
     data.save(out)
     after = {f"after/{key}": value for key, value in data.info["after"].items()}
     tracker.metrics({**after, **{f"roles/{role}": value for role, value in data.info["roles"].items()}})
     return data.info
-
-
-def key(raw: Path, settings: PrepareConfig) -> str:
-    """What the prepared data are made of."""
-    return stage_key("prepare", [raw / INFO], settings=vars(settings))

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from srun.errors import DataError
 from srun.files import read_json, verify_folder, write_folder, write_text
 from srun.flow.cells import Cell
-from srun.flow.common import has_key, stage_key, weights_sha256
 from srun.flow.layout import CellPaths, Layout
+from srun.flow.loading import weights_sha256
 from srun.judging.records import KINDS, Group, History, ProbeScores, Record, Trained, group_records
 from srun.judging.results import long_form, to_csv
 from srun.metrics.forgetting import MIN_RETRAINS
@@ -71,7 +71,7 @@ def run(layout: Layout, cells: Mapping[str, Cell], tracker: Tracker, options: Se
         "headlines": headlines(comparisons),
         "missing": left_out,
     }
-    write_text(layout.report_run, json.dumps({"key": key(layout, cells), "result": result}, indent=1) + "\n")
+    write_text(layout.report_run, json.dumps({"result": result}, indent=1) + "\n")
     return result
 
 
@@ -126,22 +126,10 @@ def to_judge(group: Group, pending: Sequence[Cell], options: Sequence[str] = ())
     return shlex.join(words)
 
 
-def key(layout: Layout, cells: Mapping[str, Cell]) -> str:
-    """What a report is made of: evaluations, models' files of text, and what was measured."""
-    paths = [layout.cell(cell) for cell in cells.values()]
-    paths += [layout.original(name) for name in dict.fromkeys(cell.original for cell in cells.values())]
-    inputs = [file for path in paths for file in (path.evaluation / "report.json", path.model / "model.json", path.run)]
-    return stage_key(
-        "report", inputs, cells={name: vars(cell) for name, cell in cells.items()}, out=str(layout.reports)
-    )
-
-
-def made(layout: Layout, cells: Mapping[str, Cell]) -> dict[str, Any] | None:
-    """What ``run`` returned, where it need not be done again."""
-    if not has_key(layout.report_run, key(layout, cells)):
-        return None
+def made(layout: Layout) -> dict[str, Any]:
+    """What ``run`` returned when the report was made that is there."""
     result: dict[str, Any] = read_json(layout.report_run, DataError, "remove it, then run again")["result"]
-    return result if all(Path(path).exists() for path in result["written"].values()) else None
+    return result
 
 
 def _headlines(comparisons: list[Comparison]) -> dict[str, list[dict[str, str]]]:

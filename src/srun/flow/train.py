@@ -3,15 +3,21 @@
 from functools import partial
 from typing import Any
 
+from srun.config import Section
 from srun.data.dataset import Dataset, Role, original_validation
 from srun.evaluation.evaluate import Probe
 from srun.flow.cells import OriginalCell
-from srun.flow.common import Reporter, load_dataset, registered, resume_folder, stage_key, write_run
+from srun.flow.freshness import digest
 from srun.flow.layout import Layout
+from srun.flow.loading import load_dataset
+from srun.flow.registration import registered
+from srun.flow.reporter import Reporter
+from srun.flow.run_file import write_run
 from srun.models.scorer import Scorer, publish, without_parts
 from srun.system.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
 from srun.system.meter import Meter
 from srun.tracking import Tracker
+from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Fit, TrainConfig, Watch
 from srun.training.shards import Shards, ShardTraining, train_shards
 
@@ -20,13 +26,17 @@ def run(
     layout: Layout,
     name: str,
     original: OriginalCell,
-    settings: Any,
+    settings: Section,
     recipe: TrainConfig,
     evaluation_batch: int,
     runtime: RuntimeConfig,
     tracker: Tracker,
+    key: str,
 ) -> dict[str, float]:
-    """Train and publish the Original ``name`` with its model's ``settings``; returns its validation figures."""
+    """Train and publish the Original ``name`` with its model's ``settings``; returns its validation figures.
+
+    ``key``: of what it is made of; a run that was killed goes on from saved states of the same key.
+    """
     device = start(runtime)
     data = load_dataset(layout)
     paths = layout.original(name)
@@ -40,10 +50,9 @@ def run(
         "train": vars(recipe),
         "threads": runtime.threads,
         "device": str(device),
-        "key": key(layout, original, settings, recipe),
     }
     probe = Probe({"validation": original_validation(data)}, data.max_length, device, evaluation_batch)
-    resume = resume_folder(paths, {**info, **description})
+    resume = ResumeFolder(paths.resume, digest({**info, **description, "key": key}))
     reporter = Reporter(f"train {name}", "validation/ndcg_10", runtime.progress, tracker)
     meter = Meter(PeakMemory(device))
     shards = Shards.make(data, original.shards, original.seed)
@@ -83,20 +92,13 @@ def run(
         parts |= states
     histories = _histories([found for _, found, _ in trained])
     publish(paths.model, scorer.to("cpu"), info, histories, data.items, parts)
-    resume.clear()
     write_run(paths, cost, tracker)
     with without_parts(paths.model) as shown:
         tracker.model(shown, registered(data, name, "original", None, original.seed, "original"))
     return figures
 
 
-def key(layout: Layout, original: OriginalCell, settings: Any, recipe: TrainConfig) -> str:
-    """What an Original is made of."""
-    parameters = {"original": vars(original), "settings": vars(settings), "train": vars(recipe)}
-    return stage_key("train", [layout.prepared / "info.json"], **parameters)
-
-
-def _description(original: OriginalCell, settings: Any, data: Dataset) -> dict[str, Any]:
+def _description(original: OriginalCell, settings: Section, data: Dataset) -> dict[str, Any]:
     return {
         "name": original.model,
         "settings": dict(vars(settings)),

@@ -1,26 +1,22 @@
 """Stage unlearn: a request carried out by one method on one Original."""
 
 import logging
-from typing import Any
 
+from srun.config import Section
 from srun.evaluation.evaluate import EvaluateConfig, Probe
 from srun.flow.cells import Cell
-from srun.flow.common import (
-    Reporter,
-    load_dataset,
-    load_original,
-    registered,
-    resume_folder,
-    stage_key,
-    weights_sha256,
-    write_run,
-)
+from srun.flow.freshness import digest
 from srun.flow.layout import Layout
+from srun.flow.loading import load_dataset, load_original, weights_sha256
+from srun.flow.registration import registered
+from srun.flow.reporter import Reporter
+from srun.flow.run_file import write_run
 from srun.models.scorer import publish
 from srun.requests.partition import Partition
 from srun.system.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
 from srun.system.meter import Cost, Meter
 from srun.tracking import Tracker
+from srun.training.checkpoint import ResumeFolder
 from srun.unlearning import UNLEARNERS
 from srun.unlearning.base import Context
 
@@ -30,13 +26,17 @@ log = logging.getLogger("srun")
 def run(
     layout: Layout,
     cell: Cell,
-    settings: Any,
+    settings: Section,
     unlearning_seed: int,
     evaluation: EvaluateConfig,
     runtime: RuntimeConfig,
     tracker: Tracker,
+    key: str,
 ) -> Cost:
-    """Carry out one cell and publish what comes of it; returns the cost."""
+    """Carry out one cell and publish what comes of it; returns the cost.
+
+    ``key``: of what it is made of; a run that was killed goes on from saved states of the same key.
+    """
     device = start(runtime)
     data = load_dataset(layout)
     request = Partition.load(layout.partition(cell.request), data)
@@ -57,18 +57,17 @@ def run(
         "original_sha256": weights_sha256(layout.original(cell.original).model),
         "threads": runtime.threads,
         "device": str(device),
-        "key": key(layout, cell, settings, unlearning_seed),
     }
     probe = Probe(request.splits, data.max_length, device, evaluation.batch_size)
     together = trains_together(runtime, device)
     reporter = Reporter(f"{cell.method} on {cell.original}", "forget_tune/hit_10", runtime.progress, tracker)
     with out_of_memory_hint(f"unlearn.{cell.method}.batch_size or train.batch_size"), reporter:
         meter = Meter(PeakMemory(device))
-        context = Context(device, seed, probe, reporter.on_epoch, resume_folder(paths, info), meter, together)
+        resume = ResumeFolder(paths.resume, digest({**info, "key": key}))
+        context = Context(device, seed, probe, reporter.on_epoch, resume, meter, together)
         result = method(settings).unlearn(original, request, context)
     info |= {**result.info, "cost": result.cost.exact()}
     publish(paths.model, result.scorer.to("cpu"), info, result.history, data.items)
-    context.resume.clear()
     write_run(paths, result.cost, tracker)
     if result.scorer.names_users:
         log.info("%s: not given to the tracker, for it tells who forgot what; the folder keeps it", paths.model)
@@ -77,10 +76,3 @@ def run(
         alias = "-".join(place.parts)
         tracker.model(paths.model, registered(data, cell.original, cell.method, cell.request, cell.seed, alias))
     return result.cost
-
-
-def key(layout: Layout, cell: Cell, settings: Any, unlearning_seed: int) -> str:
-    """What a cell's model is made of: the partition and Original are known by their keys, which their files hold."""
-    source = layout.original(cell.original).model
-    inputs = [layout.partition(cell.request) / "info.json", source / "model.json", source / "weights.safetensors"]
-    return stage_key("unlearn", inputs, cell=vars(cell), settings=vars(settings), seed=unlearning_seed)

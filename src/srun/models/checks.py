@@ -74,7 +74,6 @@ class StageInfo(Info):
     prepare: dict[str, Any]
     train: dict[str, Any]
     cost: dict[str, float]
-    key: str
     threads: int | None
     device: str
 

@@ -23,8 +23,13 @@ from srun.data.batches import TrainingData
 from srun.errors import RunError
 from srun.evaluation.evaluate import EvaluateConfig, Probe, evaluate
 from srun.files import read_json, write_folder, write_text
-from srun.flow.common import Reporter, Step, has_key, load_dataset, load_original, stage_key
+from srun.flow.code import code_digests
+from srun.flow.freshness import Output, Parts, file_digests
 from srun.flow.layout import Layout
+from srun.flow.loading import load_dataset, load_original
+from srun.flow.reporter import Reporter
+from srun.flow.steps import Step
+from srun.models import MODELS
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer
 from srun.requests.partition import Partition
@@ -98,13 +103,15 @@ class Ablation:
 
     def _step(self, variant: Variant, end: int | None) -> Step:
         name = f"{variant.part} {variant.name}" + ("" if end is None else f" to epoch {end}")
-        return Step(name, (), partial(self._is_done, variant, end), partial(self._run, variant, end))
+        output = Output((self.file(variant),), self.layout.key_file(self.file(variant)))
+        work, parts = partial(self._run, variant, end), partial(self._parts, variant, end)
+        return _CurveStep(name, (), work, parts, output, end=end)
 
     def file(self, variant: Variant) -> Path:
         """Where what is measured of a variant is kept."""
         return self.layout.root / "ablation" / variant.part / f"{variant.name}.json"
 
-    def _key(self, variant: Variant, end: int | None) -> str:
+    def _parts(self, variant: Variant, end: int | None) -> Parts:
         """What a variant's figures are made of; how far a curve goes is not part of it, for it can go on."""
         source = self.layout.original(self.original).model
         files = [
@@ -114,28 +121,21 @@ class Ablation:
         ]
         settings = vars(replace(self.settings, **variant.changes))
         settings = settings if end is None else {**settings, "max_epochs": None}
-        return stage_key(
-            "ablation",
-            files,
-            settings=settings,
-            seed=self.seed,
-            evaluate=[self.evaluation.seed, self.evaluation.sampled],
-        )
+        parameters = {f"unlearn.sruga.{name}": value for name, value in settings.items()}
+        parameters |= {"unlearn.seed": self.seed}
+        parameters |= {"evaluate.seed": self.evaluation.seed, "evaluate.sampled": self.evaluation.sampled}
+        models = (MODELS[name].__module__ for name in MODELS)
+        code = code_digests("srun.papers.ablation", UNLEARNERS["sruga"].__module__, *models)
+        return Parts(parameters, file_digests(self.layout.root, self.layout.prepared, *files), code)
 
-    def _is_done(self, variant: Variant, end: int | None) -> bool:
-        file = self.file(variant)
-        if not has_key(file, self._key(variant, end)):
-            return False
-        return end is None or bool(read_json(file, RunError, REDO)["epochs"] >= end)
-
-    def _run(self, variant: Variant, end: int | None) -> None:
+    def _run(self, variant: Variant, end: int | None, key: str) -> None:
         device = start(self.runtime)
         data = load_dataset(self.layout)
         request = Partition.load(self.layout.partition(self.request), data)
         original = load_original(self.layout, self.original, data, device)
         settings = replace(self.settings, **variant.changes)
         settings = settings if end is None else replace(settings, max_epochs=end)
-        key, resume = self._key(variant, end), self.layout.root / "runs" / "resume" / "ablation" / variant.part
+        resume = self.layout.root / "runs" / "resume" / "ablation" / variant.part
         probe = WatchedProbe(request, self.evaluation.batch_size, original.recipe, device)
         with Reporter(
             f"{variant.part} {variant.name}", "forget_tune/hit_10", self.runtime.progress, NullTracker()
@@ -145,7 +145,6 @@ class Ablation:
             result = UNLEARNERS["sruga"](settings).unlearn(original, request, context)
         found = evaluate(result.scorer, request, self.evaluation, device).metrics
         record = {
-            "key": key,
             "epochs": int(result.info.get("stopped_after", result.info["epochs"])),
             "info": result.info,
             "cost": {**result.cost.exact(), **result.cost.measured()},
@@ -182,9 +181,24 @@ class Ablation:
         """The variants that are there, made of what is there now, and what was measured of them."""
         made = []
         for variant in variants(self.settings, parts):
-            if has_key(self.file(variant), self._key(variant, 0 if variant.part == "curves" else None)):
+            if not self._step(variant, 0 if variant.part == "curves" else None).stale():
                 made.append((variant, read_json(self.file(variant), RunError, REDO)))
         return made
+
+
+@dataclass(frozen=True)
+class _CurveStep(Step):
+    """A step to an epoch of a long curve, where there is one."""
+
+    end: int | None = None
+
+    def stale(self) -> list[str]:
+        """Also where the curve ends before."""
+        reasons = super().stale()
+        if reasons or self.end is None:
+            return reasons
+        reached = int(read_json(self.output.paths[0], RunError, REDO)["epochs"])
+        return [] if reached >= self.end else [f"ends at epoch {reached}"]
 
 
 class WatchedProbe(Probe):

@@ -23,12 +23,16 @@ from srun.evaluation.ranking import RankingTask
 from srun.evaluation.relearning import RelearningConfig, relearn
 from srun.files import read_json, write_folder, write_text
 from srun.flow.cells import Cell
-from srun.flow.common import Step, has_key, load_dataset, load_original, resume_folder, stage_key
+from srun.flow.code import code_digests
+from srun.flow.freshness import Output, Parts, digest, file_digests
 from srun.flow.layout import Layout
+from srun.flow.loading import load_dataset, load_original
 from srun.flow.report import read_original, read_record
+from srun.flow.steps import Step
 from srun.judging.records import Record, group_records, judge_beside_others, relearning_figures
 from srun.judging.results import Row, long_form, rows_of, to_csv
 from srun.metrics.ranking import Ranks, hit, hits, ndcg
+from srun.models import MODELS
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, load_published
 from srun.papers.neuron_controls import Draw, Tasks, compare, dose_at_loss, measure
@@ -36,6 +40,7 @@ from srun.requests.partition import REPORT, Partition, category_items
 from srun.rng import numpy_stream
 from srun.system.devices import RuntimeConfig, start
 from srun.system.meter import Meter
+from srun.training.checkpoint import ResumeFolder
 from srun.unlearning import UNLEARNERS
 from srun.unlearning.attribution.integrated_gradients import require_neurons
 from srun.unlearning.attribution.neurons import Edit, Neuron, as_edits, edited, most_shared, read_edits
@@ -164,7 +169,7 @@ class Study:
         """One a part."""
         needs = f"evaluate {self.request}-attribution", f"evaluate {self.request}-retrain"
         return [
-            Step(self._step(part), needs, partial(self._is_done, part), partial(self._run, part))
+            Step(self._step(part), needs, partial(self._run, part), partial(self._parts, part), self._output(part))
             for part in ("controls", "front", *VARIANTS)
         ]
 
@@ -193,18 +198,19 @@ class Study:
             return {"plus": vars(replace(self.plus, **VARIANTS[part])), "relearning": vars(self.relearning)}
         return {"paper": vars(self.paper), "draws": NUM_DRAWS, "doses": DOSES, "choose": MAX_CHOOSE}
 
-    def _key(self, part: str) -> str:
+    def _output(self, part: str) -> Output:
+        return Output((self._file(part),), self.layout.key_file(self._file(part)))
+
+    def _parts(self, part: str) -> Parts:
         """What a part is made of: the partition, Original, the paper's edit, and its settings."""
         folders = self.layout.original("bert4rec-0").model, self.layout.cell(self._cell).model
         inputs = [self.layout.partition(self.request) / "info.json", *(f / "weights.safetensors" for f in folders)]
-        return stage_key(
-            "study", inputs, part=part, seed=self.seed, evaluate=vars(self.evaluation), settings=self._settings(part)
-        )
+        parameters = {"unlearn.seed": self.seed, "evaluate": vars(self.evaluation), **self._settings(part)}
+        models = (MODELS[name].__module__ for name in MODELS)
+        code = code_digests("srun.papers.attribution", *models)
+        return Parts(parameters, file_digests(self.layout.root, self.layout.prepared, *inputs), code)
 
-    def _is_done(self, part: str) -> bool:
-        return has_key(self._file(part), self._key(part))
-
-    def _run(self, part: str) -> None:
+    def _run(self, part: str, key: str) -> None:
         device = start(self.runtime)
         data = load_dataset(self.layout)
         split = Partition.load(self.layout.partition(self.request), data)
@@ -219,8 +225,7 @@ class Study:
             found = {name: bench.front(order, self.paper.scale) for name, order in orders.items()}
         else:
             found = bench.variant(self.layout, replace(self.plus, **VARIANTS[part]))
-        values = {"found": found, "key": self._key(part)}
-        write_text(self._file(part), json.dumps(values, indent=1) + "\n")
+        write_text(self._file(part), json.dumps({"found": found}, indent=1) + "\n")
 
 
 def _orders(model: SequenceModel, split: Partition, paper: AttributionConfig, seed: int) -> dict[str, list[Neuron]]:
@@ -316,7 +321,7 @@ class _Bench:
         """What ``attribution_plus`` comes to with these settings; ``relearning`` has its curves."""
         probe = Probe(self.split.splits, self.split.data.max_length, self.device, self.evaluation.batch_size)
         cell = Cell(request="study", original="bert4rec-0", method="attribution_plus", seed=0)
-        resume = resume_folder(layout.cell(cell), vars(settings))
+        resume = ResumeFolder(layout.cell(cell).resume, digest(vars(settings)))
         context = Context.quiet(self.device, self.seed, probe, resume)
         method = UNLEARNERS["attribution_plus"](settings)
         result = method.unlearn(self.original, self.split, context)

@@ -5,17 +5,18 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any
 
-from srun.flow.pipeline import Pipeline
+from srun.flow.project import Project
+from srun.flow.stages import plan, prepare_step, take
 from srun.papers import attribution, thesis
 from srun.papers.ablation import Ablation
 from srun.papers.printed import printed_rows
 from srun.progress import Budget
 
 
-def reproduce_thesis(flow: Pipeline, dataset: str, budget: Budget | None = None) -> dict[str, Any]:
+def reproduce_thesis(flow: Project, dataset: str, budget: Budget | None = None) -> dict[str, Any]:
     """Run the missing steps of the thesis' preset; write its tables and figures of every finished cell."""
-    result = flow.take(flow.steps(), budget)
-    if not flow.is_prepared():
+    result = take(flow, plan(flow), budget)
+    if prepare_step(flow).stale():
         return result | {"written": {}, "tables": {}}
     keys = [row["key"] for row in printed_rows("thesis-table-3")]
     values = {key: reduce(getattr, key.split("."), flow.params) for key in keys}
@@ -23,7 +24,7 @@ def reproduce_thesis(flow: Pipeline, dataset: str, budget: Budget | None = None)
 
 
 def reproduce_attribution(
-    flow: Pipeline, dataset: str, protocols: Mapping[str, Pipeline], budget: Budget | None = None
+    flow: Project, dataset: str, protocols: Mapping[str, Project], budget: Budget | None = None
 ) -> dict[str, Any]:
     """Run the missing steps of the attribution paper's preset; write its tables and figures of every finished cell.
 
@@ -31,13 +32,23 @@ def reproduce_attribution(
     """
     params = flow.params
     requests, cells = params.requests, params.cells
-    paper, plus = (params.method_settings(name) for name in ("attribution", "attribution_plus"))
-    settings = paper, plus, params.unlearn.seed, params.evaluate, params.relearning, params.runtime
-    studies = {name: attribution.Study(flow.layout, name, *settings) for name in requests}
-    further = [step for name, other in protocols.items() for step in attribution.under(name, other.steps())]
+    studies = {
+        name: attribution.Study(
+            layout=flow.layout,
+            request=name,
+            paper=params.unlearn.attribution,
+            plus=params.unlearn.attribution_plus,
+            seed=params.unlearn.seed,
+            evaluation=params.evaluate,
+            relearning=params.relearning,
+            runtime=params.runtime,
+        )
+        for name in requests
+    }
+    further = [step for name, other in protocols.items() for step in attribution.under(name, plan(other))]
     own = [step for study in studies.values() for step in study.steps()]
-    result = flow.take([*flow.steps(), *own, *further], budget)
-    if not flow.is_prepared():
+    result = take(flow, [*plan(flow), *own, *further], budget)
+    if prepare_step(flow).stale():
         return result | {"written": {}, "tables": {}}
     left = result["left"]
     done = {
@@ -49,13 +60,13 @@ def reproduce_attribution(
 
 
 def reproduce_ablation(
-    flow: Pipeline, parts: Sequence[str], epochs: int, budget: Budget | None = None
+    flow: Project, parts: Sequence[str], epochs: int, budget: Budget | None = None
 ) -> dict[str, Any]:
     """Run the missing ablations of the thesis on the first cell's Original; write tables of every finished one."""
     params, cell = flow.params, next(iter(flow.params.cells.values()))
     settings = params.unlearn.sruga, params.unlearn.seed, params.evaluate, params.runtime
     ablation = Ablation(flow.layout, cell.request, cell.original, *settings)
     names = ("prepare", f"partition {cell.request}", f"train {cell.original}")
-    first = [step for step in flow.steps() if step.name in names]
-    result = flow.take([*first, *(replace(step, needs=names) for step in ablation.steps(parts, epochs))], budget)
+    first = [step for step in plan(flow) if step.name in names]
+    result = take(flow, [*first, *(replace(step, needs=names) for step in ablation.steps(parts, epochs))], budget)
     return result | ablation.write(parts)

@@ -11,10 +11,10 @@ from srun.data.synthetic import STEAM, steam_like
 from srun.errors import DataError
 from srun.files import write_folder, write_text
 from srun.flow.cells import Cell
-from srun.flow.common import load_dataset
 from srun.flow.explain import examples
 from srun.flow.fetch import fetch, import_file
 from srun.flow.layout import Layout
+from srun.flow.loading import load_dataset
 from srun.flow.report import read_original, read_record
 from srun.judging.methods import model_name, style
 from srun.judging.records import Record, group_records

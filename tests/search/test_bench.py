@@ -8,11 +8,8 @@ from srun.config import build, read_yaml
 from srun.errors import ConfigError
 from srun.evaluation.evaluate import EvaluateConfig, Probe
 from srun.evaluation.ranking import RankingTask
-from srun.flow import optimize as stage
-from srun.flow.cells import Cell
-from srun.flow.layout import Layout
-from srun.flow.optimize import Bench, OptimizeConfig, make_goal, make_space, with_overrides
-from srun.models.scorer import Scorer, publish, untied_copy
+from srun.models.scorer import Scorer, untied_copy
+from srun.search.bench import TUNE, Bench, OptimizeConfig, make_goal, make_space, with_overrides
 from srun.search.goals import read_goal
 
 EVALUATION = EvaluateConfig(seed=0, sampled=False, batch_size=64)
@@ -24,27 +21,22 @@ def settings(small):
 
 
 @pytest.fixture(scope="module")
-def bench_of(worlds, small, tmp_path_factory):
-    """A bench on a stored world, by kind of request and method."""
-    from srun.system.devices import RuntimeConfig
-
-    runtime = RuntimeConfig(device="cpu", threads=1, together="off", tracking=False, progress=False)
+def bench_of(worlds, small):
+    """A bench on a world, by kind of request and method."""
 
     def bench_of(kind, method, evaluate_every=1, **changes):
         world = worlds[kind, False]
-        layout = Layout(*[tmp_path_factory.mktemp("project")] * 2)
-        world.data.save(layout.prepared)
-        world.request.save(layout.partition("r"))
-        about = {"stage": "train", "cost": {}, "key": "k", "threads": 1, "device": "cpu", "best_epoch": [1]}
-        info = {
-            **world.original.info,
-            **about,
-            "fingerprint": world.data.fingerprint,
-            "prepare": world.data.info["config"],
-        }
-        publish(layout.original("o").model, world.original.scorer, info, [])
-        cell = Cell(request="r", original="o", method=method, seed=0)
-        return Bench(layout, cell, small.method_settings(method, **changes), 0, EVALUATION, runtime, evaluate_every)
+        return Bench(
+            cell={"request": "r", "original": "o", "method": method, "seed": 0},
+            settings=small.method_settings(method, **changes),
+            seed=0,
+            request=world.request,
+            original=world.original,
+            original_sha256="",
+            evaluation=EVALUATION,
+            evaluate_every=evaluate_every,
+            device=torch.device("cpu"),
+        )
 
     return bench_of
 
@@ -103,7 +95,7 @@ def test_fewer_looks_are_enough_to_end_a_trial_early(bench_of):
 def test_nothing_that_is_published_is_looked_at(bench_of):
     figures = bench_of("category", "attribution")({}, untold)
     splits = {key.partition("/")[0] for key in figures} - {"cost", "match"}
-    assert splits <= set(stage.TUNE)
+    assert splits <= set(TUNE)
     assert not [split for split in splits if "report" in split or "test" in split]
 
 

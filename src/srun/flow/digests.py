@@ -1,0 +1,58 @@
+"""The code of each stage, and digest files of it and of request files: what DVC would not see change by itself."""
+
+import json
+from pathlib import Path
+
+from srun.files import write_folder
+from srun.flow.cells import Cell
+from srun.flow.code import code_digests
+from srun.flow.layout import Layout
+from srun.flow.params import Params
+from srun.flow.partition import digests
+from srun.models import MODELS
+from srun.unlearning import UNLEARNERS
+
+PLAIN = ("prepare", "partition", "report")
+"""Stages whose code is the same whatever they are done for."""
+
+
+def plain_code(stage: str) -> dict[str, str]:
+    """Digests of the code of one of the plain stages."""
+    return code_digests(f"srun.flow.{stage}")
+
+
+def train_code(model: str) -> dict[str, str]:
+    """Digests of the code that an Original of a model is made by."""
+    return code_digests("srun.flow.train", MODELS[model].__module__)
+
+
+def unlearn_code(params: Params, cell: Cell) -> dict[str, str]:
+    """Digests of the code that a cell's model is made by."""
+    model, method = MODELS[params.original(cell.original).model], UNLEARNERS[cell.method]
+    return code_digests("srun.flow.unlearn", model.__module__, method.__module__)
+
+
+def evaluate_code(params: Params, cell: Cell) -> dict[str, str]:
+    """Digests of the code that a cell is evaluated by."""
+    return code_digests("srun.flow.evaluate", MODELS[params.original(cell.original).model].__module__)
+
+
+def stage_code(params: Params) -> dict[str, dict[str, str]]:
+    """The same of every stage, by the name of its file: ``train/sasrec-0``, ``unlearn/sasrec-sruga``."""
+    code = {stage: plain_code(stage) for stage in PLAIN}
+    code |= {f"train/{name}": train_code(original.model) for name, original in params.originals.items()}
+    for name, cell in params.cells.items():
+        code |= {f"unlearn/{name}": unlearn_code(params, cell), f"evaluate/{name}": evaluate_code(params, cell)}
+    return code
+
+
+def write_digests(layout: Layout, params: Params) -> Path:
+    """Write what outputs depend on beside parameters and data, as a folder of small files that dvc.yaml names."""
+    contents = {f"code/{name}": code for name, code in stage_code(params).items()}
+    contents |= {f"requests/{name}": digests(params.request(name)) for name in params.requests}
+    with write_folder(layout.digests) as new:
+        for name, values in contents.items():
+            file = new / f"{name}.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return layout.digests

@@ -1,0 +1,278 @@
+"""The stages as steps of a project: what each is given, what it is made of, what it leaves behind.
+
+The order of a plan is here too; DVC runs the same stages one by one.
+"""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from srun.config import flatten
+from srun.data.raw import INFO
+from srun.errors import DataError
+from srun.files import held, locked
+from srun.flow import evaluate, explain, neurons, partition, prepare, report, train, unlearn
+from srun.flow.cells import Cell
+from srun.flow.digests import evaluate_code, plain_code, train_code, unlearn_code, write_digests
+from srun.flow.freshness import Output, Parts, file_digests
+from srun.flow.project import Project
+from srun.flow.steps import Step, accept_steps, take_steps
+from srun.models.scorer import INFO_FILE, WEIGHTS_FILE
+from srun.progress import Budget
+from srun.requests.kinds import input_files
+from srun.requests.partition import MASKS
+from srun.system import distributed
+
+
+def run(project: Project, budget: Budget | None = None) -> dict[str, Any]:
+    """Every stage, in order, for every request, Original and cell of the parameters, where it is not done already.
+
+    Returns what ``report`` does, and in ``left`` the names of the steps that are still to be done: none, unless
+    ``budget`` was spent first. The same call then goes on with them.
+    """
+    taken = take(project, plan(project), budget)
+    if taken["left"]:
+        return dict(taken)
+    last = report_step(project)
+    return taken | (last.run() if last.stale() else report.made(project.layout))
+
+
+def take(project: Project, steps: list[Step], budget: Budget | None) -> dict[str, list[str]]:
+    """Take steps, alone in this folder: of two processes that take the same ones each would do them all."""
+    root = project.layout.root
+    with held(root / "runs" / "flow", f"the flow in {root}"):
+        return take_steps(steps, budget)
+
+
+def plan(project: Project) -> list[Step]:
+    """The steps to the evaluation of every cell; an Original comes just before it is needed, for a budget may end."""
+    params = project.params
+    steps = [prepare_step(project)]
+    for name in dict.fromkeys([*params.requests, *(cell.request for cell in params.cells.values())]):
+        steps.append(partition_step(project, name))
+    trained = set()
+    for name, cell in params.cells.items():
+        if cell.original not in trained:
+            trained.add(cell.original)
+            steps.append(train_step(project, cell.original))
+        steps += [unlearn_step(project, cell, name), evaluate_step(project, cell, name)]
+    return steps
+
+
+def prepare_step(project: Project) -> Step:
+    """Raw data -> the prepared data set."""
+    params, layout = project.params, project.layout
+    name, out = params.data.name, layout.prepared
+
+    def work(key: str) -> dict[str, Any]:
+        if layout.raw(name).is_dir() and (found := str(project.raw_info()["name"])) != name:
+            raise DataError(
+                f"{layout.raw(name)}: holds data set {ascii(found)[:60]}; models are registered by that name, so rename"
+                " the folder back, or import the log again under the new name"
+            )
+        with project.tracked("prepare", name, {"prepare": vars(params.prepare)}) as tracker:
+            return prepare.run(layout.raw(name), out, params.prepare, tracker)
+
+    def parts() -> Parts:
+        files = file_digests(layout.project, layout.raw(name) / INFO)  # which has the fingerprint of the tables
+        return Parts(_flat(prepare=params.prepare), files, plain_code("prepare"))
+
+    return _step(project, "prepare", (), work, parts, out)
+
+
+def partition_step(project: Project, name: str) -> Step:
+    """The prepared data -> what a request forgets and retains."""
+    layout, request = project.layout, project.params.request(name)
+    out = layout.partition(name)
+
+    def work(key: str) -> dict[str, Any]:
+        own = ("users", "file")  # which may hold raw ids, and stay here
+        shown = {key: value for key, value in vars(request).items() if key not in own}
+        with project.tracked("partition", name, {"partition": {name: shown}}, request=name) as tracker:
+            return partition.run(layout.prepared, out, name, request, project.read_raw, tracker)
+
+    def parts() -> Parts:
+        files = file_digests(layout.root, layout.prepared) | file_digests(Path.cwd(), *input_files(request))
+        return Parts(_flat(partition={name: request}), files, plain_code("partition"))
+
+    return _step(project, f"partition {name}", ("prepare",), work, parts, out)
+
+
+def train_step(project: Project, name: str) -> Step:
+    """The prepared data -> an Original."""
+    params, layout, original = project.params, project.layout, project.params.original(name)
+    settings, paths = params.model_settings(original.model), layout.original(name)
+
+    def work(key: str) -> dict[str, float]:
+        logged = {"original": vars(original), "model": {original.model: vars(settings)}, "train": vars(params.train)}
+        with project.tracked("train", name, logged, model=original.model, method="original") as tracker:
+            batch = params.evaluate.batch_size
+            return train.run(layout, name, original, settings, params.train, batch, params.runtime, tracker, key)
+
+    def parts() -> Parts:
+        parameters = _flat(originals={name: original}, model={original.model: settings}, train=params.train)
+        return Parts(parameters, file_digests(layout.root, layout.prepared), train_code(original.model))
+
+    step = f"train {name}"
+    return _step(project, step, ("prepare",), work, parts, paths.model, resume=paths.resume, purpose="training")
+
+
+def unlearn_step(project: Project, cell: Cell, name: str = "") -> Step:
+    """A request carried out by a cell's method on its Original; ``name``: of the cell in the parameters."""
+    params, layout = project.params, project.layout
+    settings, paths, seed = params.method_settings(cell.method), layout.cell(cell), params.unlearn.seed
+
+    def work(key: str) -> dict[str, float]:
+        check_partition(project, cell.request)
+        logged = {"cell": vars(cell), "unlearn": {cell.method: vars(settings), "seed": seed}}
+        with project.tracked("unlearn", project.title(cell), logged, **project.tags(cell)) as tracker:
+            cost = unlearn.run(layout, cell, settings, seed, params.evaluate, params.runtime, tracker, key)
+        return cost.exact() | cost.measured()
+
+    def parts() -> Parts:
+        source = layout.original(cell.original).model
+        inputs = (layout.prepared, *_partition_files(project, cell), source / INFO_FILE, source / WEIGHTS_FILE)
+        parameters = _flat(unlearn={cell.method: settings, "seed": seed}, cell=cell)
+        return Parts(parameters, file_digests(layout.root, *inputs), unlearn_code(params, cell))
+
+    needs = f"partition {cell.request}", f"train {cell.original}"
+    step = f"unlearn {name or project.title(cell)}"
+    return _step(project, step, needs, work, parts, paths.model, resume=paths.resume, purpose="unlearning into")
+
+
+def evaluate_step(project: Project, cell: Cell, name: str = "") -> Step:
+    """A cell's model ranked on every split of its request; ``name``: of the cell in the parameters."""
+    params, layout, paths = project.params, project.layout, project.layout.cell(cell)
+
+    def work(key: str) -> dict[str, dict[str, float]]:
+        check_partition(project, cell.request)
+        logged = {"cell": vars(cell), "evaluate": vars(params.evaluate), "relearning": vars(params.relearning)}
+        with project.tracked("evaluate", project.title(cell), logged, **project.tags(cell)) as tracker:
+            return evaluate.run(layout, cell, params.evaluate, params.relearning, params.runtime, tracker)
+
+    def parts() -> Parts:
+        inputs = (
+            layout.prepared,
+            *_partition_files(project, cell),
+            paths.model / INFO_FILE,
+            paths.model / WEIGHTS_FILE,
+        )
+        parameters = _flat(evaluate=params.evaluate, relearning=params.relearning, cell=cell)
+        del parameters["evaluate.batch_size"]  # which moves the last bits only
+        return Parts(parameters, file_digests(layout.root, *inputs), evaluate_code(params, cell))
+
+    title = name or project.title(cell)
+    outputs = paths.evaluation, paths.metrics
+    return _step(project, f"evaluate {title}", (f"unlearn {title}",), work, parts, *outputs)
+
+
+def report_step(project: Project) -> Step:
+    """Evaluations -> tables, figures and the page."""
+    params, layout = project.params, project.layout
+
+    def work(key: str) -> dict[str, Any]:
+        with project.tracked("report", params.data.name, {}) as tracker:
+            return report.run(layout, params.cells, tracker, project.options)
+
+    def parts() -> Parts:
+        rows = [layout.cell(cell) for cell in params.cells.values()]
+        models = rows + [layout.original(name) for name in dict.fromkeys(c.original for c in params.cells.values())]
+        inputs = [row.evaluation for row in rows] + [path for row in models for path in (row.model, row.run)]
+        parameters = {
+            f"cells.{name}.{key}": value for name, cell in params.cells.items() for key, value in vars(cell).items()
+        }
+        return Parts(parameters, file_digests(layout.root, *inputs), plain_code("report"))
+
+    needs = tuple(f"evaluate {name}" for name in params.cells)
+    files = (layout.reports / name for name in ("results.csv", "summary.md", "index.html", "figures"))
+    return _step(project, "report", needs, work, parts, layout.report_run, *files, key_of=layout.reports)
+
+
+def partition_where_missing(project: Project, name: str) -> None:
+    """Make the partition of a request where it is not up to date; one process does, and the others wait."""
+    if not distributed.rank():
+        with locked(project.layout.partition(name), "making"):
+            step = partition_step(project, name)
+            if step.stale():
+                step.run()
+    distributed.wait()
+
+
+def check_partition(project: Project, name: str) -> None:
+    """Raise DataError where the partition that is there is of another request than the parameters have."""
+    partition.check(project.layout.partition(name), name, project.params.request(name))
+
+
+def accept(project: Project, names: Sequence[str]) -> dict[str, Any]:
+    """Take outputs that are there for what their steps would make now (see ``accept_steps``).
+
+    Returns in ``accepted`` why each was stale, and in ``dvc`` the command that says the same to DVC, where the project
+    has a dvc.yaml and its outputs lie beside it; else "".
+    """
+    layout = project.layout
+    with held(layout.root / "runs" / "flow", f"the flow in {layout.root}"):
+        accepted = accept_steps([*plan(project), report_step(project)], names)
+    command = ""
+    if accepted and layout.root == layout.project and (layout.project / "dvc.lock").is_file():
+        write_digests(layout, project.params)
+        command = shlex.join(["dvc", "commit", "-f", "digests", *(name.replace(" ", "@") for name in accepted)])
+    return {"accepted": accepted, "dvc": command}
+
+
+def explain_user(project: Project, user: str, request: str) -> dict[str, Any]:
+    """A user's story under every model of a request (see ``explain.run``)."""
+    check_partition(project, request)
+    cells = project.params.cells
+    if request not in {cell.request for cell in cells.values()}:
+        cells = project.params.with_request(request).cells
+    return explain.run(project.layout, user, request, cells)
+
+
+def show_neurons(project: Project, request: str, original: str) -> dict[str, Any]:
+    """What attribution sees of a category request: neurons, overlap with other categories, dose and response."""
+    params = project.params
+    return neurons.run(
+        project.layout,
+        request,
+        original,
+        params.request(request),
+        params.unlearn.attribution,
+        params.neurons,
+        params.unlearn.seed,
+        params.evaluate,
+        params.runtime,
+    )
+
+
+def _step(
+    project: Project,
+    name: str,
+    needs: tuple[str, ...],
+    work: Callable[[str], Any],
+    parts: Callable[[], Parts],
+    *outputs: Path,
+    key_of: Path | None = None,
+    resume: Path | None = None,
+    purpose: str = "",
+) -> Step:
+    output = Output(outputs, project.layout.key_file(key_of or outputs[0]))
+    return Step(name, needs, work, parts, output, resume, f"{purpose} {outputs[0]}")
+
+
+def _partition_files(project: Project, cell: Cell) -> tuple[Path, Path]:
+    """What is read of a partition; its rows and its record are for people."""
+    folder = project.layout.partition(cell.request)
+    return folder / MASKS, folder / "info.json"
+
+
+def _flat(**sections: Any) -> dict[str, Any]:
+    """Values of parameters by dotted key."""
+    return flatten({name: _plain(section) for name, section in sections.items()})
+
+
+def _plain(section: Any) -> Any:
+    if isinstance(section, Mapping):
+        return {name: _plain(value) for name, value in section.items()}
+    return asdict(section) if hasattr(section, "__dataclass_fields__") else section
