@@ -17,6 +17,8 @@ from srun.data.raw import canonical, write_raw
 from srun.flow.params import NAMED, load_values
 
 ROOT = Path(__file__).parents[2]
+LOSS = "loss.mean().backward()"
+CELLS = [("retrain", 0), ("retrain", 1), ("sruga", 0)]
 DATA = "ml-100k"
 """The data set that data.dvc pins."""
 
@@ -120,22 +122,23 @@ def changed_stages(project: Path) -> set[str]:
 
 def check_code(project: Path) -> None:
     """DVC and `srun run` see the same changes of code; what is accepted is so in both."""
-    fit, terms = project / "src/srun/training/fit.py", project / "src/srun/unlearning/sruga/terms.py"
+    source, changed = project / "src/srun", "\nCHANGED = 1\n"
+    fit, terms, relearning = (
+        source / name for name in ("training/fit.py", "unlearning/sruga/terms.py", "evaluation/relearning.py")
+    )
     edit(fit, '"""', '"""In other words: ')
     assert changed_stages(project) == set()
-    edit(project / "src/srun/evaluation/relearning.py", "\n\n", "\n\nCHANGED = 1\n\n")
-    evaluations = {name for name in changed_stages(project) if name.startswith("evaluate@")}
-    assert changed_stages(project) == evaluations
-    assert len(evaluations) == 4
-    edit(project / "src/srun/evaluation/relearning.py", "CHANGED = 1\n\n", "")
-    edit(fit, "loss.mean().backward()", "(100 * loss.mean()).backward()")
+    relearning.write_text(relearning.read_text(encoding="utf-8") + changed, encoding="utf-8")
+    assert changed_stages(project) == {f"evaluate@sasrec-{cell}-{seed}" for cell, seed in CELLS}
+    edit(relearning, changed, "")
+    edit(fit, LOSS, "(100 * loss.mean()).backward()")
     assert "train@sasrec-0" in changed_stages(project)
-    edit(fit, "(100 * loss.mean()).backward()", "loss.mean().backward()")
+    edit(fit, "(100 * loss.mean()).backward()", LOSS)
 
-    edit(terms, "\n\n", "\n\nCHANGED = 1\n\n")
+    terms.write_text(terms.read_text(encoding="utf-8") + changed, encoding="utf-8")
     assert repro(cwd=project) == {"unlearn@sasrec-sruga-0"}, "the model comes back to the same bytes"
     assert json.loads(stdout("srun", "run", "--json", cwd=project))["done"] == []
-    edit(terms, "CHANGED = 1", "CHANGED = 2")
+    edit(terms, changed, changed.replace("1", "2"))
     accepted = json.loads(stdout("srun", "accept", "--json", cwd=project))
     assert accepted["accepted"] == {"unlearn sasrec-sruga-0": ["code of srun.unlearning.sruga.terms changed"]}
     run(*accepted["dvc"].split(), cwd=project)
