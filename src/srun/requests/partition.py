@@ -204,18 +204,18 @@ def partition(
     data: Dataset,
     name: str,
     request: Request,
-    asked: pd.DataFrame | None = None,
+    request_rows: pd.DataFrame | None = None,
     read_raw: Callable[[], RawData] | None = None,
 ) -> Partition:
     """Carry out a request on a data set.
 
-    ``asked``: what the file of a request says, if it has one (see ``rows.carry_out``). Rows that cannot be carried out
-    never stop the others: ``rows`` has an outcome for each. ``read_raw`` gives the log that the data were prepared
-    from, which such a request needs too.
+    ``request_rows``: what the file of a request says, if it has one (see ``rows.carry_out``). Rows that cannot be
+    carried out never stop the others: ``rows`` has an outcome for each. ``read_raw`` gives the log that the data were
+    prepared from, which such a request needs too.
     Raises DataError for an unknown category, and when no training event answers to the request.
     """
     train, calibration = data.has_role(Role.TRAIN), data.has_role(Role.CALIBRATION)
-    removed, named, rows = _events(data, name, request, asked, read_raw)
+    removed, named, rows = _events(data, name, request, request_rows, read_raw)
     forget = removed & train
     if not forget.any():
         said = "" if rows is None else f" ({_shown(rows)})"
@@ -258,7 +258,7 @@ def _events(
     data: Dataset,
     name: str,
     request: Request,
-    asked: pd.DataFrame | None,
+    request_rows: pd.DataFrame | None,
     read_raw: Callable[[], RawData] | None,
 ) -> tuple[Mask, Mask, pd.DataFrame | None]:
     """(E,) the events that a request names, (U,) whom it is for, and the outcomes of its rows if it has any."""
@@ -268,15 +268,15 @@ def _events(
     categories = request.categories if isinstance(request, CategoryRequest) else None
     if categories is not None:
         inside = category_items(data, categories)[data.item]
-        if asked is None:
+        if request_rows is None:
             return inside, everybody, None
-    assert asked is not None, "a given request has rows"
+    assert request_rows is not None, "a given request has rows"
     assert read_raw is not None, "and rows are looked up in the raw log"
     raw = read_raw if categories is None else partial(_within, read_raw, categories)
-    removed, rows = carry_out(data, asked, inside, raw)
-    for outcome, found in rows[rows["outcome"] != "forgotten"].groupby("outcome"):
-        log.warning('request "%s": %s', name, _lines(str(outcome), found))
-    return removed, data.users["user_id"].isin(asked["user_id"]).to_numpy(), rows
+    removed, rows = carry_out(data, request_rows, inside, raw)
+    for outcome, unforgotten in rows[rows["outcome"] != "forgotten"].groupby("outcome"):
+        log.warning('request "%s": %s', name, _lines(str(outcome), unforgotten))
+    return removed, data.users["user_id"].isin(request_rows["user_id"]).to_numpy(), rows
 
 
 def _within(read_raw: Callable[[], RawData], categories: Sequence[str]) -> RawData:

@@ -34,17 +34,17 @@ IDENTITY = ["user_id", "item_id", "timestamp"]
 
 
 def carry_out(
-    data: Dataset, rows: pd.DataFrame, asked: NDArray[np.bool_], read_raw: Callable[[], RawData]
+    data: Dataset, rows: pd.DataFrame, eligible: NDArray[np.bool_], read_raw: Callable[[], RawData]
 ) -> tuple[NDArray[np.bool_], pd.DataFrame]:
     """Return the events that rows name, in whatever role (E,), and an outcome for every row.
 
-    ``rows``: text columns user_id and, where the request has them, item_id; int64 timestamp; ``line``. ``asked`` (E,):
-    the events that can be meant, all but for requests that are about some items only. ``read_raw`` gives the log that
-    the data were prepared from; it is called only where a row names nothing in the prepared data. The outcomes have a
-    row for each of ``rows``: line, outcome, reason.
+    ``rows``: text columns user_id and, where the request has them, item_id; int64 timestamp; ``line``. ``eligible``
+    (E,): the events that a row can name: all, but for requests that are about some items only. ``read_raw`` gives the
+    log that the data were prepared from; it is called only where a row names nothing in the prepared data. The outcomes
+    have a row for each of ``rows``: line, outcome, reason.
     """
     on = [column for column in IDENTITY if column in rows]
-    row, event = _matches(rows, on, data, asked)
+    row, event = _matches(rows, on, data, eligible)
     removed = np.zeros(data.num_events, dtype=bool)
     removed[event] = True
     outcome, reason = np.full(len(rows), "", dtype=object), np.full(len(rows), "", dtype=object)
@@ -62,11 +62,11 @@ def carry_out(
 
 
 def _matches(
-    rows: pd.DataFrame, on: list[str], data: Dataset, asked: NDArray[np.bool_]
+    rows: pd.DataFrame, on: list[str], data: Dataset, eligible: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(row, event) of every event that a row names; under holdout ``window`` one event may stand several times."""
     of_user = data.users["user_id"].isin(rows["user_id"]).to_numpy()
-    event = np.flatnonzero(of_user[data.user] & asked)
+    event = np.flatnonzero(of_user[data.user] & eligible)
     events = pd.DataFrame(
         {
             "user_id": data.users["user_id"].to_numpy()[data.user[event]],
@@ -75,8 +75,8 @@ def _matches(
             "event": event,
         }
     )
-    found = rows[on].assign(row=np.arange(len(rows))).merge(events, on=on)
-    return found["row"].to_numpy(np.int64), found["event"].to_numpy(np.int64)
+    matched = rows[on].assign(row=np.arange(len(rows))).merge(events, on=on)
+    return matched["row"].to_numpy(np.int64), matched["event"].to_numpy(np.int64)
 
 
 def _unmatched(rows: pd.DataFrame, on: list[str], raw: RawData) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
