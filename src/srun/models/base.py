@@ -251,7 +251,8 @@ class Attention(nn.Module):
         weights = torch.baddbmm(blocked.to(q.dtype), q, k.transpose(1, 2), alpha=scale)  # (B H, Q, L)
         mixed = torch.bmm(self._shares(weights), v)
         mixed = mixed.view(batch, self.heads, -1, hidden // self.heads).transpose(1, 2).flatten(2)
-        return self.out(mixed)
+        out: Tensor = self.out(mixed)
+        return out
 
     def _one_head(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
         """The same with half the products: a weight that meets another before the data is multiplied by it first.
@@ -271,10 +272,10 @@ class Attention(nn.Module):
         Fewer than 16 columns are filled up to 16: torch's kernel for a CPU takes up to ten times as long for those.
         """
         length = scores.shape[-1]
-        if length >= NARROW or not scores.is_cpu:
-            return self.dropout(scores.softmax(-1))
-        filled = nn.functional.pad(scores, (0, NARROW - length), value=float("-inf"))
-        return self.dropout(filled.softmax(-1)[..., :length])
+        wide = length >= NARROW or not scores.is_cpu
+        filled = scores if wide else nn.functional.pad(scores, (0, NARROW - length), value=float("-inf"))
+        shares: Tensor = self.dropout(filled.softmax(-1)[..., :length])
+        return shares
 
 
 def attention_block(inputs: Tensor, causal: bool) -> Tensor:

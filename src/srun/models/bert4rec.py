@@ -55,20 +55,25 @@ class Block(FeedForwardBlock):
         self.dropout = Dropout(settings.dropout)
 
     def attend(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
-        if not self.norm_first:
-            return self.attention_norm(query + self.dropout(self.attention(query, memory, blocked)))
-        normed = self.attention_norm(query)
-        memory = normed if memory is query else self.attention_norm(memory)
-        return query + self.dropout(self.attention(normed, memory, blocked))
+        attended: Tensor
+        if self.norm_first:
+            normed = self.attention_norm(query)
+            memory = normed if memory is query else self.attention_norm(memory)
+            attended = query + self.dropout(self.attention(normed, memory, blocked))
+        else:
+            attended = self.attention_norm(query + self.dropout(self.attention(query, memory, blocked)))
+        return attended
 
     def neurons(self, attended: Tensor) -> Tensor:
         if self.norm_first:
             attended = self.feed_forward_norm(attended)
-        return self.activation(self.inner(attended))  # (B, L, 4D)
+        middle: Tensor = self.activation(self.inner(attended))  # (B, L, 4D)
+        return middle
 
     def output(self, attended: Tensor, neurons: Tensor) -> Tensor:
-        x = attended + self.dropout(self.outer(neurons))
-        return x if self.norm_first else self.feed_forward_norm(x)
+        x: Tensor = attended + self.dropout(self.outer(neurons))
+        x = x if self.norm_first else self.feed_forward_norm(x)
+        return x
 
 
 class BERT4Rec(SequenceModel):
@@ -115,7 +120,7 @@ class BERT4Rec(SequenceModel):
         """States (B, L, D), or (B, 1, D) of the ``last`` position."""
         # positions count from the end, so that trimming padding at the front changes nothing
         position = self.position.weight[self.max_length + 1 - inputs.shape[1] :]
-        x = self.dropout(self.norm(self.embedding(inputs) + position))
+        x: Tensor = self.dropout(self.norm(self.embedding(inputs) + position))
         blocked = attention_block(inputs, causal=False)
         for number, block in enumerate(self.blocks, 1):
             x = block(x, blocked, last and number == len(self.blocks))

@@ -39,6 +39,6 @@ class GRU4Rec(SequenceModel):
         padding = length - real.sum(1, keepdim=True)  # (B, 1)
         position = torch.arange(length, device=inputs.device)
         moved = inputs.gather(1, (position + padding) % length)  # (B, L)
-        states, _ = self.gru(self.dropout(self.embedding(moved)))
+        states: Tensor = self.gru(self.dropout(self.embedding(moved)))[0]
         back = ((position - padding) % length)[..., None].expand_as(states)
         return states.gather(1, back) * real[..., None]

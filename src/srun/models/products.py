@@ -5,6 +5,7 @@ Zen 5 95 GFLOP/s, oneDNN 200. A product of a new shape costs oneDNN about 0.5 ms
 the rows of a layer, of which almost every batch has another number, are filled up to one of few numbers.
 """
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``x`` (..., K) times ``weight`` (N, K) plus ``bias`` (N,): (..., N), with first gradients, not second ones."""
     if is_batchedtensor(x) or torch.is_autocast_enabled(x.device.type) or not _is_onednn(x, weight, LARGE_LAYER):
         return nn.functional.linear(x, weight, bias)
-    found: Tensor = _Linear.apply(x.flatten(0, -2), weight, bias)
-    return found.view(*x.shape[:-1], len(weight))
+    return _linear(x.flatten(0, -2), weight, bias).view(*x.shape[:-1], len(weight))
 
 
 class _Linear(torch.autograd.Function):
@@ -73,6 +73,9 @@ class _Linear(torch.autograd.Function):
             _outer(filled, rows) if by_weight else None,
             gradient.sum(0) if by_bias else None,
         )
+
+
+_linear: Callable[..., Tensor] = _Linear.apply
 
 
 def _is_onednn(x: Tensor, other: Tensor, large: int) -> bool:

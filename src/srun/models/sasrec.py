@@ -42,13 +42,16 @@ class Block(FeedForwardBlock):
 
     def attend(self, query: Tensor, memory: Tensor, blocked: Tensor) -> Tensor:
         query = self.attention_norm(query)
-        return self.feed_forward_norm(query + self.attention(query, memory, blocked))
+        attended: Tensor = self.feed_forward_norm(query + self.attention(query, memory, blocked))
+        return attended
 
     def neurons(self, attended: Tensor) -> Tensor:
-        return self.dropout(self.inner(attended)).relu()  # (B, L, D)
+        middle: Tensor = self.dropout(self.inner(attended))  # (B, L, D)
+        return middle.relu()
 
     def output(self, attended: Tensor, neurons: Tensor) -> Tensor:
-        return attended + self.dropout(self.outer(neurons))
+        change: Tensor = self.dropout(self.outer(neurons))
+        return attended + change
 
 
 class SASRec(SequenceModel):
@@ -69,7 +72,8 @@ class SASRec(SequenceModel):
         return list(self.blocks)  # type: ignore[arg-type]  # a ModuleList is typed as of any modules
 
     def final(self, x: Tensor) -> Tensor:
-        return self.norm(x)
+        states: Tensor = self.norm(x)
+        return states
 
     def hidden(self, inputs: Tensor) -> Tensor:
         return self._states(inputs, False)

@@ -3,6 +3,7 @@
 Shapes: T targets, D hidden, N negatives, V catalogue.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,8 +57,7 @@ def ce(model: SequenceModel, state: Tensor, targets: Tensor, catalogue: Tensor |
     table = model.output_table
     if not torch.is_grad_enabled():
         table = table.detach()  # a parameter asks for a gradient all the same
-    loss: Tensor = _CatalogueCE.apply(state, table, places, items)
-    return loss
+    return _catalogue_ce(state, table, places, items)
 
 
 def catalogue_scores(model: SequenceModel, state: Tensor, catalogue: Tensor | None) -> Tensor:
@@ -100,6 +100,9 @@ class _CatalogueCE(torch.autograd.Function):
             factor = torch.ones_like(factor)
         by_table[ctx.items] = by_rows * factor
         return (by_state * factor).to(state.dtype), by_table, None, None
+
+
+_catalogue_ce: Callable[..., Tensor] = _CatalogueCE.apply
 
 
 def _ce_chunks(

@@ -84,7 +84,7 @@ class Shards:
 
     def users(self, shard: int, last: int | None = None) -> Mask:
         """(U,) whether a user is in ``shard``, and in its slices up to ``last`` if that is given."""
-        inside = self.of_user == shard
+        inside: Mask = self.of_user == shard
         return inside if last is None else inside & (self.slice_of_user <= last)
 
     def training_seed(self, shard: int, seed: int) -> int:

@@ -217,13 +217,12 @@ class _StackedDropout(nn.Module):
         self.pairs = isinstance(stack.template.get_submodule(parent), Attention)  # inputs (B H, L, L), else (B, L, D)
         layers = [model.get_submodule(name) for model in stack.models]
         self.layers = [layer for layer in layers if isinstance(layer, Dropout)]
-        self.shapes = lambda: stack.shapes
+        self.shapes: Callable[[], list[tuple[int, int]]] = lambda: stack.shapes
 
     def forward(self, x: Tensor) -> Tensor:
         if self.layers[0].threshold == 0:
             return x
-        masked: Tensor = _Masked.apply(x, self)
-        return masked
+        return _masked(x, self)
 
     def stacked(self, x: Tensor) -> Tensor:
         """Drop out of ``x`` (K, B H, L, L) or (K, B, L, D); what was padded passes."""
@@ -251,3 +250,6 @@ class _Masked(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, layer: _StackedDropout) -> tuple[Tensor, int]:
         return layer.stacked(x.movedim(in_dims[0], 0)), 0
+
+
+_masked: Callable[..., Tensor] = _Masked.apply

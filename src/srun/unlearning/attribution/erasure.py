@@ -121,5 +121,6 @@ def mean_difference(states: Tensor, inside: Tensor) -> Tensor:
     than a constant, in the sample (Belrose et al., 2023, theorem 3.1). 0 when the means agree already; NaN when there
     are no states of one kind.
     """
-    difference = states[inside].mean(0) - states[~inside].mean(0)
-    return difference / difference.norm().clamp_min(torch.finfo(states.dtype).tiny)
+    difference: Tensor = states[inside].mean(0) - states[~inside].mean(0)
+    length = difference.norm().clamp_min(torch.finfo(states.dtype).tiny)
+    return difference.div(length)

@@ -125,6 +125,9 @@ class TargetProbability(torch.autograd.Function):
         return gradients[0][:, None] * direction, None, None
 
 
+target_probability: Callable[..., Tensor] = TargetProbability.apply
+
+
 class Above:
     """The network above the neurons of a layer, for a batch of inputs: what lies below is computed once and kept.
 
@@ -158,8 +161,7 @@ class Above:
                 x = self._whole(layer + 1, x)
             state = self.model.final(x).flatten(0, 1)  # (R, D)
             targets = self.targets.repeat_interleave(neurons.shape[1])
-            probability: Tensor = TargetProbability.apply(state, self.model, targets)
-            return probability.view(neurons.shape[:2])
+            return target_probability(state, self.model, targets).view(neurons.shape[:2])
 
         return function
 

@@ -55,7 +55,8 @@ class Shared:
         if threshold not in self.thresholds:
             known = ", ".join(f"{value:g}" for value in self.thresholds)
             raise ConfigError(f"attribution_threshold {threshold:g}: counts are kept for {known} only; attribute again")
-        return self.counts[self.thresholds.index(threshold)]
+        counts: NDArray[np.int64] = self.counts[self.thresholds.index(threshold)]
+        return counts
 
     def describe(self) -> dict[str, Any]:
         """As plain values: of every threshold the neurons that some sequence keeps, as ``layer.unit:count``."""

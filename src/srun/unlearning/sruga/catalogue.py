@@ -4,7 +4,7 @@ Shapes: T targets, V catalogue, D hidden. As plain operations these take most of
 (T, V) a dozen times that no processor's cache holds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ def rank_logit(model: SequenceModel, state: Tensor, targets: Tensor, scratch: Sc
     table = model.output_weight[1:]
     if not torch.is_grad_enabled():
         table = table.detach()  # a parameter asks for a gradient all the same
-    better: Tensor = _Better.apply(state, table, targets - 1, scratch)
+    better = _better(state, table, targets - 1, scratch)
     return (model.num_items - better).log() - better.log()
 
 
@@ -61,8 +61,7 @@ def kl(model: SequenceModel, state: Tensor, original: SequenceModel, original_st
     p is of ``model`` for ``state`` (T, D), p_A of ``original`` for ``original_state`` (T, D), which get no gradient.
     """
     tables = model.output_weight[1:], original.output_weight[1:].detach()
-    loss: Tensor = _KL.apply(state, tables[0], original_state.detach(), tables[1])
-    return loss
+    return _kl(state, tables[0], original_state.detach(), tables[1])
 
 
 class _Better(torch.autograd.Function):
@@ -97,6 +96,9 @@ class _Better(torch.autograd.Function):
         return state_gradient, table_gradient, None, None
 
 
+_better: Callable[..., Tensor] = _Better.apply
+
+
 class _KL(torch.autograd.Function):
     """Mean KL () of the softmaxes of two pairs of states (T, D) and table (V, D); only the first pair has gradients."""
 
@@ -119,7 +121,8 @@ class _KL(torch.autograd.Function):
             if by_table is not None:
                 by_table += product(state[part].T, change.T)  # (D, V): a narrow product is the faster
         ctx.by_state, ctx.by_table, ctx.number = by_state, by_table, max(len(state), 1)
-        return total / ctx.number
+        mean: Tensor = total / ctx.number
+        return mean
 
     @staticmethod
     @once_differentiable
@@ -131,6 +134,9 @@ class _KL(torch.autograd.Function):
             None,
             None,
         )
+
+
+_kl: Callable[..., Tensor] = _KL.apply
 
 
 def _parts(state: Tensor, table: Tensor) -> Iterator[slice]:
