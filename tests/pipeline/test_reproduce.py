@@ -15,8 +15,9 @@ from srun.cli import cli
 from srun.flow.params import load
 from srun.flow.pipeline import Pipeline
 from srun.models.scorer import clone_model, new_model
-from srun.papers.ablation import COMBINATIONS, moved, variants
-from srun.papers.ablation_figures import draw
+from srun.papers.ablation.figures import draw
+from srun.papers.ablation.movement import moved
+from srun.papers.ablation.variants import COMBINATIONS, variants
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -172,7 +173,7 @@ def test_long_curves_go_on_in_chunks_and_end_as_one(thesis: Path, monkeypatch: p
     assert len(whole["done"]) == 3 + 4
     expected = (thesis / "a/long-curves.csv").read_text()
     (thesis / "a").rename(thesis / "whole")
-    monkeypatch.setattr("srun.papers.ablation.CHUNK", 10)
+    monkeypatch.setattr("srun.papers.ablation.experiment.CHUNK", 10)
     first = json.loads(srun(*words, "10").stdout)
     assert [row["epochs"] for row in first["tables"]["curves"]] == ["10"] * 4
     second = json.loads(srun(*words, "20").stdout)
