@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rows import shown, write
+from tried import shown, write
 
 from srun.flow.layout import Layout
 from srun.flow.params import load
@@ -62,10 +62,12 @@ class Row:
     settings: str = ""
 
     def ranks(self, split: str) -> Values:
-        return self.events[split]["rank"].to_numpy()
+        ranks: Values = self.events[split]["rank"].to_numpy()
+        return ranks
 
     def users(self, split: str) -> NDArray[np.int64]:
-        return self.events[split]["user"].to_numpy()
+        users: NDArray[np.int64] = self.events[split]["user"].to_numpy()
+        return users
 
 
 @dataclass
@@ -127,14 +129,14 @@ def _add(group: Group, model: str, study: StudyResult, pipeline: Pipeline, thesi
 
 def _choices(study: StudyResult, group: Group, seed: int) -> dict[tuple[str, str], TrialResult]:
     """Trials of the front, by comparator and way; by tune data alone."""
-    found: dict[tuple[str, str], TrialResult] = {}
+    chosen: dict[tuple[str, str], TrialResult] = {}
     least, level = KEPT * study.about["original"][UTILITY], study.about["level"][FORGET]
     able = [trial for trial in study.front if trial.figures[UTILITY] >= least]
     for against in AGAINST:
-        found |= {(against, way): trial for way, trial in _beating(study, group.others[against][seed]).items()}
+        chosen |= {(against, way): trial for way, trial in _beating(study, group.others[against][seed]).items()}
         if able:
-            found[against, "match"] = min(able, key=lambda trial: abs(trial.figures[FORGET] - level))
-    return found
+            chosen[against, "match"] = min(able, key=lambda trial: abs(trial.figures[FORGET] - level))
+    return chosen
 
 
 def _beating(study: StudyResult, other: Row) -> dict[str, TrialResult]:
@@ -148,8 +150,8 @@ def _beating(study: StudyResult, other: Row) -> dict[str, TrialResult]:
     below = [trial for trial in study.front if trial.figures[FORGET] <= suppressed]
     lowest = min(study.about["level"][FORGET], suppressed) - half
     near = [trial for trial in below if trial.figures[FORGET] >= lowest]
-    found = {"utility": max(below, key=lambda trial: trial.figures[UTILITY])} if below else {}
-    return found | ({"lead": max(near, key=lead)} if near else {})
+    chosen = {"utility": max(below, key=lambda trial: trial.figures[UTILITY])} if below else {}
+    return chosen | ({"lead": max(near, key=lead)} if near else {})
 
 
 def _half_width(row: Row, split: str, of: Any) -> float:
@@ -223,13 +225,13 @@ def _interval(name: str, values: Values, users: NDArray[np.int64]) -> dict[str, 
 def _ks_interval(pairs: list[tuple[Row, Row]], group: Group) -> dict[str, float]:
     """Mean difference of ``ks_to_retrains``, and its interval: the same users are drawn of all rows and Retrains."""
     ranks = [[row.ranks("forget_report") for row in rows] for rows in (group.retrains, *pairs)]
-    grid = np.unique(np.concatenate([one for some in ranks for one in some]))
-    retrains, *placed = [[np.searchsorted(grid, one) for one in some] for some in ranks]
+    grid = np.unique(np.concatenate([row for rows in ranks for row in rows]))
+    retrains, *placed = [[np.searchsorted(grid, row) for row in rows] for rows in ranks]
     users, owner = np.unique(pairs[0][0].users("forget_report"), return_inverse=True)
 
     def shares(places: NDArray[np.int64], weight: Values) -> Values:
-        found = np.cumsum(np.bincount(places, weight, len(grid)))
-        return found / found[-1]
+        sums: Values = np.cumsum(np.bincount(places, weight, len(grid)))
+        return np.asarray(sums / sums[-1])
 
     def difference(weight: Values) -> float:
         own = np.stack([shares(one, weight) for one in retrains])

@@ -152,7 +152,7 @@ def check_search(out: Path) -> None:
         patch.syspath_prepend(script.parent)  # as Python does for a script
         search = runpy.run_path(str(script))
     for _ in range(2):
-        search["main"]([*asked, "--list", str(script.with_suffix(".yaml"))])
+        search["main"]([*asked, "--list", str(script.parent / "entries/attribution_plus.yaml")])
         rows = list(csv.DictReader(file.read_text().splitlines()))
         assert [(row["name"], row["seed"]) for row in rows] == [(name, seed) for name in entries for seed in "01"]
     assert rows[0]["settings"] == "items=keep finetune_steps=0"

@@ -1,4 +1,4 @@
-"""CSV files of the scripts beside this one: what was tried, a row each, added to as it is done."""
+"""CSV files of what was tried, a row each; a tool adds to them as it goes, so that a stopped run goes on."""
 
 import csv
 from collections.abc import Iterable, Sequence

@@ -6,17 +6,17 @@ scores (here the scores themselves): two products a trial, by parts of rows that
 scores the rows once against all tables put together, which only trials that draw the same rows could do. Seconds are of
 the processor, the median of repeats that alternate between the ways; 1.00 is one after the other.
 
-    python benchmarks/search/batched.py --csv reports/pareto/together.csv
+    python benchmarks/batched.py --csv reports/pareto/together.csv
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import torch
-from rows import write
+from timing import in_turns, processor_seconds
 from torch import Tensor
 
 from srun.models.products import product
@@ -30,7 +30,7 @@ def one_by_one(state: Tensor, tables: Tensor) -> Tensor:
 
 def _of_one(state: Tensor, table: Tensor) -> Tensor:
     total = table.new_zeros(table.shape[::-1])
-    for part in state.split(_size(len(table))):
+    for part in torch.split(state, _size(len(table))):
         scores = product(part, table)
         total += product(part.T, scores.T)
     return total
@@ -38,7 +38,7 @@ def _of_one(state: Tensor, table: Tensor) -> Tensor:
 
 def batched(state: Tensor, tables: Tensor) -> Tensor:
     total = tables.new_zeros(len(tables), tables.shape[2], tables.shape[1])
-    for part in state.split(max(_size(tables.shape[1]) // len(tables), 1), 1):
+    for part in torch.split(state, max(_size(tables.shape[1]) // len(tables), 1), 1):
         scores = torch.bmm(part, tables.transpose(1, 2))
         total.baddbmm_(part.transpose(1, 2), scores)
     return total
@@ -48,7 +48,7 @@ def one_table(state: Tensor, tables: Tensor) -> Tensor:
     """The same where all trials have the rows of the first."""
     wide = tables.flatten(0, 1)
     total = wide.new_zeros(wide.shape[::-1])
-    for part in state[0].split(max(_size(len(wide)), 1)):
+    for part in torch.split(state[0], max(_size(len(wide)), 1)):
         scores = product(part, wide)
         total += product(part.T, scores.T)
     return total.view(tables.shape[2], len(tables), -1).transpose(0, 1)
@@ -83,17 +83,13 @@ def main(words: Sequence[str] | None = None) -> None:
         expected = one_by_one(state, tables)
         for run in WAYS.values():
             torch.testing.assert_close(run(state, tables), expected, rtol=1e-3, atol=1e-1)
-        seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-        for _ in range(options.repeats):
-            for way, run in WAYS.items():
-                began = time.process_time()
-                run(state, tables)
-                seconds[way].append(time.process_time() - began)
-        for way, measured in seconds.items():
-            of_all = statistics.median(measured)
-            share = of_all / statistics.median(seconds["one after the other"])
-            rows.append({"trials": trials, "way": way, "seconds": f"{of_all:.4f}", "share": f"{share:.2f}"})
-    write(options.csv, rows)
+        runs = {way: partial(processor_seconds, partial(run, state, tables)) for way, run in WAYS.items()}
+        seconds = in_turns(runs, options.repeats)
+        for way, median in seconds.items():
+            share = median / seconds["one after the other"]
+            rows.append({"trials": trials, "way": way, "seconds": f"{median:.4f}", "share": f"{share:.2f}"})
+    options.csv.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(options.csv, index=False)
 
 
 if __name__ == "__main__":
