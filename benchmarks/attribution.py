@@ -35,12 +35,12 @@ Way = Callable[[SequenceModel, Tensor, Tensor], None]
 def whole_network(model: SequenceModel, layer: int, history: Tensor, target: Tensor) -> tuple[Tensor, Function]:
     """The layer's neurons (1, U) at the last position, and P (S,) as a function of S variants of them, by hooks."""
     outer, seen = model.neuron_blocks[layer].outer, []
-    with torch.no_grad(), outer.register_forward_pre_hook(lambda _, given: seen.append(given[0][:, -1])):
+    with torch.no_grad(), outer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, -1])):
         model.hidden(model.prediction_inputs(history))
 
     def function(neurons: Tensor) -> Tensor:
-        def replace(_: object, given: tuple[Tensor]) -> tuple[Tensor]:
-            return (torch.cat([given[0][:, :-1], neurons[:, None]], 1),)
+        def replace(_: object, inputs: tuple[Tensor]) -> tuple[Tensor]:
+            return (torch.cat([inputs[0][:, :-1], neurons[:, None]], 1),)
 
         with outer.register_forward_pre_hook(replace):
             states = model.hidden(model.prediction_inputs(history).expand(len(neurons), -1))[:, -1]

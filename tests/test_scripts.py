@@ -176,7 +176,7 @@ def peer_quality(scene: Scene) -> None:
     recbole["recbole.data.interaction"].Interaction = dict  # type: ignore[attr-defined]
     for name, fake in recbole.items():
         scene.patch.setitem(sys.modules, name, fake)
-    scene.patch.setattr(module, "build", lambda *given: (Peer(),) * 3)
+    scene.patch.setattr(module, "build", lambda *inputs: (Peer(),) * 3)
     scene.run("benchmarks/peer_quality.py", *words)
     record = json.loads((scene.path / "peer.json").read_text())
     assert record["curve"] == [[2, 0.2], [4, 0.4], [6, 0.4]]
@@ -239,8 +239,8 @@ def run(scene: Scene) -> None:
         "bench",
         f"BENCH={words} --only ndcg-10 ml1m-50",
     ]
-    asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    made = asked.replace("python", sys.executable, 1)
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    made = printed.replace("python", sys.executable, 1)
     done = subprocess.run(made, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = {row["work"]: row for row in json.loads((out / "results.json").read_text())}
@@ -275,8 +275,8 @@ def scale(scene: Scene) -> None:
     (scene.path / "work/0.0005").mkdir()
     (scene.path / "work/0.0005/rows.json").write_text(json.dumps(earlier))
     scene.run("benchmarks/scale.py", *words, "--sizes", 0.001, 0.0005)
-    found = json.loads((scene.path / "out/scale.json").read_text())
-    assert found["exponents"]["train"]["cpu_seconds"] == pytest.approx(1, abs=0.01)
+    record = json.loads((scene.path / "out/scale.json").read_text())
+    assert record["exponents"]["train"]["cpu_seconds"] == pytest.approx(1, abs=0.01)
     assert "| evaluate |" in (scene.path / "out/scale.md").read_text()
     assert (scene.path / "out/scale.png").is_file()
 
@@ -442,8 +442,10 @@ def test_types_and_style_are_checked_in_every_script() -> None:
 def test_no_script_lists_settings_by_hand() -> None:
     """Else a new setting breaks it: values come from params.yaml (``srun.flow.params.load``), with overrides."""
     for name in scripts():
-        found = re.search(r"\b[A-Z]\w+Config\(", (ROOT / name).read_text())
-        assert found is None, f"{name}: {found and found[0]} lists settings; use srun.flow.params.load with overrides"
+        literal = re.search(r"\b[A-Z]\w+Config\(", (ROOT / name).read_text())
+        assert literal is None, (
+            f"{name}: {literal and literal[0]} lists settings; use srun.flow.params.load with overrides"
+        )
 
 
 def test_every_entry_to_try_is_a_setting_there_is(small: Any) -> None:

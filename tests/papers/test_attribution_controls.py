@@ -18,14 +18,14 @@ def test_compare_by_hand():
     before = np.array([1.0, 1.0, 1.0, 1.0, 0.0])
     chosen = Draw(2, np.array([0.0, 0.0, 1.0, 1.0, 0.0]), 0.9)  # removes a half
     controls = [Draw(2, before, 1.0), Draw(4, np.array([1.0, 1.0, 1.0, 0.0, 0.0]), 0.8)]  # none, a quarter
-    found = compare(chosen, controls, before, np.arange(5), 0)
-    assert found["removal_rate_10"] == pytest.approx(0.125)
-    assert found["num_neurons"] == 3
-    assert found["hit_10_kept"] == pytest.approx(0.9)
-    assert found["advantage"] == pytest.approx(0.375)
-    assert found["advantage_low"] <= 0.375 <= found["advantage_high"]
+    figures = compare(chosen, controls, before, np.arange(5), 0)
+    assert figures["removal_rate_10"] == pytest.approx(0.125)
+    assert figures["num_neurons"] == 3
+    assert figures["hit_10_kept"] == pytest.approx(0.9)
+    assert figures["advantage"] == pytest.approx(0.375)
+    assert figures["advantage_low"] <= 0.375 <= figures["advantage_high"]
     half = 1.96 * math.sqrt(2 * 0.125**2) / math.sqrt(2)
-    assert found["removal_rate_10_high"] - found["removal_rate_10_low"] == pytest.approx(2 * half)
+    assert figures["removal_rate_10_high"] - figures["removal_rate_10_low"] == pytest.approx(2 * half)
     same = compare(chosen, [chosen] * 3, before, np.arange(5), 0)
     assert same["advantage"] == same["advantage_low"] == same["advantage_high"] == 0
 
@@ -56,9 +56,9 @@ def test_measure_and_the_dose_of_a_loss(worlds):
     assert dose_at_loss(model, order, 0.0, max(levels) + 0.01, tasks.choose) == 0, "no dose is"
     assert len(set(levels)) > 1
     for bound in set(levels):
-        found = dose_at_loss(model, order, 0.0, bound, tasks.choose)
-        assert found == 0 or levels[found] >= bound
-        assert found == 8 or levels[found + 1] < bound, "one more would be too many"
+        dose = dose_at_loss(model, order, 0.0, bound, tasks.choose)
+        assert dose == 0 or levels[dose] >= bound
+        assert dose == 8 or levels[dose + 1] < bound, "one more would be too many"
 
 
 @pytest.mark.parametrize("limit", range(13))
@@ -77,7 +77,7 @@ def test_a_larger_dose_is_found_behind_one_that_is_too_many():
 
 def test_nothing_can_be_removed_where_nothing_was_hit():
     draw = Draw(inside=np.zeros(4), kept=1.0, num_neurons=2)
-    found = compare(draw, [draw, draw], np.zeros(4), np.arange(4), 0)
-    assert math.isnan(found["removal_rate_10"])
-    assert math.isnan(found["advantage"])
-    assert found["hit_10_kept"] == 1.0
+    figures = compare(draw, [draw, draw], np.zeros(4), np.arange(4), 0)
+    assert math.isnan(figures["removal_rate_10"])
+    assert math.isnan(figures["advantage"])
+    assert figures["hit_10_kept"] == 1.0

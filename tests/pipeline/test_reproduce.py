@@ -156,14 +156,14 @@ def movements(file: Path) -> list[dict[str, str]]:
 
 def test_sweeps_vary_one_weight_each() -> None:
     params = load(ROOT / "params.yaml", [ROOT / "presets/thesis.yaml", ROOT / "presets/ablation.yaml"])
-    found = variants(params.unlearn.sruga, ["sweeps"])
-    assert [dict(variant.changes) for variant in found] == [
+    sweeps = variants(params.unlearn.sruga, ["sweeps"])
+    assert [dict(variant.changes) for variant in sweeps] == [
         {key: round(0.1 * step, 1)}
         for key in ("ascent_weight", "kl_weight", "finetune_weight")
         for step in range(1, 11)
     ]
     figures = {"test_recall_10": 0.1, "forget_report_hit_10": 0.2}
-    rows = [{"variant": variant.name, **variant.changes, **figures} for variant in found]
+    rows = [{"variant": variant.name, **variant.changes, **figures} for variant in sweeps]
     assert set(draw({"sweeps": rows}, [], [], {})) == {"figure-10-11.png"}
 
 
@@ -196,10 +196,10 @@ def test_moved_is_the_change_over_what_was_there() -> None:
         after.blocks[1].inner.bias.mul_(1.5)
         after.blocks[1].outer.weight.mul_(1.5)
         after.blocks[1].outer.bias.mul_(1.5)
-    found = moved(before, after, np.array([2]))
-    assert found["embeddings of forgotten items"] == pytest.approx(2.0)
-    assert found["embeddings of other items"] == 0
-    assert found["block 2, feed-forward"] == pytest.approx(0.5)
-    assert found["block 1, feed-forward"] == found["block 2, attention"] == found["norms"] == 0
+    shares = moved(before, after, np.array([2]))
+    assert shares["embeddings of forgotten items"] == pytest.approx(2.0)
+    assert shares["embeddings of other items"] == 0
+    assert shares["block 2, feed-forward"] == pytest.approx(0.5)
+    assert shares["block 1, feed-forward"] == shares["block 2, attention"] == shares["norms"] == 0
     rows = before.embedding.weight.detach()
-    assert found["item embeddings"] == pytest.approx(float(2 * rows[2].norm() / rows.norm()))
+    assert shares["item embeddings"] == pytest.approx(float(2 * rows[2].norm() / rows.norm()))

@@ -90,11 +90,11 @@ def test_tables_figures_and_results(films: Path) -> None:
     assert "nan" not in {row["value"] for row in rows}
     before, after = (values[name, "in_category", "hit_10"] for name in ("original", "attribution"))
     assert values["attribution", "in_category", "removal_rate_10"] == pytest.approx(1 - after / before, abs=1e-4)
-    rates = [100 * found["attribution", "in_category", "removal_rate_10"] for found in by_seed]
+    rates = [100 * figures["attribution", "in_category", "removal_rate_10"] for figures in by_seed]
     assert printed["Attribution, ours"]["Removal rate"] == f"{mean(rates):.1f} ± {stdev(rates):.1f} %"
     kept = {row["Method"]: row for row in tables["What is kept and what is left"]}
     assert {row["Seeds"] for row in kept.values()} == {"2"}
-    shares = [100 * found["attribution_plus", "out_of_category", "hit_10_of_retrain"] for found in by_seed]
+    shares = [100 * figures["attribution_plus", "out_of_category", "hit_10_of_retrain"] for figures in by_seed]
     assert kept["Attribution plus"]["Hit@10 of Retrain's"] == f"{mean(shares):.1f} ± {stdev(shares):.1f} %"
     assert values["random_neurons_equal_number", "in_category", "num_draws"] == 3
     assert ("attribution", "cost", "speedup") in values
@@ -147,12 +147,12 @@ def check_search(out: Path) -> None:
     """The script that tries settings: a row an entry and seed, none made twice, on validation targets."""
     script, file = ROOT / "benchmarks/search/attribution_plus.py", out / "search.csv"
     entries = ["nothing", "without repair"]
-    asked = ["--out", str(out), "--csv", str(file), "--seeds", "0", "1", "--only", *entries]
+    options = ["--out", str(out), "--csv", str(file), "--seeds", "0", "1", "--only", *entries]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(script.parent)  # as Python does for a script
         search = runpy.run_path(str(script))
     for _ in range(2):
-        search["main"]([*asked, "--list", str(script.parent / "entries/attribution_plus.yaml")])
+        search["main"]([*options, "--list", str(script.parent / "entries/attribution_plus.yaml")])
         rows = list(csv.DictReader(file.read_text().splitlines()))
         assert [(row["name"], row["seed"]) for row in rows] == [(name, seed) for name in entries for seed in "01"]
     assert rows[0]["settings"] == "items=keep finetune_steps=0"
