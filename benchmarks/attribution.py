@@ -8,13 +8,14 @@ median shown. captum goes through the whole network for each layer, as its `Inte
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import engine  # first: torch reads what it sets
 import torch
 from captum.attr import IntegratedGradients
+from records import markdown_table
+from timing import in_turns, processor_seconds
 from torch import Tensor
 
 from srun.models.base import SequenceModel
@@ -26,17 +27,20 @@ BERT4REC = (
     *("model.bert4rec.hidden=64", "model.bert4rec.blocks=2", "model.bert4rec.heads=4"),
     *("model.bert4rec.norm_first=true", "model.bert4rec.gelu=tanh"),
 )
+Function = Callable[[Tensor], Tensor]
+Way = Callable[[SequenceModel, Tensor, Tensor], None]
+"""Attributes all neurons for histories and targets."""
 
 
-def whole_network(model: SequenceModel, layer: int, history: Tensor, target: Tensor) -> tuple[Tensor, Callable]:
+def whole_network(model: SequenceModel, layer: int, history: Tensor, target: Tensor) -> tuple[Tensor, Function]:
     """The layer's neurons (1, U) at the last position, and P (S,) as a function of S variants of them, by hooks."""
     outer, seen = model.neuron_blocks[layer].outer, []
-    with torch.no_grad(), outer.register_forward_pre_hook(lambda _, given: seen.append(given[0][:, -1])):
+    with torch.no_grad(), outer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, -1])):
         model.hidden(model.prediction_inputs(history))
 
     def function(neurons: Tensor) -> Tensor:
-        def replace(_: object, given: tuple[Tensor]) -> tuple[Tensor]:
-            return (torch.cat([given[0][:, :-1], neurons[:, None]], 1),)
+        def replace(_: object, inputs: tuple[Tensor]) -> tuple[Tensor]:
+            return (torch.cat([inputs[0][:, :-1], neurons[:, None]], 1),)
 
         with outer.register_forward_pre_hook(replace):
             states = model.hidden(model.prediction_inputs(history).expand(len(neurons), -1))[:, -1]
@@ -77,17 +81,17 @@ def main(words: Sequence[str] | None = None) -> None:
         "one sequence at a time": (one_by_one, options.loop),
         "captum, one sequence at a time": (with_captum, options.loop),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(3):
-        for name, (way, number) in ways.items():
-            began = time.process_time()
-            way(model, drawn[:number, :-1], drawn[:number, -1])
-            seconds[name].append((time.process_time() - began) / number)
-    best = statistics.median(seconds["in batches"])
-    print(f"| {options.sequences} sequences | processor seconds | ratio |\n|---|---|---|")
-    for name, found in seconds.items():
-        each = statistics.median(found)
-        print(f"| {name} | {each * options.sequences:.1f} | {each / best:.1f} |")
+    each = in_turns({name: partial(_seconds, way, model, drawn[:number]) for name, (way, number) in ways.items()}, 3)
+    rows = [
+        [name, f"{seconds * options.sequences:.1f}", f"{seconds / each['in batches']:.1f}"]
+        for name, seconds in each.items()
+    ]
+    print("\n".join(markdown_table([f"{options.sequences} sequences", "processor seconds", "ratio"], rows)))
+
+
+def _seconds(way: Way, model: SequenceModel, sequences: Tensor) -> float:
+    """Processor seconds of one sequence; its last item is the target."""
+    return processor_seconds(lambda: way(model, sequences[:, :-1], sequences[:, -1])) / len(sequences)
 
 
 if __name__ == "__main__":

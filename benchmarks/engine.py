@@ -1,4 +1,4 @@
-"""The engine as the benchmarks set it up: settings out of params.yaml, one thread, the rows and logs of its peers.
+"""The engine as the benchmarks set it up: settings from params.yaml, one thread, the logs that its peers read.
 
 Import this before torch: it says how threads wait, which torch reads when it is imported (spinning threads starve a
 peer). A benchmark names only the values it changes; all others, new ones too, come from params.yaml.
@@ -6,7 +6,6 @@ peer). A benchmark names only the values it changes; all others, new ones too, c
 
 import argparse
 import gzip
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from works import BEAUTY, Work
 
 from srun.data.batches import TrainingData
 from srun.data.dataset import Dataset, Role, prepare
@@ -33,7 +33,6 @@ from srun.system.devices import start
 from srun.training.fit import TrainConfig, make_optimiser, train_step
 
 ROOT = Path(__file__).parents[1]
-BEAUTY = "amazon-beauty-5core"
 HIDDEN, BATCH = 64, 256
 RANKED_AT_ONCE = 512
 
@@ -57,41 +56,6 @@ MODELS: dict[str, dict[str, object]] = {  # as the peers are set
         **{"blocks": 2, "heads": 2, "dropout": 0.2, "mask_probability": 0.2},
         **{"norm_first": "false", "gelu": "exact"},
     },
-}
-QUALITY = ("train.batch_size=128", "train.learning_rate=0.002", "model.sasrec.dropout=0.3")
-"""Our recipe of the row of NDCG@10, chosen on validation (recipe.py)."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """A row of run.py: what is measured, on which data, and which figure of which peer it is compared with."""
-
-    title: str
-    kind: str
-    """train, rank or quality."""
-    data: str
-    length: int
-    model: str
-    loss: str
-    unit: str
-    peer: tuple[str, str]
-    """Driver and model; the kit's run.sh knows it by both."""
-    target: float
-    """Ratio to reach."""
-
-
-RECTOOLS, RECBOLE = "peer_rectools.py", "peer_recbole.py"
-WORKS = {
-    "bce-50": Work("SASRec BCE", "train", BEAUTY, 50, "sasrec", "bce", "sequences/s", (RECTOOLS, "sasrec"), 15),
-    "bce-10": Work("SASRec BCE", "train", BEAUTY, 10, "sasrec", "bce", "sequences/s", (RECTOOLS, "sasrec"), 4.5),
-    "ml1m-50": Work("SASRec BCE", "train", "ml-1m", 50, "sasrec", "bce", "sequences/s", (RECTOOLS, "sasrec"), 2.2),
-    "bce-200": Work("SASRec BCE", "train", BEAUTY, 200, "sasrec", "bce", "sequences/s", (RECTOOLS, "sasrec"), 15),
-    "ml1m-200": Work("SASRec BCE", "train", "ml-1m", 200, "sasrec", "bce", "sequences/s", (RECTOOLS, "sasrec"), 2.2),
-    "ce-50": Work("SASRec full CE", "train", BEAUTY, 50, "sasrec", "ce", "targets/s", (RECBOLE, "sasrec-ce"), 10),
-    "bert-50": Work("BERT4Rec full CE", "train", BEAUTY, 50, "bert4rec", "ce", "targets/s", (RECBOLE, "bert4rec"), 20),
-    "gru-50": Work("GRU4Rec", "train", BEAUTY, 50, "gru4rec", "bce", "targets/s", (RECBOLE, "gru4rec"), 8),
-    "rank-10": Work("full ranking", "rank", BEAUTY, 10, "gru4rec", "bce", "users/s", (RECBOLE, "gru4rec"), 3),
-    "ndcg-10": Work("NDCG@10 of the peer", "quality", BEAUTY, 10, "sasrec", "ce", "s", (RECBOLE, "sasrec-ce"), 4),
 }
 
 
@@ -123,8 +87,8 @@ class Logs:
         """The prepared data set of a name, with windows of ``length``."""
         if name != BEAUTY:
             return prepared(read_raw(self.folder(name)), "prepare.filter=once", length)
-        found = read_import(self.sequences(name), form="sequences")
-        raw = canonical(found.interactions, None, name=name, time=found.time)
+        log = read_import(self.sequences(name), form="sequences")
+        raw = canonical(log.interactions, None, name=name, time=log.time)
         return prepared(raw, "prepare.filter=none", length)
 
 
@@ -201,13 +165,3 @@ def write_sequences(data: Dataset, path: Path) -> None:
         for user in range(data.num_users):
             items = data.item[data.offsets[user] : data.offsets[user + 1]]
             file.write(f"{user + 1} {' '.join(map(str, items))}\n")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """What ``write_rows`` wrote; nothing where there is no such file yet."""
-    return list(json.loads(path.read_text())) if path.is_file() else []
-
-
-def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write a JSON list, a row a line."""
-    path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")

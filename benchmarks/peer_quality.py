@@ -111,10 +111,10 @@ def follow(sequences: list[list[str]], options: argparse.Namespace, out: Path, f
         epoch += 1
         if epoch % EVERY:
             continue
-        found = float(trainer.evaluate(valid, load_best_model=False)["ndcg@10"])
-        curve.append((epoch, round(found, 5)))
-        if found > best:
-            best, best_epoch = found, epoch
+        figure = float(trainer.evaluate(valid, load_best_model=False)["ndcg@10"])
+        curve.append((epoch, round(figure, 5)))
+        if figure > best:
+            best, best_epoch = figure, epoch
             figures = tested(trainer.model, train._dataset, sequences, options.length)
         elif epoch - best_epoch >= EVERY * options.patience:
             ended = "patience"
@@ -125,7 +125,7 @@ def follow(sequences: list[list[str]], options: argparse.Namespace, out: Path, f
             **{"minutes": round((time.monotonic() - began) / 60, 1), "curve": curve},
         }
         out.write_text(json.dumps(record, indent=1) + "\n")
-        print(epoch, found, record["test/ndcg_10"], record["minutes"], flush=True)
+        print(epoch, figure, record["test/ndcg_10"], record["minutes"], flush=True)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -9,7 +9,6 @@ that was stopped goes on.
 """
 
 import argparse
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,10 @@ from typing import Any
 
 import engine  # first: torch reads what it sets
 import torch
-from base_models import Base, add_base_options, base, collect, train_all
+from bases import Base, add_base_options, base, collect, train_all
+from records import read_rows, write_rows
+from timing import processor_seconds
+from works import WORKS
 
 from srun.data.dataset import Dataset
 from srun.metrics.ranking import ndcg
@@ -25,23 +27,22 @@ from srun.models.scorer import Scorer
 
 BASE = "beauty-sasrec"
 WORK, EPOCHS = "bce-10", 40
-STUDY = "lazy_adam"
+SWITCH = "lazy_adam"  # in quality.json the column of switches is called "study"
 SEEDS = (0, 1, 2)
 
 
 def train(value: bool, seed: int, epochs: int, data: Dataset, device: torch.device) -> dict[str, Any]:
     """Train a model with or without lazy Adam and rank the test items: one entry of quality.json."""
-    work = engine.WORKS[WORK]
-    setting = engine.setting(work, data, device, f"train.{STUDY}={str(value).lower()}", seed=seed)
+    work = WORKS[WORK]
+    setting = engine.setting(work, data, device, f"train.{SWITCH}={str(value).lower()}", seed=seed)
     optimiser = setting.optimiser()
     setting.model.train()
-    began = time.process_time()
-    steps = sum(setting.epoch(optimiser) for _ in range(epochs))
-    seconds = time.process_time() - began
-    found = ndcg(engine.test_task(data, device).ranks(Scorer([setting.model.eval()])).rank, 10)
-    return {"study": STUDY, "on": value, "seed": seed} | {
-        **{"work": work.title, "length": work.length, "epochs": epochs, "steps": steps},
-        **{"ndcg_10": round(found, 5), "seconds": round(seconds, 1)},
+    steps: list[int] = []
+    seconds = processor_seconds(lambda: steps.extend(setting.epoch(optimiser) for _ in range(epochs)))
+    figure = ndcg(engine.test_task(data, device).ranks(Scorer([setting.model.eval()])).rank, 10)
+    return {"study": SWITCH, "on": value, "seed": seed} | {
+        **{"work": work.title, "length": work.length, "epochs": epochs, "steps": sum(steps)},
+        **{"ndcg_10": round(figure, 5), "seconds": round(seconds, 1)},
     }
 
 
@@ -52,8 +53,8 @@ def group_by_length(grouped: Base) -> list[dict[str, Any]]:
         one = grouped if value else replace(grouped, variant=("train.group_by_length=false",))
         train_all(one, None)
         for row in collect(one):
-            found = {"study": "group_by_length", "on": value, "seed": row["seed"], "work": "SASRec full CE"}
-            rows.append({**found, "length": 50, "epochs": row["best_epoch"], "ndcg_10": round(row["test/ndcg_10"], 5)})
+            about = {"study": "group_by_length", "on": value, "seed": row["seed"], "work": "SASRec full CE"}
+            rows.append({**about, "length": 50, "epochs": row["best_epoch"], "ndcg_10": round(row["test/ndcg_10"], 5)})
     return rows
 
 
@@ -65,14 +66,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("quality.json"), help="file to write")
     options = parser.parse_args(words)
     device = engine.one_thread()
-    rows = [row for row in engine.read_rows(options.out) if row["study"] == STUDY]
+    rows = [row for row in read_rows(options.out) if row["study"] == SWITCH]
     done = {(row["on"], row["seed"]) for row in rows}
     for seed, value in ((seed, value) for seed in SEEDS for value in (False, True)):
         if (value, seed) not in done:
-            data = engine.logs(options).prepared(engine.WORKS[WORK].data, engine.WORKS[WORK].length)
+            data = engine.logs(options).prepared(WORKS[WORK].data, WORKS[WORK].length)
             rows.append(train(value, seed, options.epochs, data, device))
-            engine.write_rows(rows, options.out)
-    engine.write_rows(rows + group_by_length(base(BASE, options)), options.out)
+            write_rows(rows, options.out)
+    write_rows(rows + group_by_length(base(BASE, options)), options.out)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,21 @@ What recipe.json holds already is not computed again.
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import engine  # first: torch reads what it sets
 import torch
+from records import read_rows, write_rows
+from timing import processor_seconds
+from works import WORKS
 
 from srun.data.dataset import Dataset, Role
 from srun.metrics.ranking import ndcg
 from srun.models.scorer import Scorer
 
-WORK = engine.WORKS["ndcg-10"]
+WORK = WORKS["ndcg-10"]
 CANDIDATES = [  # the first one is the peers'
     {"batch_size": 256, "learning_rate": 0.001, "dropout": 0.5},
     {"batch_size": 64, "learning_rate": 0.001, "dropout": 0.5},
@@ -38,12 +40,10 @@ def train(candidate: dict[str, float], data: Dataset, device: torch.device, seco
     optimiser, spent, epochs = setting.optimiser(), 0.0, 0
     setting.model.train()
     while spent < seconds:
-        began = time.process_time()
-        setting.epoch(optimiser)
-        spent, epochs = spent + time.process_time() - began, epochs + 1
+        spent, epochs = spent + processor_seconds(lambda: setting.epoch(optimiser)), epochs + 1
     task = engine.ranking(data, device, data.role == Role.TRAIN, Role.VALIDATION)
-    found = ndcg(task.ranks(Scorer([setting.model.eval()])).rank, 10)
-    return {**candidate, "epochs": epochs, "seconds": round(spent, 1), "validation_ndcg_10": round(found, 4)}
+    figure = ndcg(task.ranks(Scorer([setting.model.eval()])).rank, 10)
+    return {**candidate, "epochs": epochs, "seconds": round(spent, 1), "validation_ndcg_10": round(figure, 4)}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -52,13 +52,13 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("recipe.json"), help="file to write")
     parser.add_argument("--seconds", type=float, default=45, help="of processor time for each")
     options = parser.parse_args(words)
-    device, rows = engine.one_thread(), engine.read_rows(options.out)
+    device, rows = engine.one_thread(), read_rows(options.out)
     data = engine.logs(options).prepared(WORK.data, WORK.length)
     for candidate in CANDIDATES:
         if any(candidate.items() <= row.items() for row in rows):
             continue
         rows.append(train(candidate, data, device, options.seconds))
-        engine.write_rows(rows, options.out)
+        write_rows(rows, options.out)
         print(json.dumps(rows[-1]), flush=True)
 
 

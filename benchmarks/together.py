@@ -1,17 +1,21 @@
 """Shards trained as one model and one after the other, side by side: where does which pay? (docs/scale.md)
 
 Prints processor seconds of an epoch over K shards of a data set of data/raw, in turns, the median of three; one thread.
+
+    python benchmarks/together.py --shards 2 5
 """
 
 import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import engine  # first: torch reads what it sets
 import torch
+from records import markdown_table
+from timing import in_turns, processor_seconds
+from works import BEAUTY
 
 from srun.data.dataset import Dataset, Role
 from srun.data.raw import read_raw
@@ -38,14 +42,12 @@ def seconds(data: Dataset, hidden: int, batch: int, number: int, loss: str, toge
             return Job(about, lambda: windows[shard], shard, watch)
 
         jobs = [job(shard) for shard in range(number)]
-        began = time.process_time()
-        train_all(jobs, params.train, together)
-        return time.process_time() - began
+        return processor_seconds(lambda: train_all(jobs, params.train, together))
 
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=engine.BEAUTY, help="a folder of --raw: see srun data import")
+    parser.add_argument("--data", default=BEAUTY, help="a folder of --raw: see srun data import")
     parser.add_argument("--raw", type=Path, default=engine.ROOT / "data" / "raw", help="default data/raw")
     parser.add_argument("--shards", type=int, nargs="*", default=(2, 5))
     parser.add_argument("--repeats", type=int, default=3, help="of which the median is shown")
@@ -53,16 +55,17 @@ def main(words: Sequence[str] | None = None) -> None:
     options = parser.parse_args(words)
     engine.one_thread()
     data = engine.prepared(read_raw(options.raw / options.data), "prepare.filter=none", 10)
-    print("| loss | hidden | batch | K | one after the other, s | as one, s | ratio |\n|" + "---|" * 7)
+    rows = []
     for loss in options.losses:
         for hidden, batch in SHAPES:
             for number in options.shards:
-                pairs = [
-                    [seconds(data, hidden, batch, number, loss, together) for together in (False, True)]
-                    for _ in range(options.repeats)
-                ]
-                alone, joint = (statistics.median(values) for values in zip(*pairs, strict=True))
-                print(f"| {loss} | {hidden} | {batch} | {number} | {alone:.2f} | {joint:.2f} | {alone / joint:.2f} |")
+                run = partial(seconds, data, hidden, batch, number, loss)
+                ways = {"alone": partial(run, together=False), "joint": partial(run, together=True)}
+                alone, joint = in_turns(ways, options.repeats).values()
+                about = [loss, str(hidden), str(batch), str(number)]
+                rows.append([*about, f"{alone:.2f}", f"{joint:.2f}", f"{alone / joint:.2f}"])
+    titles = ("loss", "hidden", "batch", "K", "one after the other, s", "as one, s", "ratio")
+    print("\n".join(markdown_table(titles, rows)))
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def peer_quality(scene: Scene) -> None:
     recbole["recbole.data.interaction"].Interaction = dict  # type: ignore[attr-defined]
     for name, fake in recbole.items():
         scene.patch.setitem(sys.modules, name, fake)
-    scene.patch.setattr(module, "build", lambda *given: (Peer(),) * 3)
+    scene.patch.setattr(module, "build", lambda *inputs: (Peer(),) * 3)
     scene.run("benchmarks/peer_quality.py", *words)
     record = json.loads((scene.path / "peer.json").read_text())
     assert record["curve"] == [[2, 0.2], [4, 0.4], [6, 0.4]]
@@ -201,9 +201,9 @@ def quality(scene: Scene) -> None:
     scene.run("benchmarks/quality.py", *words)
     assert is_lazy == [False, True] * 3
     rows = json.loads(out.read_text())
-    found = [(row["study"], row["on"], row["seed"]) for row in rows]
-    studies = ("group_by_length", "lazy_adam")
-    assert sorted(found) == [(study, on, seed) for study in studies for on in (False, True) for seed in range(3)]
+    made = [(row["study"], row["on"], row["seed"]) for row in rows]
+    switches = ("group_by_length", "lazy_adam")
+    assert sorted(made) == [(switch, on, seed) for switch in switches for on in (False, True) for seed in range(3)]
 
 
 @smokes("benchmarks/recipe.py")
@@ -223,7 +223,7 @@ def run(scene: Scene) -> None:
     engine = sys.modules["engine"]
     logs = engine.Logs(scene.path / "kit", scene.path / "data/raw")
     for key in ("ce-50", "bert-50", "gru-50", "rank-10"):
-        work = engine.WORKS[key]
+        work = sys.modules["works"].WORKS[key]
         assert module.measure(work, logs, 0.001, 1.0)[work.unit] > 0, key
 
     peers = scene.path / "peers"
@@ -241,8 +241,8 @@ def run(scene: Scene) -> None:
         "bench",
         f"BENCH={words} --only ndcg-10 ml1m-50",
     ]
-    asked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    made = asked.replace("python", sys.executable, 1)
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    made = printed.replace("python", sys.executable, 1)
     done = subprocess.run(made, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = {row["work"]: row for row in json.loads((out / "results.json").read_text())}
@@ -277,8 +277,8 @@ def scale(scene: Scene) -> None:
     (scene.path / "work/0.0005").mkdir()
     (scene.path / "work/0.0005/rows.json").write_text(json.dumps(earlier))
     scene.run("benchmarks/scale.py", *words, "--sizes", 0.001, 0.0005)
-    found = json.loads((scene.path / "out/scale.json").read_text())
-    assert found["exponents"]["train"]["cpu_seconds"] == pytest.approx(1, abs=0.01)
+    record = json.loads((scene.path / "out/scale.json").read_text())
+    assert record["exponents"]["train"]["cpu_seconds"] == pytest.approx(1, abs=0.01)
     assert "| evaluate |" in (scene.path / "out/scale.md").read_text()
     assert (scene.path / "out/scale.png").is_file()
 
@@ -292,17 +292,17 @@ def together(scene: Scene) -> None:
     assert re.search(r"\| bce \| 8 \| 64 \| 2 \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", printed)
 
 
-@smokes("benchmarks/search/batched.py")
+@smokes("benchmarks/batched.py")
 def batched(scene: Scene) -> None:
     sizes = ["--rows", 10, "--items", 50, "--hidden", 8, "--repeats", 1]
-    scene.run("benchmarks/search/batched.py", *sizes, "--csv", scene.path / "batched.csv")
+    scene.run("benchmarks/batched.py", *sizes, "--csv", scene.path / "batched.csv")
     rows = list(csv.DictReader((scene.path / "batched.csv").read_text().splitlines()))
     assert [row["trials"] for row in rows] == ["1"] * 3 + ["2"] * 3 + ["4"] * 3
 
 
 @smokes("benchmarks/search/curve.py")
 def curve(scene: Scene) -> None:
-    kept = ROOT / "reports/sruga/search.csv"
+    kept = ROOT / "reports/sruga/round_1.csv"
     scene.run("benchmarks/search/curve.py", kept, "--data", "beauty-5core", "--out", scene.path / "curve.png")
     assert (scene.path / "curve.png").stat().st_size > 1000
 
@@ -400,6 +400,14 @@ def test_a_script_runs_on_tiny_data(script: str, scene: Scene, small: Any) -> No
     SMOKED[script](scene)
 
 
+@pytest.mark.parametrize("script", [*SMOKED, *APART])
+def test_help_shows_an_example(script: str, scene: Scene) -> None:
+    with pytest.raises(SystemExit) as end:
+        scene.run(script, "--help")
+    assert end.value.code == 0
+    assert f"python {script}" in scene.capture.readouterr().out
+
+
 def scripts() -> list[str]:
     """Every Python file of the repository that is neither of the package nor a test."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"]
@@ -416,10 +424,10 @@ def test_every_script_has_a_smoke_test() -> None:
             assert name in SMOKED, f"{name}: enter a smoke test of it in {Path(__file__).name}"
         else:
             helpers.add(name)
-    imported = "\n".join((ROOT / name).read_text() for name in SMOKED)
     for name in helpers:
+        others = "\n".join((ROOT / other).read_text() for other in {*SMOKED, *helpers} - {name})
         pattern = rf"^(import|from) {Path(name).stem}\b"
-        assert re.search(pattern, imported, re.MULTILINE), f"{name}: no script imports it"
+        assert re.search(pattern, others, re.MULTILINE), f"{name}: no script imports it"
 
 
 def test_types_and_style_are_checked_in_every_script() -> None:
@@ -431,13 +439,17 @@ def test_types_and_style_are_checked_in_every_script() -> None:
 def test_no_script_lists_settings_by_hand() -> None:
     """Else a new setting breaks it: values come from params.yaml (``srun.flow.params.load``), with overrides."""
     for name in scripts():
-        found = re.search(r"\b[A-Z]\w+Config\(", (ROOT / name).read_text())
-        assert found is None, f"{name}: {found and found[0]} lists settings; use srun.flow.params.load with overrides"
+        literal = re.search(r"\b[A-Z]\w+Config\(", (ROOT / name).read_text())
+        assert literal is None, (
+            f"{name}: {literal and literal[0]} lists settings; use srun.flow.params.load with overrides"
+        )
 
 
 def test_every_entry_to_try_is_a_setting_there_is(small: Any) -> None:
-    for file in ("kept", "output_layer", "sruga"):
-        for changes in read_yaml(ROOT / f"benchmarks/search/{file}.yaml").values():
+    files = sorted((ROOT / "benchmarks/search/entries").glob("sruga_*.yaml"))
+    assert files
+    for file in files:
+        for changes in read_yaml(file).values():
             small.method_settings("sruga", **(changes or {}))
 
 

@@ -1,11 +1,10 @@
 """Try settings of SRUGA on an Original, by what may be looked at: validation, forget_tune and never-seen tune events.
 
-Of every epoch of every entry of sruga.yaml one row of CSV: utility (validation NDCG@10 against Original's), how
-the ranks of forgotten events stand to those of comparable never-seen ones (KS distance, P(better)), and the cost so
-far. No Retrain, nothing of the report half and no test target is looked at. Entries that are in the file are not run
-again.
+Every epoch of every entry becomes a row of CSV: utility (validation NDCG@10), how the ranks of forgotten events stand
+to those of comparable never-seen events (KS distance, P(better)), and the cost so far. The tool looks at no Retrain, no
+event of the report half and no test target. It skips entries that the CSV file has already.
 
-    python benchmarks/search/sruga.py --out out/beauty --original sasrec-0 --csv reports/sruga/search.csv
+    python benchmarks/search/sruga.py --out out/beauty --original sasrec-0 --csv reports/sruga/round_1.csv
 """
 
 import argparse
@@ -17,24 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from rows import append, done
+from subject import CPU, Subject, add_entry_options, as_words, load_subject, read_entries
+from tried import append, done
 
-from srun.config import read_yaml
 from srun.evaluation.evaluate import Probe
-from srun.flow.layout import Layout
-from srun.flow.loading import load_dataset
 from srun.flow.params import load
 from srun.metrics.forgetting import ks_distance
 from srun.metrics.ranking import hit
-from srun.models.scorer import load_published
-from srun.requests.partition import Partition
-from srun.unlearning.base import Context, Original
+from srun.unlearning.base import Context
 from srun.unlearning.sruga.method import SRUGA
 from srun.unlearning.sruga.stopping import TUNE, Match
 
-KEY = ("data", "original", "name", "seed")
 FIGURES = {
     "epoch": "epoch",
     "validation_ndcg_10": "validation/ndcg_10",
@@ -78,33 +71,26 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of `srun run --out`, with its Original")
     parser.add_argument("--original", required=True)
-    parser.add_argument("--list", type=Path, default=Path(__file__).with_suffix(".yaml"))
-    parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0, help="of unlearning")
-    parser.add_argument("--only", nargs="*", help="entries; all if not given")
+    add_entry_options(parser, Path(__file__).parent / "entries/sruga_round_1.yaml")
     options = parser.parse_args(words)
-    torch.set_num_threads(1)
-    layout = Layout(options.out, options.out)
-    data = load_dataset(layout)
-    request = Partition.load(layout.partition("interactions"), data)
-    scorer, info = load_published(layout.original(options.original).model, torch.device("cpu"))
-    for name, changes in read_yaml(options.list).items():
-        key = (data.info["name"], options.original, name, str(options.seed))
-        if (options.only and name not in options.only) or key in done(options.csv, KEY):
+    subject = load_subject(options.out, options.original, "interactions")
+    for name, changes in read_entries(options):
+        key = {"data": subject.data, "original": options.original, "name": name, "seed": str(options.seed)}
+        if tuple(key.values()) in done(options.csv, list(key)):
             continue
         print(name, file=sys.stderr, flush=True)
-        rows = _try(Original(scorer, info), request, changes or {}, options.seed)
-        shown = " ".join(f"{k}={v}" for k, v in (changes or {}).items())
-        named = [{**dict(zip(KEY, key, strict=True)), **row, "settings": shown} for row in rows]
-        append(options.csv, [*KEY, *FIGURES, "settings"], named)
+        rows = [{**key, **row, "settings": as_words(changes)} for row in _try(subject, changes, options.seed)]
+        append(options.csv, [*key, *FIGURES, "settings"], rows)
 
 
-def _try(original: Original, request: Partition, changes: dict[str, Any], seed: int) -> list[dict[str, Any]]:
-    """One row an epoch; the original itself is epoch 0."""
+def _try(subject: Subject, changes: dict[str, Any], seed: int) -> list[dict[str, Any]]:
+    """One row an epoch; the Original itself is epoch 0."""
+    original, request = subject.original, subject.request
     assignments = [f"unlearn.sruga.{key}={json.dumps(value)}" for key, value in changes.items()]
     settings = load(Path("params.yaml"), [], ["unlearn.sruga.stop=fixed", *assignments]).unlearn.sruga
-    probe = Looking(request.splits, request.data.max_length, torch.device("cpu"), 512)
-    context = Context.quiet(torch.device("cpu"), seed, probe)
+    probe = Looking(request.splits, request.data.max_length, CPU, 512)
+    context = Context.quiet(CPU, seed, probe)
     probe.match = Match(request, context)
     history = SRUGA(settings).unlearn(original, request, context).history
     return [{column: row.get(key) for column, key in FIGURES.items()} for row in history]

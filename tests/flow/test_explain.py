@@ -8,7 +8,7 @@ from srun.flow import explain
 from srun.flow.cells import Cell
 from srun.flow.layout import Layout
 from srun.models.scorer import publish
-from srun.papers import thesis as reproduce_thesis
+from srun.papers.thesis.report import explanation_rows
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_only_drawn_requests_are_examples(studied):
 
 def test_table_6_shows_item_numbers_and_no_raw_ids(studied):
     layout, cells = studied
-    rows = reproduce_thesis._case(layout, cells)
+    rows = explanation_rows(layout, cells)
     assert {row["Model"] for row in rows} == {"SASRec (ours, sasrec-drawn)"}
     shown = [number for row in rows for key in ("History", "Target", "Top") for number in row[key].split(", ")]
     assert shown

@@ -17,8 +17,9 @@ from srun.flow.layout import Layout
 from srun.flow.params import load
 from srun.flow.project import Project
 from srun.models.scorer import clone_model, new_model
-from srun.papers.ablation import COMBINATIONS, moved, variants
-from srun.papers.ablation_figures import draw
+from srun.papers.ablation.figures import draw
+from srun.papers.ablation.movement import moved
+from srun.papers.ablation.variants import COMBINATIONS, variants
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -154,14 +155,14 @@ def movements(file: Path) -> list[dict[str, str]]:
 
 def test_sweeps_vary_one_weight_each() -> None:
     params = load(ROOT / "params.yaml", [ROOT / "presets/thesis.yaml", ROOT / "presets/ablation.yaml"])
-    found = variants(params.unlearn.sruga, ["sweeps"])
-    assert [dict(variant.changes) for variant in found] == [
+    sweeps = variants(params.unlearn.sruga, ["sweeps"])
+    assert [dict(variant.changes) for variant in sweeps] == [
         {key: round(0.1 * step, 1)}
         for key in ("ascent_weight", "kl_weight", "finetune_weight")
         for step in range(1, 11)
     ]
     figures = {"test_recall_10": 0.1, "forget_report_hit_10": 0.2}
-    rows = [{"variant": variant.name, **variant.changes, **figures} for variant in found]
+    rows = [{"variant": variant.name, **variant.changes, **figures} for variant in sweeps]
     assert set(draw({"sweeps": rows}, [], [], {})) == {"figure-10-11.png"}
 
 
@@ -171,7 +172,7 @@ def test_long_curves_go_on_in_chunks_and_end_as_one(thesis: Path, monkeypatch: p
     assert len(whole["done"]) == 3 + 4
     expected = (thesis / "a/long-curves.csv").read_text()
     (thesis / "a").rename(thesis / "whole")
-    monkeypatch.setattr("srun.papers.ablation.CHUNK", 10)
+    monkeypatch.setattr("srun.papers.ablation.experiment.CHUNK", 10)
     first = json.loads(srun(*words, "10").stdout)
     assert [row["epochs"] for row in first["tables"]["curves"]] == ["10"] * 4
     second = json.loads(srun(*words, "20").stdout)
@@ -194,10 +195,10 @@ def test_moved_is_the_change_over_what_was_there() -> None:
         after.blocks[1].inner.bias.mul_(1.5)
         after.blocks[1].outer.weight.mul_(1.5)
         after.blocks[1].outer.bias.mul_(1.5)
-    found = moved(before, after, np.array([2]))
-    assert found["embeddings of forgotten items"] == pytest.approx(2.0)
-    assert found["embeddings of other items"] == 0
-    assert found["block 2, feed-forward"] == pytest.approx(0.5)
-    assert found["block 1, feed-forward"] == found["block 2, attention"] == found["norms"] == 0
+    shares = moved(before, after, np.array([2]))
+    assert shares["embeddings of forgotten items"] == pytest.approx(2.0)
+    assert shares["embeddings of other items"] == 0
+    assert shares["block 2, feed-forward"] == pytest.approx(0.5)
+    assert shares["block 1, feed-forward"] == shares["block 2, attention"] == shares["norms"] == 0
     rows = before.embedding.weight.detach()
-    assert found["item embeddings"] == pytest.approx(float(2 * rows[2].norm() / rows.norm()))
+    assert shares["item embeddings"] == pytest.approx(float(2 * rows[2].norm() / rows.norm()))

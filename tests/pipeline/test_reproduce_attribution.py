@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srun.cli import cli
-from srun.papers import attribution as reproduce_attribution
+from srun.papers.attribution import category, experiment, report
 
 ROOT = Path(__file__).parents[2]
 GENRES = ("Action", "Drama", "Action|Drama", "Comedy", "")
@@ -46,13 +46,14 @@ def films(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("items.csv").write_text("\n".join(items) + "\n")
     done = CliRunner().invoke(cli, ["data", "import", "log.csv", "--name", "tiny", "--items", "items.csv"])
     assert done.exit_code == 0, done.output
-    monkeypatch.setattr(reproduce_attribution, "NUM_DRAWS", 3)
-    monkeypatch.setattr(reproduce_attribution, "DOSES", (0, 2))
+    monkeypatch.setattr(category, "NUM_DRAWS", 3)
+    monkeypatch.setattr(category, "DOSES", (0, 2))
     kept = ("as it stands", "without items")
-    variants = {name: reproduce_attribution.VARIANTS[name] for name in kept}
-    monkeypatch.setattr(reproduce_attribution, "VARIANTS", variants)
-    protocols = {"users_80_20": ["prepare.holdout=users_80_20"], "epochs_2": reproduce_attribution._epochs(2)}
-    monkeypatch.setattr(reproduce_attribution, "PROTOCOLS", protocols)
+    variants = {name: category.VARIANTS[name] for name in kept}
+    monkeypatch.setattr(category, "VARIANTS", variants)
+    protocols = {"users_80_20": ["prepare.holdout=users_80_20"], "epochs_2": experiment._epochs(2)}
+    monkeypatch.setattr(experiment, "PROTOCOLS", protocols)
+    monkeypatch.setattr(report, "PROTOCOLS", protocols)
     return project
 
 
@@ -65,7 +66,11 @@ def test_tables_figures_and_results(films: Path) -> None:
     partly = srun(*words, "--budget", "0")
     assert partly.exit_code == 0, partly.output
     left = json.loads(partly.stdout)["left"]
-    assert {"study action front", "study action without items", "epochs_2: evaluate action-attribution"} <= set(left)
+    assert {
+        "experiment action front",
+        "experiment action without items",
+        "epochs_2: evaluate action-attribution",
+    } <= set(left)
     first = srun(*words)
     assert first.exit_code == 0, first.output
     result = json.loads(first.stdout)
@@ -85,11 +90,11 @@ def test_tables_figures_and_results(films: Path) -> None:
     assert "nan" not in {row["value"] for row in rows}
     before, after = (values[name, "in_category", "hit_10"] for name in ("original", "attribution"))
     assert values["attribution", "in_category", "removal_rate_10"] == pytest.approx(1 - after / before, abs=1e-4)
-    rates = [100 * found["attribution", "in_category", "removal_rate_10"] for found in by_seed]
+    rates = [100 * figures["attribution", "in_category", "removal_rate_10"] for figures in by_seed]
     assert printed["Attribution, ours"]["Removal rate"] == f"{mean(rates):.1f} ± {stdev(rates):.1f} %"
     kept = {row["Method"]: row for row in tables["What is kept and what is left"]}
     assert {row["Seeds"] for row in kept.values()} == {"2"}
-    shares = [100 * found["attribution_plus", "out_of_category", "hit_10_of_retrain"] for found in by_seed]
+    shares = [100 * figures["attribution_plus", "out_of_category", "hit_10_of_retrain"] for figures in by_seed]
     assert kept["Attribution plus"]["Hit@10 of Retrain's"] == f"{mean(shares):.1f} ± {stdev(shares):.1f} %"
     assert values["random_neurons_equal_number", "in_category", "num_draws"] == 3
     assert ("attribution", "cost", "speedup") in values
@@ -106,8 +111,8 @@ def test_tables_figures_and_results(films: Path) -> None:
         assert values["attribution", "relearning", f"{way}_hit_10_first"] == pytest.approx(
             curve[way]["hit_10"][0], 1e-4
         )
-    own, study = (values[name, "relearning", "returned_level"] for name in PLUS)
-    assert own == study, "the study is of one Original, whose level it is"
+    own, variant = (values[name, "relearning", "returned_level"] for name in PLUS)
+    assert own == variant, "the experiment is of one Original, whose level it is"
     assert ("attribution_plus: as it stands", "relearning", "retain_level") not in values, "one way is enough there"
 
     ranked = {
@@ -142,12 +147,12 @@ def check_search(out: Path) -> None:
     """The script that tries settings: a row an entry and seed, none made twice, on validation targets."""
     script, file = ROOT / "benchmarks/search/attribution_plus.py", out / "search.csv"
     entries = ["nothing", "without repair"]
-    asked = ["--out", str(out), "--csv", str(file), "--seeds", "0", "1", "--only", *entries]
+    options = ["--out", str(out), "--csv", str(file), "--seeds", "0", "1", "--only", *entries]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(script.parent)  # as Python does for a script
         search = runpy.run_path(str(script))
     for _ in range(2):
-        search["main"]([*asked, "--list", str(script.with_suffix(".yaml"))])
+        search["main"]([*options, "--list", str(script.parent / "entries/attribution_plus.yaml")])
         rows = list(csv.DictReader(file.read_text().splitlines()))
         assert [(row["name"], row["seed"]) for row in rows] == [(name, seed) for name in entries for seed in "01"]
     assert rows[0]["settings"] == "items=keep finetune_steps=0"

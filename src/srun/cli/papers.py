@@ -41,7 +41,8 @@ def reproduce_thesis(
     """
     from srun.models import MODELS
     from srun.papers import reproduce
-    from srun.papers.thesis import assignments, raw_name
+    from srun.papers.logs import raw_name
+    from srun.papers.thesis.experiment import assignments
 
     for model in split_words(models):
         MODELS[model]  # an unknown one is refused by its name, not by those of the Originals that it would get
@@ -80,8 +81,8 @@ def reproduce_ablation(
       srun reproduce ablation --dataset beauty-5core --parts combinations --data downloads --budget 30
     """
     from srun.papers import reproduce
-    from srun.papers.ablation import PARTS
-    from srun.papers.thesis import raw_name
+    from srun.papers.ablation.variants import PARTS
+    from srun.papers.logs import raw_name
 
     if unknown := set(split_words(parts)) - set(PARTS):
         raise click.UsageError(f"--parts: unknown {', '.join(sorted(unknown))}, expected some of {', '.join(PARTS)}")
@@ -124,7 +125,7 @@ def reproduce_attribution(
       srun reproduce attribution --dataset ml-100k --budget 60
     """
     from srun.papers import reproduce
-    from srun.papers.attribution import assignments, protocols
+    from srun.papers.attribution.experiment import assignments, protocols
 
     presets = ["presets/attribution.yaml", f"presets/attribution-{dataset}.yaml", *common.presets]
     cells = assignments(split_words(categories), not no_others, number=num_seeds)

@@ -132,7 +132,7 @@ def test_as_many_steps_of_repair_as_are_asked_for(bert, tmp_path, steps):
 
 
 def test_the_ablation_tries_every_option_that_the_block_has(small):
-    entries = read_yaml(small.ROOT / "benchmarks/search/attribution_plus.yaml")
+    entries = read_yaml(small.ROOT / "benchmarks/search/entries/attribution_plus.yaml")
     for changes in entries.values():
         small.method_settings("attribution_plus", **changes)
     tried = {key for changes in entries.values() for key in changes}
