@@ -99,7 +99,7 @@ def _cut_off(base: Base, model: str, file: Path) -> dict[str, Any]:
     """Of a training that has not ended: figures of the best weights so far."""
     state = json.loads(file.read_text())
     return {
-        **{"finished": False, "best_epoch": state["best_epoch"], "minutes": state["seconds"] / 60},
+        **{"finished": False, "best_epoch": state["best_cost"]["epochs"], "minutes": state["cost"]["seconds"] / 60},
         **_rank_best(base, model, file.with_suffix(".safetensors")),
         "curve": [[row["epoch"], row[KEY]] for row in state["history"] if KEY in row],
     }
