@@ -353,3 +353,49 @@ def test_a_damaged_record_of_a_request_is_one_line_whose_advice_works(prepared: 
     assert "remove the folder, then run `srun partition --params tiny.yaml` with the request's file again" in said
     shutil.rmtree(folder)
     given(prepared)
+
+
+def test_a_file_does_not_silently_take_the_place_of_the_one_that_the_parameters_name(prepared: Path) -> None:
+    given(prepared)
+    (prepared / "other.csv").write_text("user\n" + "".join(f"u{user:03d}\n" for user in range(30)))
+    block = "{kind: interactions, file: mine.csv, format: null, columns: null, catalogue: full, seed: 0}"
+    words = ["partition", *P, "--set", f"partition.mine={block}", "--request", "mine", "--file"]
+    result = srun(*words, "other.csv")
+    assert result.exit_code == 1
+    assert 'request "mine": the parameters take it from mine.csv, and --file names other.csv' in result.output
+    done(*words, "mine.csv")
+
+
+def test_a_request_that_fails_says_that_the_earlier_partition_is_still_there(prepared: Path) -> None:
+    given(prepared)
+    (prepared / "nobody.csv").write_text("user,item\nnobody,i1\n")
+    result = srun("partition", *P, "--request", "mine", "--file", "nobody.csv")
+    assert result.exit_code == 1
+    assert "nothing to unlearn" in result.output
+    assert result.output.endswith("data/partition/mine still holds the earlier partition\n")
+
+
+def test_a_request_for_everything_is_refused_before_anything_is_trained(prepared: Path) -> None:
+    users = sorted({line.split(",")[0] for line in (prepared / "log.csv").read_text().splitlines()[1:]})
+    (prepared / "all.csv").write_text("user\n" + "\n".join(users) + "\n")
+    result = srun("partition", *P, "--request", "everything", "--file", "all.csv")
+    assert result.exit_code == 1
+    assert 'request "everything": it names every training event' in result.output
+
+
+def test_a_record_that_is_not_as_it_was_written_is_one_line(prepared: Path) -> None:
+    given(prepared)
+    file = prepared / "data/partition/mine/request.json"
+    for text in (file.read_text().replace("mine.csv", "other.csv"), '{"block": {"kind": [1]}, "files": {"a": 3}}', "["):
+        file.write_text(text)
+        result = srun("train", *P)
+        assert result.exit_code == 1
+        [line] = result.output.strip().splitlines()
+        assert "request.json: not what was written" in line
+
+
+def test_advice_names_the_request_and_has_the_options_once(prepared: Path) -> None:
+    result = srun("unlearn", "--method", "retrain", "--request", "action", *P)
+    [line] = result.output.strip().splitlines()
+    assert line.count("--params tiny.yaml") == line.count("`srun ")
+    assert "`srun partition --request action --params tiny.yaml`" in line

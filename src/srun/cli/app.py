@@ -80,7 +80,11 @@ class Cli(InOrder):
 
 def _with_options(fault: str, words: str) -> str:
     """A message whose commands carry the options of this one, so that they work as pasted."""
-    return QUOTED_COMMAND.sub(lambda command: f"`{command[1]} {words}".rstrip() + "`", fault)
+
+    def complete(command: re.Match[str]) -> str:
+        return command[0] if command[1].endswith(words) else f"`{command[1]} {words}`"
+
+    return QUOTED_COMMAND.sub(complete, fault)
 
 
 def _in_one_line(error: click.ClickException) -> click.ClickException:

@@ -13,6 +13,7 @@ from srun.evaluation.evaluate import EvaluateConfig
 from srun.evaluation.relearning import RelearningConfig
 from srun.flow.cells import Cell, OriginalCell
 from srun.flow.neurons import NeuronsConfig
+from srun.flow.renamed import renamed_faults
 from srun.models import MODELS
 from srun.names import name_fault
 from srun.registry import suggest
@@ -180,15 +181,25 @@ def _laid(file: Path, presets: Sequence[Path], assignments: Sequence[str], fault
     if not file.exists():
         raise ConfigError(f"{file}: not in {Path.cwd()}; `srun init` writes one, or go to a folder that has one")
     values = read_yaml(file)
+    _check_names(str(file), values)
     for preset in presets:
         with faults.collect():
-            merge(values, read_yaml(preset), FREE, REPLACED)
+            laid = read_yaml(preset)
+            _check_names(str(preset), laid)
+            merge(values, laid, FREE, REPLACED)
     for assignment in assignments:
         with faults.collect():
             key, value = parse_assignment(assignment)
+            _check_names("--set", {key: value})
             _check_not_given(values, key, value)
             override(values, key, value, free=FREE)
     return values
+
+
+def _check_names(where: str, values: Mapping[str, Any]) -> None:
+    """Raise ConfigError for names that parameters or their values had once."""
+    if renamed := [f"{where}: {fault}" for fault in renamed_faults(values)]:
+        raise ConfigError(*renamed)
 
 
 def _ids(values: Mapping[str, Any]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from srun.config import build
 from srun.data.dataset import Dataset
 from srun.data.raw import RawData
 from srun.errors import DataError
-from srun.files import read_json
+from srun.files import SUMS, read_json, read_sums, sha256
 from srun.requests.kinds import CategoryRequest, GivenRequest, Request, input_files, kind
 from srun.requests.partition import RECORD, ROWS, Partition, partition
 from srun.requests.request_file import read_request
@@ -44,15 +44,25 @@ def run(
     data = Dataset.load(prepared)
     if before is not None and before != request:
         log.warning("%s: in the place of the request given in %s", out, before.file)
-    rows = read_rows(request, data)
-    if rows is not None and "timestamp" in rows and read_raw().info.get("time") == "order":
-        log.warning('request "%s": the log has no times, so those of the request do not count', name)
-        rows = rows.drop(columns="timestamp")
-    result = partition(data, name, request, rows, read_raw)
+    try:
+        result = _carry_out(data, name, request, read_raw)
+    except DataError as error:
+        if not (out / "info.json").is_file():
+            raise
+        raise DataError(f"{error}; {out} still holds the earlier partition") from error
     result.save(out, {"block": asdict(request), "files": digests(request)})
     figures = {key: float(value) for key, value in result.info.items() if key.startswith("num_")}
     tracker.metrics(figures | {f"splits/{split}": float(size) for split, size in result.info["splits"].items()})
     return result.info | _not_forgotten(result, out)
+
+
+def _carry_out(data: Dataset, name: str, request: Request, read_raw: Callable[[], RawData]) -> Partition:
+    """The partition that follows from a request and its file."""
+    rows = read_rows(request, data)
+    if rows is not None and "timestamp" in rows and read_raw().info.get("time") == "order":
+        log.warning('request "%s": the log has no times, so those of the request do not count', name)
+        rows = rows.drop(columns="timestamp")
+    return partition(data, name, request, rows, read_raw)
 
 
 def read_rows(request: Request, data: Dataset) -> pd.DataFrame | None:
@@ -125,7 +135,7 @@ def check(folder: Path, name: str, request: Request) -> None:
     files = {path: digest for path, digest in record["files"].items() if Path(path).is_file()}
     said += [f"{path} has changed since" for path, digest in files.items() if digests(request).get(path) != digest]
     if said:
-        raise DataError(f"{folder}: {'; '.join(said)}; run `srun partition --request {name}` with the same options")
+        raise DataError(f"{folder}: {'; '.join(said)}; run `srun partition --request {name}`")
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
@@ -133,6 +143,12 @@ def _record(folder: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     mend = "remove the folder, then run `srun partition` with the request's file again"
+    try:
+        written = read_sums(folder, DataError, mend).get(RECORD) == sha256(file)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); {mend}") from error
+    if not written:
+        raise DataError(f"{file}: not what was written (its sha256 differs from {SUMS}); {mend}")
     record = read_json(file, DataError, mend)
     if not all(isinstance(record.get(key), dict) for key in ("block", "files")):
         raise DataError(f"{file}: says no block and no files; {mend}")

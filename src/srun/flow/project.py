@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from srun.data.raw import RawData, read_info, read_raw
+from srun.errors import ConfigError
 from srun.flow.cells import Cell
 from srun.flow.layout import Layout, TrialLayout
-from srun.flow.params import Params, load
+from srun.flow.loading import load_dataset
+from srun.flow.params import Params, load, load_values
 from srun.flow.partition import given_kind, known_blocks
 from srun.flow.plan import cell_faults
+from srun.requests.kinds import GivenRequest
 from srun.system import distributed
 from srun.tracking import NullTracker, Tracker, tracked_run
 
@@ -75,9 +78,24 @@ class Project:
         ``kind``: interactions or users; by the file's columns where it is None. Raises ConfigError where the parameters
         have another request of that name.
         """
-        recorded = self.raw_info().get("columns")
+        recorded = load_dataset(self.layout).info.get("columns")
         kind = kind or given_kind(file, form, columns, recorded)
-        return replace(self, params=self.params.with_given(name, file, form, columns, kind))
+        params = self.params.with_given(name, file, form, columns, kind)
+        known = self.params.partition.get(name)
+        other = isinstance(known, GivenRequest) and known != params.partition[name]
+        if isinstance(known, GivenRequest) and other and name in self.own_requests():
+            raise ConfigError(
+                f'request "{name}": the parameters take it from {known.file}, and --file names {file}; change'
+                f" partition.{name}, or give yours a name of its own with --request NAME"
+            )
+        return replace(self, params=params)
+
+    def own_requests(self) -> set[str]:
+        """Names of the requests that stand in the parameters, not in a partition alone."""
+        pairs = list(zip(self.options[::2], self.options[1::2], strict=True))
+        presets = [Path(value) for option, value in pairs if option == "--params"]
+        values = load_values(Path("params.yaml"), presets, [value for option, value in pairs if option == "--set"])
+        return set(values["partition"])
 
     def with_search(self, **changes: Any) -> "Project":
         """The same with some values of the section ``optimize`` replaced."""

@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Any
 
+import torch
+
 from srun.config import Section
 from srun.data.dataset import Dataset, Role, original_validation
 from srun.evaluation.evaluate import Probe
@@ -60,25 +62,11 @@ def run(
     if not isinstance(original.shards, int):
         info["sharding"] = vars(original.shards)
 
-    def training(shard: int) -> ShardTraining:
-        folder = resume.child(f"shard-{shard}")
-
-        def watch(last: int) -> Watch:
-            users = shards.users(shard, last)
-            return Watch(
-                validate=lambda model: probe(Scorer([model]), "validation", users),
-                observe=lambda model: {},
-                on_epoch=reporter.on_epoch,
-                resume=folder if shards.slices == 1 else folder.child(f"slice-{last}"),
-                validation_positions=probe.positions("validation", users),
-                validation_queries=probe.queries("validation", users),
-            )
-
-        windows = partial(shards.data, data, data.role == Role.TRAIN, shard, None, device)
-        return ShardTraining(shard, description, shards.training_seed(shard, original.seed), windows, watch)
-
     with out_of_memory_hint("train.batch_size"), reporter:
-        trainings = [training(shard) for shard in range(shards.number)]
+        trainings = [
+            _training(shard, shards, data, description, original.seed, probe, reporter, resume, device)
+            for shard in range(shards.number)
+        ]
         trained = train_shards(shards, trainings, recipe, {}, trains_together(runtime, device))
     scorer = Scorer([model for model, _, _ in trained])
     figures = probe(scorer, "validation")
@@ -96,6 +84,35 @@ def run(
     with without_parts(paths.model) as shown:
         tracker.model(shown, registered(data, name, "original", None, original.seed, "original"))
     return figures
+
+
+def _training(
+    shard: int,
+    shards: Shards,
+    data: Dataset,
+    description: dict[str, Any],
+    seed: int,
+    probe: Probe,
+    reporter: Reporter,
+    resume: ResumeFolder,
+    device: torch.device,
+) -> ShardTraining:
+    """How the model of one shard is trained: its windows, its seed, and looks at validation of its users."""
+    folder = resume.child(f"shard-{shard}")
+
+    def watch(last: int) -> Watch:
+        users = shards.users(shard, last)
+        return Watch(
+            validate=lambda model: probe(Scorer([model]), "validation", users),
+            observe=lambda model: {},
+            on_epoch=reporter.on_epoch,
+            resume=folder if shards.slices == 1 else folder.child(f"slice-{last}"),
+            validation_positions=probe.positions("validation", users),
+            validation_queries=probe.queries("validation", users),
+        )
+
+    windows = partial(shards.data, data, data.role == Role.TRAIN, shard, None, device)
+    return ShardTraining(shard, description, shards.training_seed(shard, seed), windows, watch)
 
 
 def _description(original: OriginalCell, settings: Section, data: Dataset) -> dict[str, Any]:

@@ -189,13 +189,14 @@ class Partition:
     def load(cls, folder: Path, data: Dataset) -> "Partition":
         """Read a folder that ``save`` wrote; raises DataError if it is missing or was made for other data."""
         if not (folder / "info.json").is_file():
-            raise DataError(f"{folder}: no partition here; run `srun partition` first")
-        fault = DataError, "run `srun partition` again"
+            raise DataError(f"{folder}: no partition here; run `srun partition --request {folder.name}` first")
+        mend = f"run `srun partition --request {folder.name}` again"
+        fault = DataError, mend
         verify_folder(folder, *fault)
         info = read_json(folder / "info.json", *fault)
         masks = read_tensors(folder / MASKS, ("removed", "never_seen", "group", "named"), *fault)
         if info["fingerprint"] != data.fingerprint or info.get("prepare") != data.info["config"]:
-            raise DataError(f"{folder}: made for other data than the prepared set; run `srun partition` again")
+            raise DataError(f"{folder}: made for other data than the prepared set; {mend}")
         removed, never_seen, named = (masks[name].astype(bool) for name in ("removed", "never_seen", "named"))
         return cls(data, removed, never_seen, masks["group"], named, info)
 
@@ -222,6 +223,8 @@ def partition(
         raise DataError(
             f'request "{name}": no model was trained on what it names, so there is nothing to unlearn{said}'
         )
+    if not (train & ~removed).any():
+        raise DataError(f'request "{name}": it names every training event, so nothing stays that a model could keep')
     group, notes = _groups(data, request, forget), {}
     if _of(data, forget).sum() < MIN_USERS_TO_TUNE:
         group[_of(data, forget)] = REPORT
