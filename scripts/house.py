@@ -37,7 +37,12 @@ FLOORS: tuple[Mapping[str, float], ...] = (
     {"metrics": 0.95, "data": 3.0, "models": 5.15},
 )
 """The rooms of every floor, from the roof down, and where each stands from left to right."""
-LANES = {("unlearning", "metrics"): 0.5, ("service", "data"): 5.15, ("service", "models"): 5.7}
+LANES = {
+    ("search", "evaluation"): 0.95,
+    ("unlearning", "metrics"): 0.5,
+    ("service", "data"): 5.15,
+    ("service", "models"): 5.7,
+}
 """Where an arrow goes down that would meet a room on the straight way."""
 WORDS = {
     "cli": "commands, options, printing",
@@ -199,7 +204,8 @@ def _way(start: Place, end: Place, lane: float | None) -> Line:
     beside = abs(lane - x) > WIDTH / 2
     begin = [(x - WIDTH / 2 if lane < x else x + WIDTH / 2, y + HEIGHT / 2), (lane, y + HEIGHT / 2)]
     above = abs(lane - end_x) < WIDTH / 2
-    finish = [(lane, top)] if above else [(lane, top + 0.36), (end_x + WIDTH / 4, top)]
+    nearer = end_x + (WIDTH / 4 if lane > end_x else -WIDTH / 4)
+    finish = [(lane, top)] if above else [(lane, top + 0.36), (nearer, top)]
     return Line([*(begin if beside else [(lane, y)]), *finish])
 
 
