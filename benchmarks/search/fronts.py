@@ -35,7 +35,7 @@ from srun.flow.layout import Layout
 from srun.flow.optimize import apply_trial
 from srun.flow.project import Project
 from srun.judging.methods import model_name, style
-from srun.metrics.bootstrap import LEVEL, user_interval
+from srun.metrics.bootstrap import CONFIDENCE, user_interval
 from srun.metrics.forgetting import ks_to_retrains
 from srun.metrics.ranking import gains, hit, hits, ndcg
 from srun.rng import numpy_stream
@@ -238,7 +238,9 @@ def _ks_interval(pairs: list[tuple[Row, Row]], group: Group) -> dict[str, float]
         return float(np.mean([one - other for one, other in distance]))
 
     drawn = numpy_stream(0, "ks").multinomial(len(users), np.full(len(users), 1 / len(users)), RESAMPLES)
-    low, high = np.quantile([difference(weight[owner]) for weight in drawn], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(
+        [difference(weight[owner]) for weight in drawn], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    )
     return {"ks_d": difference(np.ones(len(owner))), "ks_d_low": float(low), "ks_d_high": float(high)}
 
 

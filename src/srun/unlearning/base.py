@@ -60,13 +60,13 @@ class Probe(Protocol):
 
     def __call__(self, scorer: Scorer, split: str, users: Mask | None = None) -> dict[str, float]: ...
 
-    def ranks(self, scorer: Scorer, what: str | Queries) -> EventRanks:
+    def ranks(self, scorer: Scorer, source: str | Queries) -> EventRanks:
         """Ranks (Q,) of a split's queries, or of others, in their order; empty without queries."""
 
-    def positions(self, what: str | Queries, users: Mask | None = None) -> int:
+    def positions(self, source: str | Queries, users: Mask | None = None) -> int:
         """Real input positions that one look passes forward; they count a third of a target gradient each."""
 
-    def queries(self, what: str | Queries, users: Mask | None = None) -> int:
+    def queries(self, source: str | Queries, users: Mask | None = None) -> int:
         """Queries that one look scores the whole catalogue for."""
 
 
@@ -77,18 +77,18 @@ class NoProbe:
         """No figures: curves stay empty."""
         return {}
 
-    def ranks(self, scorer: Scorer, what: str | Queries) -> EventRanks:
-        raise RunError(self._message(what))
+    def ranks(self, scorer: Scorer, source: str | Queries) -> EventRanks:
+        raise RunError(self._message(source))
 
-    def positions(self, what: str | Queries, users: Mask | None = None) -> int:
-        raise RunError(self._message(what))
+    def positions(self, source: str | Queries, users: Mask | None = None) -> int:
+        raise RunError(self._message(source))
 
-    def queries(self, what: str | Queries, users: Mask | None = None) -> int:
-        raise RunError(self._message(what))
+    def queries(self, source: str | Queries, users: Mask | None = None) -> int:
+        raise RunError(self._message(source))
 
     @staticmethod
-    def _message(what: str | Queries) -> str:
-        split = what if isinstance(what, str) else "its own queries"
+    def _message(source: str | Queries) -> str:
+        split = source if isinstance(source, str) else "its own queries"
         return f"this method looks at {split}, and its context has no probe; give Context.quiet one"
 
 
