@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Any
 
+import torch
+
 from srun.config import Section
 from srun.data.dataset import Dataset, Role, original_validation
 from srun.evaluation.evaluate import Probe
@@ -18,7 +20,7 @@ from srun.system.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, s
 from srun.system.meter import Meter
 from srun.tracking import Tracker
 from srun.training.checkpoint import ResumeFolder
-from srun.training.fit import Fit, TrainConfig, Watch
+from srun.training.fit import Fit, OnEpoch, TrainConfig, Watch
 from srun.training.shards import Shards, ShardTraining, train_shards
 
 
@@ -59,30 +61,15 @@ def run(
     info["shards"] = shards.number
     if not isinstance(original.shards, int):
         info["sharding"] = vars(original.shards)
-
-    def training(shard: int) -> ShardTraining:
-        folder = resume.child(f"shard-{shard}")
-
-        def watch(last: int) -> Watch:
-            users = shards.users(shard, last)
-            return Watch(
-                validate=lambda model: probe(Scorer([model]), "validation", users),
-                observe=lambda model: {},
-                on_epoch=reporter.on_epoch,
-                resume=folder if shards.slices == 1 else folder.child(f"slice-{last}"),
-                validation_positions=probe.positions("validation", users),
-                validation_queries=probe.queries("validation", users),
-            )
-
-        windows = partial(shards.data, data, data.role == Role.TRAIN, shard, None, device)
-        return ShardTraining(shard, description, shards.training_seed(shard, original.seed), windows, watch)
-
     with out_of_memory_hint("train.batch_size"), reporter:
-        trainings = [training(shard) for shard in range(shards.number)]
+        trainings = [
+            _training(shards, shard, data, description, original.seed, probe, reporter.on_epoch, resume, device)
+            for shard in range(shards.number)
+        ]
         trained = train_shards(shards, trainings, recipe, {}, trains_together(runtime, device))
     scorer = Scorer([model for model, _, _ in trained])
     figures = probe(scorer, "validation")
-    fits = [fit for _, found, _ in trained for fit in found]
+    fits = [fit for _, of_shard, _ in trained for fit in of_shard]
     for fit in fits:
         meter.include(fit.cost)
     cost = meter.read()
@@ -90,12 +77,41 @@ def run(
     parts = {} if isinstance(original.shards, int) else shards.tensors()
     for _, _, states in trained:
         parts |= states
-    histories = _histories([found for _, found, _ in trained])
+    histories = _histories([of_shard for _, of_shard, _ in trained])
     publish(paths.model, scorer.to("cpu"), info, histories, data.items, parts)
     write_run(paths, cost, tracker)
     with without_parts(paths.model) as shown:
         tracker.model(shown, registered(data, name, "original", None, original.seed, "original"))
     return figures
+
+
+def _training(
+    shards: Shards,
+    shard: int,
+    data: Dataset,
+    description: dict[str, Any],
+    seed: int,
+    probe: Probe,
+    on_epoch: OnEpoch,
+    resume: ResumeFolder,
+    device: torch.device,
+) -> ShardTraining:
+    """The training of one shard's model on everything, validated by its own users."""
+    folder = resume.child(f"shard-{shard}")
+
+    def watch(last: int) -> Watch:
+        users = shards.users(shard, last)
+        return Watch(
+            validate=lambda model: probe(Scorer([model]), "validation", users),
+            observe=lambda model: {},
+            on_epoch=on_epoch,
+            resume=folder if shards.slices == 1 else folder.child(f"slice-{last}"),
+            validation_positions=probe.positions("validation", users),
+            validation_queries=probe.queries("validation", users),
+        )
+
+    windows = partial(shards.data, data, data.role == Role.TRAIN, shard, None, device)
+    return ShardTraining(shard, description, shards.training_seed(shard, seed), windows, watch)
 
 
 def _description(original: OriginalCell, settings: Section, data: Dataset) -> dict[str, Any]:

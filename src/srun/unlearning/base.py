@@ -1,6 +1,6 @@
 """The contract of every way to unlearn, Retrain and SISA included."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -16,13 +16,11 @@ from srun.models.scorer import Scorer, model_description
 from srun.requests.partition import Partition
 from srun.system.meter import Cost, Meter
 from srun.training.checkpoint import NoResume, ResumeFolder
-from srun.training.fit import TrainConfig
+from srun.training.fit import OnEpoch, TrainConfig
 from srun.training.shards import Shards
 
 Settings = TypeVar("Settings")
 Role = Literal["original", "reference", "method", "control"]
-OnEpoch = Callable[[dict[str, float], int, int], None]
-"""Is told of every epoch: its figures, its number and the cap."""
 
 
 @dataclass(frozen=True)
