@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from srun.metrics.bootstrap import LEVEL, user_interval
+from srun.metrics.bootstrap import CONFIDENCE, user_interval
 from srun.metrics.forgetting import ks_to_retrains
 from srun.metrics.ranking import gains, hit, hits, ndcg
 from srun.rng import numpy_stream
@@ -130,7 +130,9 @@ def _ks_interval(pairs: list[tuple[Row, Row]], group: Group) -> dict[str, float]
         return float(np.mean([one - other for one, other in distance]))
 
     drawn = numpy_stream(0, "ks").multinomial(len(users), np.full(len(users), 1 / len(users)), RESAMPLES)
-    low, high = np.quantile([difference(weight[owner]) for weight in drawn], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(
+        [difference(weight[owner]) for weight in drawn], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    )
     return {"ks_d": difference(np.ones(len(owner))), "ks_d_low": float(low), "ks_d_high": float(high)}
 
 

@@ -11,7 +11,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from srun.errors import ConfigError, Faults
 
-MAX_LEVELS, MAX_NODES = 32, 100_000  # with every alias written out
+MAX_DEPTH, MAX_NODES = 32, 100_000  # with every alias written out
 MAX_INTEGER = 2**63 - 1
 CORE = "tag:yaml.org,2002:"
 PLAIN = ("map", "seq", "str", "int", "float", "bool", "null", "merge")
@@ -20,15 +20,15 @@ PLAIN = ("map", "seq", "str", "int", "float", "bool", "null", "merge")
 class _Composer(Composer):
     """Composes nodes down to a depth, so that no text exhausts the stack."""
 
-    level = 0
+    depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        self.level += 1
-        if self.level > MAX_LEVELS:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
             mark = self.parser.peek_event().start_mark
-            raise ComposerError(None, None, f"nested more than {MAX_LEVELS} levels deep", mark)
+            raise ComposerError(None, None, f"nested more than {MAX_DEPTH} times", mark)
         node = super().compose_node(parent, index)
-        self.level -= 1
+        self.depth -= 1
         return node
 
 
@@ -62,7 +62,7 @@ def parse(text: str, where: str) -> Any:
 
 
 def _measure(node: Node, sizes: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
-    """Nodes and levels below and with a node, every alias written out; raises YAMLError for what is not plain.
+    """Nodes below and with a node, and how deep they nest, every alias written out; YAMLError for what is not plain.
 
     ``sizes``: those of nodes that were seen, by identity; None while one is being measured.
     """
@@ -75,14 +75,14 @@ def _measure(node: Node, sizes: dict[int, tuple[int, int] | None]) -> tuple[int,
     if kind not in PLAIN:
         shown = "a date; put it in quotes" if kind == "timestamp" else f'the tag "{node.tag}"; parameters have none'
         raise ComposerError(None, None, shown, node.start_mark)
-    number, levels = 1, 0
+    number, depth = 1, 0
     for child in _children(node):
         below, deep = _measure(child, sizes)
-        number, levels = number + below, max(levels, deep)
-    if number > MAX_NODES or levels >= MAX_LEVELS:
+        number, depth = number + below, max(depth, deep)
+    if number > MAX_NODES or depth >= MAX_DEPTH:
         raise ComposerError(None, None, "aliases of aliases: too large when written out", node.start_mark)
-    sizes[id(node)] = number, levels + 1
-    return number, levels + 1
+    sizes[id(node)] = number, depth + 1
+    return number, depth + 1
 
 
 def _children(node: Node) -> list[Node]:

@@ -62,7 +62,7 @@ FAILURES = (
 
 
 class Files:
-    """Files by base name, in a folder (and one level below), in a zip or wheel, or a single file; gzip is unpacked.
+    """Files by base name, in a folder (and the folders in it), in a zip or wheel, or a single file; gzip is unpacked.
 
     Archives that lie in a folder are looked into; plain files win over members of archives.
     """

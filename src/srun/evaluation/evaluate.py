@@ -123,25 +123,25 @@ class Probe:
             return {}
         return {f"{split}/{recall_name(split)}_10": hit(ranks, 10), f"{split}/ndcg_10": ndcg(ranks, 10)}
 
-    def ranks(self, scorer: Scorer, what: str | Queries) -> EventRanks:
+    def ranks(self, scorer: Scorer, source: str | Queries) -> EventRanks:
         """Ranks in the whole catalogue of a split's queries, or of others, in their order."""
-        return self._ranks(scorer, what, None)
+        return self._ranks(scorer, source, None)
 
-    def positions(self, what: str | Queries, users: NDArray[np.bool_] | None = None) -> int:
+    def positions(self, source: str | Queries, users: NDArray[np.bool_] | None = None) -> int:
         """How many real input positions one look at a split, or at other queries, passes forward."""
-        return int((self._task(what, users).histories != 0).sum())
+        return int((self._task(source, users).histories != 0).sum())
 
-    def queries(self, what: str | Queries, users: NDArray[np.bool_] | None = None) -> int:
+    def queries(self, source: str | Queries, users: NDArray[np.bool_] | None = None) -> int:
         """How many queries one look scores the whole catalogue for."""
-        return len(self._task(what, users).histories)
+        return len(self._task(source, users).histories)
 
-    def _ranks(self, scorer: Scorer, what: str | Queries, users: NDArray[np.bool_] | None) -> EventRanks:
-        return self._task(what, users).ranks(scorer)
+    def _ranks(self, scorer: Scorer, source: str | Queries, users: NDArray[np.bool_] | None) -> EventRanks:
+        return self._task(source, users).ranks(scorer)
 
-    def _task(self, what: str | Queries, users: NDArray[np.bool_] | None) -> RankingTask:
-        key = (what if isinstance(what, str) else id(what), b"" if users is None else users.tobytes())
+    def _task(self, source: str | Queries, users: NDArray[np.bool_] | None) -> RankingTask:
+        key = (source if isinstance(source, str) else id(source), b"" if users is None else users.tobytes())
         if key not in self._tasks:
-            queries = self._splits[what] if isinstance(what, str) else what
+            queries = self._splits[source] if isinstance(source, str) else source
             task = self._make(queries if users is None else queries.select(users[queries.user]))
             self._tasks[key] = queries, task  # the queries too, so that no others can get their id
         return self._tasks[key][1]

@@ -41,10 +41,10 @@ def case_study(scorers: Mapping[str, Scorer], request: Partition, user: int, k: 
     """Rank a user's forgotten events, in the retained history before them, and the test item, under every model."""
     data = request.data
     events = slice(data.offsets[user], data.offsets[user + 1])
-    asked = {"forgotten": request.forget_queries(), "test": request.queries("test")}
+    by_split = {"forgotten": request.forget_queries(), "test": request.queries("test")}
     questions = [
         question
-        for split, queries in asked.items()
+        for split, queries in by_split.items()
         for question in _ask(scorers, split, queries.select(queries.user == user), k)
     ]
     return CaseStudy(

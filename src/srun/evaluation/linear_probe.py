@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from srun.data.sequences import Queries
-from srun.metrics.bootstrap import LEVEL, NUM_RESAMPLES
+from srun.metrics.bootstrap import CONFIDENCE, NUM_RESAMPLES
 from srun.models.scorer import Scorer
 
 FOLDS = 5
@@ -91,5 +91,5 @@ def nearer(
     for _ in range(NUM_RESAMPLES // 2):
         chosen = rng.integers(0, len(first), len(first))
         drawn.append(gain(np.concatenate([order[first[u] : first[u] + size[u]] for u in chosen])))
-    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return gain(np.arange(len(users))), float(low), float(high)

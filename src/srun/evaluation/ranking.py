@@ -117,8 +117,8 @@ class RankingTask:
             scores.scatter_(1, self.targets[part, None], target)
             scores[:, 0] = float("-inf")
             best = scores.topk(k, 1)
-            found = best.indices.masked_fill(best.values == float("-inf"), 0)
-            lists[self.order[part].cpu().numpy()] = found.cpu().numpy()
+            items = best.indices.masked_fill(best.values == float("-inf"), 0)
+            lists[self.order[part].cpu().numpy()] = items.cpu().numpy()
         return lists
 
 
@@ -132,9 +132,9 @@ def _rank(scores: Tensor, target: Tensor) -> Tensor:
     rows = ROWS if scores.is_cpu else len(scores)
     memory = torch.empty(min(rows, len(scores)), scores.shape[1], device=scores.device)
     for part, own, rank in zip(scores.split(rows), target.split(rows), ranks.split(rows), strict=True):
-        found = memory[: len(part)]
-        higher = torch.gt(part, own, out=found).sum(1).double()
-        rank.copy_((higher + torch.ge(part, own, out=found).sum(1)) / 2)
+        compared = memory[: len(part)]
+        higher = torch.gt(part, own, out=compared).sum(1).double()
+        rank.copy_((higher + torch.ge(part, own, out=compared).sum(1)) / 2)
     return ranks
 
 

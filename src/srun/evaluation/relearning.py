@@ -69,13 +69,13 @@ def relearn(
     """
     if len(scorer.models) > 1 or request.kind not in settings.kinds:
         return {}
-    returned, asked = split_events(request, settings, seed)
-    if not len(returned) or not len(asked):
+    returned, others = split_events(request, settings, seed)
+    if not len(returned) or not len(others):
         return {}
     retain = TrainingData(request.data, request.retain, request.catalogue, device)
     cap = settings.max_epochs * -(-len(retain) // recipe.batch_size)
-    task = RankingTask.make(asked, scorer.max_length, device, batch_size)
-    found = {}
+    task = RankingTask.make(others, scorer.max_length, device, batch_size)
+    curves = {}
     for way in ways:
         model, streams = clone_model(scorer.model), Streams(seed, device)
         model.use_generator(streams["dropout"])
@@ -83,8 +83,8 @@ def relearn(
             steps = _on_returned(model, returned, request, recipe, streams)
         else:
             steps = _on_retained(model, retain, recipe, streams)
-        found[way] = _watch(model, steps, cap, task)
-    return found
+        curves[way] = _watch(model, steps, cap, task)
+    return curves
 
 
 def split_events(request: Partition, settings: RelearningConfig, seed: int) -> tuple[Queries, Queries]:
@@ -92,8 +92,8 @@ def split_events(request: Partition, settings: RelearningConfig, seed: int) -> t
     events = request.queries("forget_report")
     order = numpy_stream(seed, "relearning").permutation(len(events))
     number = round(settings.share * len(events))
-    asked = order[number:][: settings.max_queries]
-    return events.select(np.sort(order[:number])), events.select(np.sort(asked))
+    others = order[number:][: settings.max_queries]
+    return events.select(np.sort(order[:number])), events.select(np.sort(others))
 
 
 def looks(cap: int) -> list[int]:

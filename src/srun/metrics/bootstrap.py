@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_RESAMPLES = 1000
-LEVEL = 0.95
+CONFIDENCE = 0.95
 
 
 def user_interval(
@@ -17,7 +17,7 @@ def user_interval(
     users: NDArray[np.integer],
     rng: np.random.Generator,
     number: int = NUM_RESAMPLES,
-    level: float = LEVEL,
+    confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
     """Percentile interval of the mean of ``values`` (Q,) when the users (Q,) are drawn again with all their events.
 
@@ -30,5 +30,5 @@ def user_interval(
     totals = np.stack([np.bincount(owner, values), np.bincount(owner)], axis=1)  # (U, 2)
     kinds, size = np.unique(totals, axis=0, return_counts=True)
     drawn = rng.multinomial(len(known), size / size.sum(), number) @ kinds  # (R, 2)
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

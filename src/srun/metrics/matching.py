@@ -28,10 +28,10 @@ def match(
     cell, other = (_cells(values, edges) for values in (wanted, pool))
     partners = np.full((len(wanted), number), -1, dtype=np.int64)
     for group in np.unique(cell):
-        rows, found = np.flatnonzero(cell == group), np.flatnonzero(other == group)
-        if len(found):
-            times = -(-len(rows) * number // len(found))
-            order = np.concatenate([rng.permutation(found) for _ in range(times)])
+        rows, candidates = np.flatnonzero(cell == group), np.flatnonzero(other == group)
+        if len(candidates):
+            times = -(-len(rows) * number // len(candidates))
+            order = np.concatenate([rng.permutation(candidates) for _ in range(times)])
             partners[rows] = order[: len(rows) * number].reshape(len(rows), number)
     kept = np.flatnonzero(partners[:, 0] >= 0)
     return kept, partners[kept]

@@ -114,8 +114,8 @@ def check_info(file: Path, info: Mapping[str, Any], stage: str | None) -> None:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where, message = ".".join(map(str, fault["loc"])), fault["msg"]
-        found = "" if fault["type"] == "missing" else f", found {_shown(fault['input'])}"
-        raise CheckpointError(f"{file}: {_cut(where)}: {message[0].lower()}{message[1:]}{found}; {MEND}") from error
+        shown = "" if fault["type"] == "missing" else f", found {_shown(fault['input'])}"
+        raise CheckpointError(f"{file}: {_cut(where)}: {message[0].lower()}{message[1:]}{shown}; {MEND}") from error
 
 
 def check_same_scorer(file: Path, info: Mapping[str, Any], written: str | None) -> None:
@@ -131,9 +131,9 @@ def check_same_scorer(file: Path, info: Mapping[str, Any], written: str | None) 
     keys = [key for key in {**others, **ours} if key not in ours or key not in others]
     keys += [key for key in ours if key in others and json.dumps(ours[key]) != json.dumps(others[key])]
     key = keys[0] if keys else "models"
-    found = f"{_shown(ours[key])}" if key in ours else "nothing"
+    ours_shown = f"{_shown(ours[key])}" if key in ours else "nothing"
     wanted = f"{_shown(others[key])}" if key in others else "nothing"
-    raise CheckpointError(f"{file}: {_cut(key)}: {found}, but the weights are of a model with {wanted}; {MEND}")
+    raise CheckpointError(f"{file}: {_cut(key)}: {ours_shown}, but the weights are of a model with {wanted}; {MEND}")
 
 
 def check_weights(file: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], prefix: str = "") -> None:
@@ -142,8 +142,8 @@ def check_weights(file: Path, tensors: Mapping[str, Tensor], expected: Mapping[s
     Raises CheckpointError naming the tensor.
     """
     for name in sorted(expected.keys() ^ tensors.keys()):
-        what = "missing" if name in expected else "unexpected"
-        raise CheckpointError(f"{file}: tensor {_cut(prefix + name)} is {what}; {MEND}")
+        problem = "missing" if name in expected else "unexpected"
+        raise CheckpointError(f"{file}: tensor {_cut(prefix + name)} is {problem}; {MEND}")
     for name, tensor in tensors.items():
         check_tensor(file, prefix + name, tensor, tuple(expected[name].shape), expected[name].dtype)
 
@@ -151,8 +151,8 @@ def check_weights(file: Path, tensors: Mapping[str, Tensor], expected: Mapping[s
 def check_tensor(file: Path, name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """Check shape, type and that every value is a number; CheckpointError naming the tensor if not."""
     if tuple(tensor.shape) != shape or tensor.dtype != dtype:
-        found, wanted = _kind(tuple(tensor.shape), tensor.dtype), _kind(shape, dtype)
-        raise CheckpointError(f"{file}: tensor {_cut(name)}: expected {wanted}, found {found}; {MEND}")
+        actual, wanted = _kind(tuple(tensor.shape), tensor.dtype), _kind(shape, dtype)
+        raise CheckpointError(f"{file}: tensor {_cut(name)}: expected {wanted}, found {actual}; {MEND}")
     if tensor.is_floating_point() and not torch.isfinite(tensor).all():
         raise CheckpointError(f"{file}: tensor {_cut(name)} holds NaN or infinite values; {MEND}")
 

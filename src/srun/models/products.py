@@ -85,8 +85,8 @@ def _is_onednn(x: Tensor, other: Tensor, large: int) -> bool:
 
 
 def _onednn(one: Tensor, other: Tensor, bias: Tensor | None) -> Tensor:
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(one, other, bias, "none", [], "")
-    return found
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(one, other, bias, "none", [], "")
+    return out
 
 
 def _outer(one: Tensor, other: Tensor) -> Tensor:

@@ -196,16 +196,17 @@ class _RememberingProbe(Probe):
         self._original, self._latest = _digest(original), b""
         self._known: dict[tuple[bytes, str | int], EventRanks] = {}
 
-    def _ranks(self, scorer: Scorer, what: str | Queries, users: NDArray[np.bool_] | None) -> EventRanks:
+    def _ranks(self, scorer: Scorer, source: str | Queries, users: NDArray[np.bool_] | None) -> EventRanks:
         if users is not None:
-            return super()._ranks(scorer, what, users)
+            return super()._ranks(scorer, source, users)
         weights = _digest(scorer)
         if weights not in (self._original, self._latest):
             self._known = {key: ranks for key, ranks in self._known.items() if key[0] == self._original}
             self._latest = weights
-        key = weights, what if isinstance(what, str) else id(what)  # which stay theirs: the probe keeps the queries
+        # the ids stay those of these queries, which the probe keeps
+        key = weights, source if isinstance(source, str) else id(source)
         if key not in self._known:
-            self._known[key] = super()._ranks(scorer, what, None)
+            self._known[key] = super()._ranks(scorer, source, None)
         return copy.deepcopy(self._known[key])
 
 

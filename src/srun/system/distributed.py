@@ -45,17 +45,17 @@ def variables(environment: Mapping[str, str]) -> dict[str, str]:
     Raises RunError where there are several processes and one of these cannot be told.
     """
     slurm = environment if int(environment.get("SLURM_STEP_ID", NO_STEP)) < NO_STEP else {}
-    found = {name: environment.get(name, slurm.get(other)) for name, other in SLURM.items()}
-    if int(found["WORLD_SIZE"] or 1) == 1:
+    settings = {name: environment.get(name, slurm.get(other)) for name, other in SLURM.items()}
+    if int(settings["WORLD_SIZE"] or 1) == 1:
         return {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
     nodes, job = slurm.get("SLURM_STEP_NODELIST"), slurm.get("SLURM_JOB_ID")
-    found["MASTER_ADDR"] = environment.get("MASTER_ADDR", None if nodes is None else first_node(nodes))
+    settings["MASTER_ADDR"] = environment.get("MASTER_ADDR", None if nodes is None else first_node(nodes))
     port = None if job is None else str(20_000 + (int(job) * 31 + int(slurm["SLURM_STEP_ID"])) % 30_000)
-    found["MASTER_PORT"] = environment.get("MASTER_PORT", port)
-    complete = {name: value for name, value in found.items() if value is not None}
-    missing = sorted(set(found) - set(complete))
+    settings["MASTER_PORT"] = environment.get("MASTER_PORT", port)
+    complete = {name: value for name, value in settings.items() if value is not None}
+    missing = sorted(set(settings) - set(complete))
     if missing:
-        raise RunError(f"WORLD_SIZE is {found['WORLD_SIZE']} but {', '.join(missing)} not set; start with torchrun")
+        raise RunError(f"WORLD_SIZE is {settings['WORLD_SIZE']} but {', '.join(missing)} not set; start with torchrun")
     return complete
 
 
@@ -71,19 +71,19 @@ def joined() -> Iterator[None]:
 
     When one of them fails, the others get a RunError in their next sum, since its connections are closed.
     """
-    found = variables(os.environ)
-    if found["WORLD_SIZE"] == "1":
+    settings = variables(os.environ)
+    if settings["WORLD_SIZE"] == "1":
         yield
         return
     import torch
     from torch import distributed
 
-    os.environ.update(found)
+    os.environ.update(settings)
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(found["LOCAL_RANK"]))
+        torch.cuda.set_device(int(settings["LOCAL_RANK"]))
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
-    _place.update({"rank": int(found["RANK"]), "size": int(found["WORLD_SIZE"])})
-    _place["local_rank"] = int(found["LOCAL_RANK"])
+    _place.update({"rank": int(settings["RANK"]), "size": int(settings["WORLD_SIZE"])})
+    _place["local_rank"] = int(settings["LOCAL_RANK"])
     try:
         yield
         wait()

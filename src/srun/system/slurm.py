@@ -68,9 +68,9 @@ def find_theirs(argv0: str, environ: Mapping[str, str]) -> str | None:
         return None
     own = os.path.realpath(shutil.which(argv0, path=path) or argv0)
     for folder in path.split(os.pathsep):
-        found = os.path.join(folder or os.curdir, "srun")
-        if os.access(found, os.X_OK) and os.path.isfile(found) and not _is_ours(found, own):
-            return found
+        program = os.path.join(folder or os.curdir, "srun")
+        if os.access(program, os.X_OK) and os.path.isfile(program) and not _is_ours(program, own):
+            return program
     return None
 
 

@@ -50,9 +50,9 @@ class ResumeFolder:
 
         Processes that share a run all read it.
         """
-        found = self._newest()
+        newest = self._newest()
         distributed.wait()  # before the first of them may clear the folder
-        return found
+        return newest
 
     def _newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         for number in reversed(self._numbers()):

@@ -24,6 +24,8 @@ from srun.training import losses
 from srun.training.checkpoint import ResumeFolder, copy_weights, load_optimiser, optimiser_tensors, pack, unpack
 from srun.training.lazy_adam import LazyAdam
 
+OnEpoch = Callable[[dict[str, float], int, int], None]
+"""Is told of every epoch: its figures, its number and the cap."""
 WHOLE = slice(None)
 STOP_METRIC = "validation/ndcg_10"
 
@@ -75,8 +77,7 @@ class Watch:
     """Measures what the stop needs, STOP_METRIC among it; its time belongs to the method."""
     observe: Callable[[SequenceModel], dict[str, float]]
     """Measures what is only for curves; its time is kept apart."""
-    on_epoch: Callable[[dict[str, float], int, int], None]
-    """Is told of every epoch: its figures, its number and the cap."""
+    on_epoch: OnEpoch
     resume: ResumeFolder
     validation_positions: int = 0
     """Real input positions that ``validate`` passes forward."""

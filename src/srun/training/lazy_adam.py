@@ -30,8 +30,8 @@ class LazyAdam(torch.optim.Adam):
     @torch.no_grad()
     def _step_rows(self, table: Tensor, group: dict[str, Any]) -> None:
         assert table.grad is not None
-        found = table.grad.coalesce()
-        rows, gradient = found.indices()[0], found.values()  # (R,), (R, D)
+        sparse = table.grad.coalesce()
+        rows, gradient = sparse.indices()[0], sparse.values()  # (R,), (R, D)
         state = self.state[table]
         if not state:
             state["step"] = torch.zeros(len(table), device=table.device)

@@ -1,6 +1,6 @@
 """The contract of every way to unlearn, Retrain and SISA included."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -16,13 +16,11 @@ from srun.models.scorer import Scorer, model_description
 from srun.requests.partition import Partition
 from srun.system.meter import Cost, Meter
 from srun.training.checkpoint import NoResume, ResumeFolder
-from srun.training.fit import TrainConfig
+from srun.training.fit import OnEpoch, TrainConfig
 from srun.training.shards import Shards
 
 Settings = TypeVar("Settings")
 Role = Literal["original", "reference", "method", "control"]
-OnEpoch = Callable[[dict[str, float], int, int], None]
-"""Is told of every epoch: its figures, its number and the cap."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +58,13 @@ class Probe(Protocol):
 
     def __call__(self, scorer: Scorer, split: str, users: Mask | None = None) -> dict[str, float]: ...
 
-    def ranks(self, scorer: Scorer, what: str | Queries) -> EventRanks:
+    def ranks(self, scorer: Scorer, source: str | Queries) -> EventRanks:
         """Ranks (Q,) of a split's queries, or of others, in their order; empty without queries."""
 
-    def positions(self, what: str | Queries, users: Mask | None = None) -> int:
+    def positions(self, source: str | Queries, users: Mask | None = None) -> int:
         """Real input positions that one look passes forward; they count a third of a target gradient each."""
 
-    def queries(self, what: str | Queries, users: Mask | None = None) -> int:
+    def queries(self, source: str | Queries, users: Mask | None = None) -> int:
         """Queries that one look scores the whole catalogue for."""
 
 
@@ -77,18 +75,18 @@ class NoProbe:
         """No figures: curves stay empty."""
         return {}
 
-    def ranks(self, scorer: Scorer, what: str | Queries) -> EventRanks:
-        raise RunError(self._message(what))
+    def ranks(self, scorer: Scorer, source: str | Queries) -> EventRanks:
+        raise RunError(self._message(source))
 
-    def positions(self, what: str | Queries, users: Mask | None = None) -> int:
-        raise RunError(self._message(what))
+    def positions(self, source: str | Queries, users: Mask | None = None) -> int:
+        raise RunError(self._message(source))
 
-    def queries(self, what: str | Queries, users: Mask | None = None) -> int:
-        raise RunError(self._message(what))
+    def queries(self, source: str | Queries, users: Mask | None = None) -> int:
+        raise RunError(self._message(source))
 
     @staticmethod
-    def _message(what: str | Queries) -> str:
-        split = what if isinstance(what, str) else "its own queries"
+    def _message(source: str | Queries) -> str:
+        split = source if isinstance(source, str) else "its own queries"
         return f"this method looks at {split}, and its context has no probe; give Context.quiet one"
 
 

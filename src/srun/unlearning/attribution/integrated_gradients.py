@@ -207,7 +207,7 @@ def require_neurons(model: SequenceModel) -> list[FeedForwardBlock]:
 def _recorded(blocks: list[FeedForwardBlock]) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """What the blocks are called with, in order."""
     calls: list[tuple[Tensor, Tensor]] = []
-    hooks = [block.register_forward_pre_hook(lambda _, given: calls.append(given)) for block in blocks]
+    hooks = [block.register_forward_pre_hook(lambda _, inputs: calls.append(inputs)) for block in blocks]
     try:
         yield calls
     finally:

@@ -21,8 +21,8 @@ class Attribution(Unlearner[AttributionConfig]):
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         self.require(original, request)
         with context.meter.running():
-            found = find_neurons(self.settings, original.model, request, context.seed, context.meter)
-            edits = edits_of(found, self.settings.scale)
+            by_category = find_neurons(self.settings, original.model, request, context.seed, context.meter)
+            edits = edits_of(by_category, self.settings.scale)
         result = edited_result(original, edits, context.meter)
-        result.info["categories"] = {name: one.describe() for name, one in found.items()}
+        result.info["categories"] = {name: one.describe() for name, one in by_category.items()}
         return result

@@ -117,8 +117,8 @@ def select(counts: NDArray[np.int64], num_sequences: int, mode: PrivacyMode, pri
     chosen = privacy_threshold
     if mode == "adjust":
         chosen = min(by_share, key=lambda p: (_outside(by_share[p]), abs(p - privacy_threshold), -p))
-    found = _shared_by(counts, num_sequences, chosen)
-    neurons = tuple(Neuron(int(layer), int(unit)) for layer, unit in np.argwhere(found))
+    is_shared = _shared_by(counts, num_sequences, chosen)
+    neurons = tuple(Neuron(int(layer), int(unit)) for layer, unit in np.argwhere(is_shared))
     return Selection(neurons, chosen, _outside(len(neurons)) == 0, by_share)
 
 

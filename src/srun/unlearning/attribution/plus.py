@@ -99,27 +99,27 @@ def contrast(inside: Tensor, outside: Tensor, max_per_layer: int | None) -> list
     ``max_per_layer`` of a layer.
     """
     difference = inside / inside.abs().sum().clamp_min(1e-30) - outside / outside.abs().sum().clamp_min(1e-30)
-    taken, found = [0] * len(difference), []
+    taken, neurons = [0] * len(difference), []
     for index in difference.flatten().argsort(descending=True, stable=True).tolist():
         layer, unit = divmod(index, difference.shape[1])
         if difference[layer, unit] <= 0:
             break
         if max_per_layer is None or taken[layer] < max_per_layer:
             taken[layer] += 1
-            found.append(Neuron(layer, unit))
-    return found
+            neurons.append(Neuron(layer, unit))
+    return neurons
 
 
 def _neurons(settings: AttributionPlusConfig, model: SequenceModel, request: Partition, context: Context) -> list[Edit]:
     require_neurons(model)
     if settings.neurons == "none":
         return []
-    found = find_neurons(settings, model, request, context.seed, context.meter)
+    by_category = find_neurons(settings, model, request, context.seed, context.meter)
     if settings.neurons == "shared":
-        return edits_of(found, settings.scale)
+        return edits_of(by_category, settings.scale)
     number = settings.max_sequences or request.data.num_users
     others = attribute_queries(settings, model, _drawn(request, OUTSIDE, number, context.seed), context.meter)
-    inside = torch.stack([one.attributions.values.mean(0) for one in found.values()]).mean(0)
+    inside = torch.stack([one.attributions.values.mean(0) for one in by_category.values()]).mean(0)
     ordered = contrast(inside, others.values.mean(0), settings.max_neurons_per_layer)[: settings.max_neurons]
     return as_edits(sorted(ordered[: _largest_dose(settings, model, ordered, context)]), settings.scale)
 

@@ -81,9 +81,9 @@ class Found:
         return values
 
 
-def edits_of(found: dict[str, Found], scale: float) -> list[Edit]:
+def edits_of(by_category: dict[str, Found], scale: float) -> list[Edit]:
     """The edits of all categories together."""
-    return merge(*(as_edits(one.selection.neurons, scale) for one in found.values()))
+    return merge(*(as_edits(one.selection.neurons, scale) for one in by_category.values()))
 
 
 def edited_result(original: Original, edits: Sequence[Edit], meter: Meter) -> Result:
@@ -104,14 +104,14 @@ def find_neurons(
     sequences = find_sequences(request, settings.max_sequences, seed)
     rows = np.unique(np.concatenate(list(sequences.values())))  # an item with several categories is attributed once
     whole = attribute_queries(settings, model, request.queries("forget_tune").select(rows), meter)
-    found = {}
+    by_category = {}
     for category, chosen in sequences.items():
         part = whole.select(torch.from_numpy(np.searchsorted(rows, chosen)))
         shared = share(part.values, {*THRESHOLDS, settings.attribution_threshold})
         counts = shared.at(settings.attribution_threshold)
         selection = select(counts, shared.num_sequences, settings.privacy_mode, settings.privacy_threshold)
-        found[category] = Found(part, shared, selection)
-    return found
+        by_category[category] = Found(part, shared, selection)
+    return by_category
 
 
 def find_sequences(request: Partition, max_sequences: int | None, seed: int) -> dict[str, NDArray[np.int64]]:

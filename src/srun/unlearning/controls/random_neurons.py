@@ -47,5 +47,5 @@ def num_edited(settings: RandomNeuronsConfig, original: Original, request: Parti
     """How many neurons the settings name, or how many attribution finds with them."""
     if settings.num_neurons is not None:
         return settings.num_neurons
-    found = find_neurons(settings, original.model, request, context.seed, context.meter)
-    return len(edits_of(found, settings.scale))
+    by_category = find_neurons(settings, original.model, request, context.seed, context.meter)
+    return len(edits_of(by_category, settings.scale))

@@ -43,9 +43,9 @@ def comparable(
     rows, partners = match(_features(request, forgotten), pool, number, rng)  # (M,), (M, K)
     chosen, gap = partners.ravel(), np.repeat(_gaps(request, forgotten)[rows], number)
     held_out = chosen >= len(never)
-    asked = validation.select(chosen[held_out] - len(never))
-    asked = replace(asked, stop=np.maximum(asked.stop - gap[held_out], asked.start + 1))
-    return rows, [never.select(chosen[~held_out]), asked]  # some events more than once
+    matched = validation.select(chosen[held_out] - len(never))
+    matched = replace(matched, stop=np.maximum(matched.stop - gap[held_out], matched.start + 1))
+    return rows, [never.select(chosen[~held_out]), matched]  # some events more than once
 
 
 def _features(request: Partition, queries: Queries) -> NDArray[np.int64]:
@@ -77,12 +77,12 @@ class _Affinity:
     def __call__(self, queries: Queries) -> NDArray[np.float64]:
         """(Q,) at least 0."""
         near = queries.histories(NEAR)
-        found = np.zeros(len(queries))
+        affinity = np.zeros(len(queries))
         for part in np.array_split(np.arange(len(queries)), len(queries) // 1024 + 1):
             targets = self._table[queries.target[part]]
             for place in range(NEAR):  # padding has no user, so its cosine is 0
-                found[part] += np.asarray(self._table[near[part, place]].multiply(targets).sum(1)).ravel()
-        return found
+                affinity[part] += np.asarray(self._table[near[part, place]].multiply(targets).sum(1)).ravel()
+        return affinity
 
 
 def _gaps(request: Partition, queries: Queries) -> NDArray[np.int64]:

@@ -34,7 +34,7 @@ class _Pass:
     """(B, L) of fine-tuning, 0 where there is none."""
     hidden: Tensor
     """(B, L, D) states that predict ``targets``, if fine-tuning asks for them."""
-    asked: Tensor
+    kl_inputs: Tensor
     """(B, L) inputs that KL asks for."""
     states: Tensor
     """(B, L, D) states of ``asked``: ``hidden`` itself where one pass serves both."""
@@ -97,7 +97,7 @@ class Remaining:
             terms["finetune"] = loss.mean()
             self.meter.count(scored_positions=len(loss) if self.recipe.loss == "ce" else 0)
         if kl:
-            terms["kl"] = self._kl(batch.asked, batch.states, batch.targets)
+            terms["kl"] = self._kl(batch.kl_inputs, batch.states, batch.targets)
         return terms
 
     def _keep(self) -> _Pass | None:
@@ -115,12 +115,12 @@ class Remaining:
         inputs, targets = self.model.training_pairs(windows, self.streams["cloze"])
         # a cloze pass may show the last item and hides others: KL at the last position then has a pass of its own
         own_pass = kl and not self.model.next_item and not self._kl_at_targets
-        asked = self.model.last_item_inputs(windows) if own_pass else inputs
-        states = self._states(asked)
+        kl_inputs = self.model.last_item_inputs(windows) if own_pass else inputs
+        states = self._states(kl_inputs)
         hidden = self._states(inputs) if finetune and own_pass else states
         if kl and finetune and not own_pass and self.separate and not self.states_fixed:
             self.meter.count_inputs(inputs, 1 - FORWARD_SHARE)  # it is gone through backwards once for each
-        return _Pass(users, targets, hidden, asked, states)
+        return _Pass(users, targets, hidden, kl_inputs, states)
 
     @property
     def _kl_at_targets(self) -> bool:

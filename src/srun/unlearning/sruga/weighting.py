@@ -160,8 +160,8 @@ def _gradients(terms: Terms, parameters: Sequence[nn.Parameter]) -> Tensor:
     """(K, P) the gradients of the weighted terms; 0 where a term does not depend on a parameter."""
     rows = []
     for weight, loss in terms.values():
-        found = torch.autograd.grad(weight * loss, parameters, retain_graph=True, allow_unused=True)
-        parts = [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+        gradients = torch.autograd.grad(weight * loss, parameters, retain_graph=True, allow_unused=True)
+        parts = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
         rows.append(torch.cat([part.flatten() for part in parts]))
     return torch.stack(rows)
 
