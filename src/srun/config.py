@@ -7,7 +7,7 @@ An override may only replace a value that exists: a typing error is never a new 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -18,7 +18,9 @@ from srun.plain_yaml import parse
 from srun.registry import suggest
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance as Section
+    from _typeshed import DataclassInstance
+
+    Section: TypeAlias = DataclassInstance
 else:
     Section = object
 """A block of parameters, whichever model's or method's it is."""

@@ -27,7 +27,8 @@ from srun.flow.loading import load_dataset
 from srun.flow.partition import read_rows
 from srun.models.base import SequenceModel
 from srun.models.scorer import load_published
-from srun.requests.partition import CategoryRequest, Partition, category_items, partition
+from srun.requests.kinds import CategoryRequest
+from srun.requests.partition import Partition, category_items, partition
 from srun.system.devices import RuntimeConfig, start
 from srun.system.meter import Meter
 from srun.unlearning.attribution.neurons import as_edits, most_shared

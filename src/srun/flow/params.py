@@ -127,7 +127,8 @@ class Params:
 
     def original(self, name: str) -> OriginalCell:
         """The Original of a name, or ConfigError."""
-        return _named(self.originals, name, "original", "originals")
+        original: OriginalCell = _named(self.originals, name, "original", "originals")
+        return original
 
     def with_method(self, name: str, settings: Section, seed: int) -> "Params":
         """The same with other settings of a method, and another seed of unlearning."""
