@@ -2,22 +2,23 @@
 
     srun report && python scripts/readme_table.py
 
-The rows are those that `srun report` prints, which it also leaves in runs/reports/all.json.
+The rows are those that `srun report` prints, made from reports/judgement.json.
 """
 
 import argparse
-import json
 import re
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from srun.errors import DataError, SrunError
-from srun.reporting.summary import markdown_table
+from srun.judging.judgement import Judgement, read_judgement
+from srun.judging.methods import model_name
+from srun.reporting.summary import FORGET_HIT, GAP, METHOD, SPEEDUP, TEST_NDCG, VERDICT, cell_text, headlines
+from srun.reporting.texts import markdown_table
 
-COLUMNS = ("Method", "Verdict", "Test NDCG@10", "Forget Hit@10", "Gap to Retrain", "Speed-up, seconds")
+COLUMNS = (METHOD, VERDICT, TEST_NDCG, FORGET_HIT, GAP, SPEEDUP)
 MARKED = re.compile(r"(<!-- ml-100k: begin -->\n).*?(<!-- ml-100k: end -->)", re.DOTALL)
 FIGURE = "utility_vs_suppression"
 
@@ -34,14 +35,12 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def write(project: Path) -> None:
     """Write README.md and docs/utility_vs_suppression.png of a project anew; DataError where something is missing."""
-    report, readme = project / "runs/reports/all.json", project / "README.md"
-    if not report.is_file():
-        raise DataError(f"{report} is not there; make it with `srun report`")
+    readme = project / "README.md"
+    judgement = read_judgement(project / "reports/judgement.json")
     text = readme.read_text(encoding="utf-8")
     if not MARKED.search(text):
         raise DataError(f"{readme}: expected the lines <!-- ml-100k: begin --> and <!-- ml-100k: end -->")
-    result = json.loads(report.read_text(encoding="utf-8"))["result"]
-    lines = "\n".join(table(result)) + "\n"
+    lines = "\n".join(table(judgement)) + "\n"
     figures = sorted((project / "reports/figures").glob(f"{FIGURE}*.png"), key=lambda file: "sasrec" not in file.name)
     if not figures:
         raise DataError(f"{project / 'reports/figures'} has no {FIGURE}*.png; make it with `srun report`")
@@ -49,14 +48,15 @@ def write(project: Path) -> None:
     shutil.copyfile(figures[0], project / f"docs/{FIGURE}.png")
 
 
-def table(result: dict[str, Any]) -> list[str]:
-    """Headlines and Markdown table of what `srun report` returned."""
+def table(judgement: Judgement) -> list[str]:
+    """Headlines and Markdown table of a report."""
     cells = [
-        [title.split(",")[0], *(row[name] for name in COLUMNS)]
-        for title, rows in result["tables"].items()
-        for row in rows
+        [model_name(comparison.model), *(cell_text(column, comparison, method) for column in COLUMNS)]
+        for comparison in judgement.comparisons
+        for method in comparison.methods
     ]
-    return [*(f"- {headline}" for headline in result["headlines"]), "", *markdown_table(["Model", *COLUMNS], cells)]
+    titles = ["Model", *(column.title for column in COLUMNS)]
+    return [*(f"- {headline}" for headline in headlines(judgement.comparisons)), "", *markdown_table(titles, cells)]
 
 
 if __name__ == "__main__":

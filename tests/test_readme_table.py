@@ -1,6 +1,5 @@
 """The script that puts the report's table into README.md."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -8,25 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from srun.judging.comparison import judge_groups
+from srun.judging.judgement import to_json
+from srun.judging.records import group_records
+
 ROOT = Path(__file__).parents[1]
-ROW = {
-    "Method": "SRUGA",
-    "Test NDCG@10": "0.1",
-    "Forget Hit@10": "0.2",
-    "Gap to Retrain": "-0.1 (± 0.2)",
-    "KS D": "0.1 (≤ 0.2)",
-    "Speed-up, seconds": "2.0×",
-    "Verdict": "cannot tell: Original passes too",
-}
 
 
 @pytest.fixture
-def project(tmp_path):
-    for folder in ("runs/reports", "docs", "reports/figures"):
+def project(tmp_path, record, retrains):
+    for folder in ("reports/figures", "docs"):
         (tmp_path / folder).mkdir(parents=True)
     shutil.copy(ROOT / "README.md", tmp_path)
-    result = {"tables": {"SASRec, request “interactions”": [ROW]}, "headlines": ["SASRec: SRUGA: cannot tell 1 of 1."]}
-    (tmp_path / "runs/reports/all.json").write_text(json.dumps({"result": result}))
+    groups = group_records([*retrains, record("original", 0, 0.22), record("sruga", 0, 0.05)])
+    (tmp_path / "reports/judgement.json").write_text(to_json(judge_groups(groups, [""])))
     for model in ("bert4rec", "sasrec"):
         (tmp_path / f"reports/figures/utility_vs_suppression-{model}-interactions.png").write_bytes(model.encode())
     return tmp_path
@@ -42,13 +36,18 @@ def test_the_table_of_the_report_stands_in_the_readme(project):
     assert run(project).returncode == 0
     after = (project / "README.md").read_text()
     part = after.split("<!-- ml-100k: begin -->\n")[1].split("<!-- ml-100k: end -->")[0]
-    assert part.splitlines() == [
-        "- SASRec: SRUGA: cannot tell 1 of 1.",
-        "",
-        "| Model | Method | Verdict | Test NDCG@10 | Forget Hit@10 | Gap to Retrain | Speed-up, seconds |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
-        "| SASRec | SRUGA | cannot tell: Original passes too | 0.1 | 0.2 | -0.1 (± 0.2) | 2.0× |",
-    ]
+    said, empty, header, rule, original, retrain, sruga = part.splitlines()
+    few = "(provisional, 3 Retrains)"
+    assert said == f"- SASRec, request “r”: SRUGA: cannot tell 1 of 1 (Original passes too) {few}."
+    assert empty == ""
+    assert header == "| Model | Method | Verdict | Test NDCG@10 | Forget Hit@10 | Gap to Retrain | Speed-up, seconds |"
+    assert rule == "| --- | --- | --- | ---: | ---: | ---: | ---: |"
+    too = f"cannot tell: Original passes too, yet below Retrain's interval: over-unlearning {few}"
+    assert sruga == f"| SASRec | SRUGA | {too} | 0.1000 | 0.0500 | -0.1700 (± 0.0994) | 1.0× |"
+    assert original.startswith("| SASRec | Original | nothing removed; passes")
+    assert retrain.startswith(
+        "| SASRec | Retrain | the reference | 0.1000 ± 0.0000 | 0.2200 ± 0.0200 | 0 (± 0.0994) | 1 |"
+    )
     assert after.split("<!-- ml-100k: end -->")[1] == before.split("<!-- ml-100k: end -->")[1]
     assert (project / "docs/utility_vs_suppression.png").read_bytes() == b"sasrec"
     assert run(project).returncode == 0
@@ -58,7 +57,7 @@ def test_the_table_of_the_report_stands_in_the_readme(project):
 @pytest.mark.parametrize(
     ("file", "said"),
     [
-        ("runs/reports/all.json", "all.json is not there; make it with `srun report`"),
+        ("reports/judgement.json", "judgement.json is not there; make it with `srun judge`"),
         ("reports/figures", "has no utility_vs_suppression*.png"),
     ],
 )

@@ -23,7 +23,7 @@ from tried import append, done
 
 from srun.config import build
 from srun.evaluation.evaluate import Probe
-from srun.evaluation.linear_probe import auc, last_states, probe_scores
+from srun.evaluation.linear_probe import auc, last_states, linear_probe_scores
 from srun.flow.params import load
 from srun.models.scorer import Scorer
 from srun.requests.partition import Partition
@@ -32,7 +32,7 @@ from srun.unlearning.attribution.plus import INSIDE, OUTSIDE, AttributionPlus, A
 from srun.unlearning.base import Context
 
 FIGURES = (
-    *("removal_10", "hit_10_kept", "ndcg_10_kept", "hit_10_of_mask", "ndcg_10_of_mask", "probe_auc"),
+    *("removal_10", "hit_10_kept", "ndcg_10_kept", "hit_10_of_mask", "ndcg_10_of_mask", "linear_probe_auc"),
     *("num_neurons", "target_gradients", "seconds"),
 )
 
@@ -77,20 +77,20 @@ def _try(subject: Subject, changes: dict[str, Any], seed: int) -> dict[str, floa
         "ndcg_10_kept": share(f"{OUTSIDE}/ndcg_10", before),
         "hit_10_of_mask": share(f"{OUTSIDE}/hit_10", mask),
         "ndcg_10_of_mask": share(f"{OUTSIDE}/ndcg_10", mask),
-        "probe_auc": _probe_auc(result.scorer, request),
+        "linear_probe_auc": _linear_probe_auc(result.scorer, request),
         "num_neurons": len(result.info["edits"]),
         "target_gradients": result.cost.target_gradients,
         "seconds": result.cost.seconds,
     }
 
 
-def _probe_auc(scorer: Scorer, request: Partition) -> float:
+def _linear_probe_auc(scorer: Scorer, request: Partition) -> float:
     """How well the category of find users' validation targets can be read, cross-fitted by user."""
     sides = [request.queries(split) for split in (INSIDE, OUTSIDE)]
     states = np.concatenate([last_states(scorer, queries, CPU, 512) for queries in sides])
     inside = np.arange(len(states)) < len(sides[0])
     users = np.concatenate([queries.user for queries in sides])
-    return auc(probe_scores(states, inside, users, numpy_stream(0, "probe")), inside)
+    return auc(linear_probe_scores(states, inside, users, numpy_stream(0, "probe")), inside)
 
 
 if __name__ == "__main__":

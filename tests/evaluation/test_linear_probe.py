@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from srun.evaluation.linear_probe import auc, last_states, nearer, probe_scores
+from srun.evaluation.linear_probe import auc, last_states, linear_probe_scores, nearer
 from srun.models.scorer import Scorer
 
 
@@ -22,9 +22,9 @@ def test_what_is_there_is_read_and_what_is_not_is_not():
     rng = np.random.default_rng(0)
     inside, users = rng.random(600) < 0.4, np.arange(600)
     noise = rng.normal(size=(600, 4))
-    assert abs(auc(probe_scores(noise, inside, users, rng), inside) - 0.5) < 0.06
+    assert abs(auc(linear_probe_scores(noise, inside, users, rng), inside) - 0.5) < 0.06
     told = noise + inside[:, None] * np.array([2.0, 0, 0, 0])
-    assert auc(probe_scores(told, inside, users, rng), inside) > 0.85
+    assert auc(linear_probe_scores(told, inside, users, rng), inside) > 0.85
 
 
 def test_a_user_is_never_scored_by_a_fit_that_saw_them():
@@ -33,13 +33,13 @@ def test_a_user_is_never_scored_by_a_fit_that_saw_them():
     users = np.repeat(np.arange(40), 5)
     kind = rng.permutation(np.arange(40) % 2 == 0)
     states = np.eye(40)[users]
-    scores = probe_scores(states, kind[users], users, rng)
+    scores = linear_probe_scores(states, kind[users], users, rng)
     assert auc(scores, kind[users]) < 0.6
 
 
 def test_too_few_of_a_kind_give_no_score():
     inside = np.arange(40) < 5
-    assert np.isnan(probe_scores(np.zeros((40, 2)), inside, np.arange(40), np.random.default_rng(0))).all()
+    assert np.isnan(linear_probe_scores(np.zeros((40, 2)), inside, np.arange(40), np.random.default_rng(0))).all()
 
 
 def test_nearer_by_hand():

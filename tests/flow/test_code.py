@@ -20,6 +20,7 @@ ROOTS = {
     "retrain": ("srun.flow.unlearn", "srun.models.sasrec", "srun.unlearning.references.retrain"),
     "sruga": ("srun.flow.unlearn", "srun.models.sasrec", "srun.unlearning.sruga.method"),
     "evaluate": ("srun.flow.evaluate", "srun.models.sasrec"),
+    "judge": ("srun.flow.judge",),
     "report": ("srun.flow.report",),
 }
 MODELLING = {"train sasrec", "retrain", "sruga", "evaluate"}
@@ -28,7 +29,7 @@ CHANGES = {
     "unlearning/sruga/ascent.py": {"sruga"},
     "models/sasrec.py": MODELLING,
     "models/gru4rec.py": {"train gru4rec"},
-    "training/losses.py": MODELLING | {"train gru4rec", "report"},
+    "training/losses.py": MODELLING | {"train gru4rec", "judge", "report"},
     "evaluation/relearning.py": {"evaluate"},
     "evaluation/ranking.py": MODELLING | {"train gru4rec"},  # validation ranks too
     "data/formats/delimited.py": {"partition"},
@@ -118,7 +119,9 @@ def test_an_import_inside_a_function_counts_and_one_for_type_checkers_does_not(d
 
 
 def test_every_module_that_computes_is_code_of_some_stage() -> None:
-    roots = [f"srun.flow.{stage}" for stage in ("prepare", "partition", "train", "unlearn", "evaluate", "report")]
+    roots = [
+        f"srun.flow.{stage}" for stage in ("prepare", "partition", "train", "unlearn", "evaluate", "judge", "report")
+    ]
     roots += [MODELS[name].__module__ for name in MODELS] + [UNLEARNERS[name].__module__ for name in UNLEARNERS]
     covered = closure(roots)
     apart = {"srun.data.sources", "srun.data.synthetic"}  # fetching, which verifies what it wrote; made for benchmarks

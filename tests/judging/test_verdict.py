@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from srun.judging.comparison import compare, judge_groups
 from srun.judging.records import group_records
 from srun.judging.results import long_form
 from srun.judging.verdict import decide, headline, standing, tally, verdict, verdicts, words
 from srun.metrics.forgetting import ForgetQuality, Interval, judge
 from srun.metrics.ranking import EventRanks
 from srun.reporting.figures import draw, utility_vs_suppression
-from srun.reporting.page import render, what_was_run
-from srun.reporting.summary import compare, write_summary
+from srun.reporting.page import render
+from srun.reporting.summary import plain_words, tabulate, write_summary
 
 NUM_EVENTS, RETRAIN_HITS = 200, (0.20, 0.21, 0.22, 0.23, 0.24)
 GAPS = {"below": -0.2, "within": 0.05, "above": 0.2}
@@ -173,16 +174,16 @@ def test_where_original_passes_every_row_says_so_everywhere(record, five):
     rows = [ranked(record("sruga"), *ELSEWHERE, seed=20), ranked(record("output_mask"), 0.0, seed=21)]
     group = group_of([*five, original, *rows])
     said = "cannot tell: Original passes too"
-    comparison = compare(group)
-    for line in comparison.lines:
-        if line.method in ("sruga", "output_mask"):
-            assert said in line.verdict
+    judgement = judge_groups([group], [""])
+    [comparison] = judgement.comparisons
+    for method in comparison.methods:
+        if method.method in ("sruga", "output_mask"):
+            assert said in method.words
     assert comparison.headline.count("cannot tell 1 of 1 (Original passes too)") == 2
-    summary = write_summary([comparison], {})
-    page = render([group], [comparison], [], what_was_run([group]), {})
+    summary, page = write_summary(judgement), render(judgement, [])
     assert all(text.count(said) >= 2 for text in (summary, page))
-    assert utility_vs_suppression(group).axes[0].get_title(loc="left") == f"{said}, provisional, 5 Retrains"
-    assert any("cannot tell" in figure.caption for figure in draw([group]))
+    assert utility_vs_suppression(comparison).axes[0].get_title(loc="left") == f"{said}, provisional, 5 Retrains"
+    assert any("cannot tell" in figure.caption for figure in draw(judgement))
     assert figures(group, "original")["pass"] == 1
     for method in ("sruga", "output_mask"):
         found = figures(group, method)
@@ -231,7 +232,7 @@ def test_two_retrains_give_a_distance_and_no_verdict(record, five, failing):
     assert words(group, "original") == "nothing removed"
     assert headline(group) == standing(group) == "not judged: 2 of 3 Retrains"
     assert Interval.of([0.2, 0.21]) is None
-    assert "over-unlearning" not in " ".join(compare(group).plain)
+    assert "over-unlearning" not in " ".join(plain_words(compare(group)))
     assert figures(group, "retrain").keys().isdisjoint({"ks_d", "pass"})
 
 
@@ -239,7 +240,7 @@ def test_an_original_that_only_its_ranks_betray(record, five):
     group = group_of([*five, ranked(record("original"), *ELSEWHERE, seed=30), ranked(record("sruga"), *LIKE, seed=20)])
     assert words(group, "original") == f"nothing removed; fails: {OTHERWISE}, hits within Retrain's interval {FEW}"
     assert words(group, "sruga") == f"passes: by ranks alone, hits cannot tell: {EITHER} {FEW}"
-    assert any("does not show whether" in sentence for sentence in compare(group).plain)
+    assert any("does not show whether" in sentence for sentence in plain_words(compare(group)))
 
 
 def test_a_category_is_not_judged_so(record):
@@ -247,6 +248,6 @@ def test_a_category_is_not_judged_so(record):
     group = group_of([*rows, ranked(record("sruga", kind="category"), 0.2, seed=9)])
     assert group.qualities == {}
     assert "ks_d" not in figures(group, "sruga")
-    assert "KS D" not in compare(group).header
+    assert "KS D" not in tabulate(compare(group)).header
     assert verdict(group, group.of("sruga")[0]).word == "not judged"
     assert headline(group) == "not judged: a category has no rule of hits and ranks"

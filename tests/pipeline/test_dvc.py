@@ -159,7 +159,7 @@ def test_repro_runs_once_then_in_a_pulled_clone_nothing_then_only_what_changed(
     check_code(project)
     values["unlearn"]["sruga"]["ascent_weight"] = 0.25
     YAML().dump(values, project / "params.yaml")
-    assert repro(cwd=project) == {"unlearn@sasrec-sruga-0", "evaluate@sasrec-sruga-0", "report"}
+    assert repro(cwd=project) == {"unlearn@sasrec-sruga-0", "evaluate@sasrec-sruga-0", "judge", "report"}
     assert "ndcg_10" in run("dvc", "metrics", "show", cwd=project)
 
 

@@ -55,7 +55,7 @@ def test_search_go_on_choose_and_apply(trained: Path) -> None:
     folder = trained / "reports/pareto" / NAME
     rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
     assert [row["state"] for row in rows].count("complete") + [row["state"] for row in rows].count("discarded") == 9
-    assert rows[0]["published"] == "true"
+    assert rows[0]["own_settings"] == "true"
     front = [int(row["trial"]) for row in csv.DictReader((folder / "front.csv").read_text().splitlines())]
     assert sorted(front) == sorted(row["trial"] for row in answer["front"])
     assert (folder / "front.png").read_bytes().startswith(b"\x89PNG")

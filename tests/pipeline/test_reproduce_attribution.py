@@ -111,9 +111,9 @@ def test_tables_figures_and_results(films: Path) -> None:
         assert values["attribution", "relearning", f"{way}_hit_10_first"] == pytest.approx(
             curve[way]["hit_10"][0], 1e-4
         )
-    own, variant = (values[name, "relearning", "returned_level"] for name in PLUS)
-    assert own == variant, "the experiment is of one Original, whose level it is"
-    assert ("attribution_plus: as it stands", "relearning", "retain_level") not in values, "one way is enough there"
+    own, variant = (values[name, "relearning", "returned_threshold"] for name in PLUS)
+    assert own == variant, "the experiment is of one Original, whose threshold it is"
+    assert ("attribution_plus: as it stands", "relearning", "retain_threshold") not in values, "one way is enough there"
 
     ranked = {
         (row["Model"], row["Ranking"]) for row in tables["Figures 3 and 4 as a table: all targets of report users"]

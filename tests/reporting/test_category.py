@@ -1,32 +1,36 @@
-"""What a category request is judged by: removal, what is kept, probe and relearning against other rows, by hand."""
+"""What a category request is judged by: removal, what is kept, linear probe and relearning, by hand."""
 
 import math
 
 import numpy as np
 import pytest
 
-from srun.judging.records import ProbeScores, group_records
+from srun.judging.comparison import compare, judge_groups
+from srun.judging.records import LinearProbeScores, group_records
 from srun.judging.results import long_form
-from srun.reporting.summary import INVALID, OVER_CAP, compare, write_summary
+from srun.reporting.summary import tabulate, write_summary
+from srun.reporting.texts import INVALID, OVER_CAP
 
 SIZES = {"num_users": 20.0, "num_events": 40.0}
 INSIDE = np.array([True, False] * 30)
 USERS = np.arange(60)
 
 
-def probe(noise: float) -> ProbeScores:
+def linear_probe(noise: float) -> LinearProbeScores:
     """Scores that say the category, the less so the noisier."""
-    return ProbeScores(USERS, INSIDE + noise * np.random.default_rng(0).normal(size=60), INSIDE)
+    return LinearProbeScores(USERS, INSIDE + noise * np.random.default_rng(0).normal(size=60), INSIDE)
 
 
 def row(record, method, inside, lists, outside, auc, curve, noise=0.0, seed=0):
     metrics = {
         "in_category": {**SIZES, "hit_10": inside, "category_items_10": lists},
         "out_of_category": {**SIZES, "hit_10": outside, "ndcg_10": outside / 2},
-        "all_targets": {**SIZES, "probe_auc": auc},
+        "all_targets": {**SIZES, "linear_probe_auc": auc},
     }
     relearning = {"returned": {"steps": [0, 10, 20], "hit_10": curve}, "retain": {"steps": [0, 5], "hit_10": curve[:2]}}
-    return record(method, seed, kind="category", metrics=metrics, probe=probe(noise), relearning=relearning)
+    return record(
+        method, seed, kind="category", metrics=metrics, linear_probe=linear_probe(noise), relearning=relearning
+    )
 
 
 @pytest.fixture
@@ -58,18 +62,20 @@ def test_removal_and_what_is_kept(group):
     assert value(group, "attribution_plus", "out_of_category", "hit_10_of_retrain") == pytest.approx(1.2)
 
 
-def test_the_probe_beside_retrain_and_the_mask(group):
-    assert value(group, "attribution_plus", "all_targets", "probe_auc_gap") == pytest.approx(0.0)
-    assert value(group, "output_mask", "all_targets", "probe_auc_gap") == pytest.approx(0.25)
-    low = value(group, "attribution_plus", "all_targets", "probe_nearer_low")
-    assert value(group, "attribution_plus", "all_targets", "probe_nearer") > low > 0
-    assert value(group, "attribution", "all_targets", "probe_nearer") == 0, "its probe is as good as the mask's"
-    assert value(group, "output_mask", "all_targets", "probe_nearer") is None
+def test_the_linear_probe_beside_retrain_and_the_mask(group):
+    assert value(group, "attribution_plus", "all_targets", "linear_probe_auc_gap") == pytest.approx(0.0)
+    assert value(group, "output_mask", "all_targets", "linear_probe_auc_gap") == pytest.approx(0.25)
+    low = value(group, "attribution_plus", "all_targets", "linear_probe_nearer_low")
+    assert value(group, "attribution_plus", "all_targets", "linear_probe_nearer") > low > 0
+    assert value(group, "attribution", "all_targets", "linear_probe_nearer") == 0, (
+        "its linear probe is as good as the mask's"
+    )
+    assert value(group, "output_mask", "all_targets", "linear_probe_nearer") is None
 
 
 def test_relearning_to_half_of_the_lead(group):
-    """The level is .05 + .45 / 2 = .275, either way."""
-    assert value(group, "attribution", "relearning", "returned_level") == pytest.approx(0.275)
+    """The threshold is .05 + .45 / 2 = .275, either way."""
+    assert value(group, "attribution", "relearning", "returned_threshold") == pytest.approx(0.275)
     assert value(group, "output_mask", "relearning", "returned_steps") == 0
     assert value(group, "attribution", "relearning", "returned_steps") == 20
     assert value(group, "attribution", "relearning", "returned_valid") == 1
@@ -86,7 +92,7 @@ def test_relearning_to_half_of_the_lead(group):
     ids=["falls", "no lead"],
 )
 def test_relearning_says_nothing_where_original_fails_or_has_no_lead(record, original, retrain):
-    """Original at .2 is below the level of .3 on the way; where it starts at Retrain's level it has no lead."""
+    """Original at .2 is below the threshold of .3 on the way; where it starts where Retrain does it has no lead."""
     asked = ("original", original), ("retrain", retrain), ("attribution", [0.1, 0.5, 0.5])
     [group] = group_records([row(record, name, 0.1, 1.0, 0.1, 0.5, curve) for name, curve in asked])
     for name, _ in asked:
@@ -98,10 +104,8 @@ def test_relearning_says_nothing_where_original_fails_or_has_no_lead(record, ori
     keys = {(row.split, row.metric) for row in long_form([group])}
     assert ("relearning", "returned_valid") in keys
     assert ("relearning", "returned_steps") not in keys
-    comparison = compare(group)
-    assert {dict(zip(comparison.header, line.cells, strict=True))["Relearning steps"] for line in comparison.lines} == {
-        INVALID
-    }
+    table = tabulate(compare(group))
+    assert {dict(zip(table.header, line.cells, strict=True))["Relearning steps"] for line in table.lines} == {INVALID}
 
 
 def test_relearning_of_other_kinds_of_request(record):
@@ -111,9 +115,9 @@ def test_relearning_of_other_kinds_of_request(record):
     [group] = group_records(rows)
     assert value(group, "sruga", "relearning", "returned_steps") == 1
     assert value(group, "sruga", "relearning", "retain_steps") is None
-    assert "Relearning steps" in compare(group).header
+    assert "Relearning steps" in tabulate(compare(group)).header
     [without] = group_records([record("original"), record("retrain")])
-    assert "Relearning steps" not in compare(without).header
+    assert "Relearning steps" not in tabulate(compare(without)).header
 
 
 def test_the_tables_show_it(group):
@@ -122,15 +126,13 @@ def test_the_tables_show_it(group):
     assert ("attribution_plus", "relearning", "returned_reached") in keys
     assert ("attribution_plus", "relearning", "returned_steps") not in keys, "an infinite value is no figure"
     assert ("attribution_plus", "cost", "speedup") in keys
-    comparison = compare(group)
-    lines = {line.method: dict(zip(comparison.header, line.cells, strict=True)) for line in comparison.lines}
+    table = tabulate(compare(group))
+    lines = {line.method: dict(zip(table.header, line.cells, strict=True)) for line in table.lines}
     assert lines["attribution_plus"]["Removal rate"] == "0.950"
     assert lines["attribution_plus"]["Relearning steps"] == OVER_CAP
     assert lines["output_mask"]["Relearning steps"] == "0"
     assert lines["retrain"]["Of Retrain's Hit@10"].startswith("1.000")
-    assert OVER_CAP.replace(">", "&gt;") in write_summary([comparison], {}) or OVER_CAP in write_summary(
-        [comparison], {}
-    )
+    assert f"| {OVER_CAP} |" in write_summary(judge_groups([group], [""]))
 
 
 def test_without_original_there_is_no_removal_rate(record):

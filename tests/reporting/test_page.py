@@ -3,11 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from srun.judging.comparison import compare, judge_groups
 from srun.judging.records import Trained, group_records
 from srun.metrics.ranking import EventRanks
 from srun.reporting.figures import Figure
-from srun.reporting.page import render, split_tables, what_was_run
-from srun.reporting.summary import compare
+from srun.reporting.page import render, split_tables
+from srun.reporting.summary import what_was_run
 
 HOSTILE = "<script>alert(1)</script>&\"'"
 
@@ -15,7 +16,11 @@ HOSTILE = "<script>alert(1)</script>&\"'"
 def page(records, originals=()):
     groups = group_records(records, originals)
     figures = [Figure("curves.png", f"Curves {HOSTILE}", "caption", b"\x89PNG")]
-    return render(groups, [compare(group) for group in groups], figures, what_was_run(groups))
+    return render(judge_groups(groups, [""] * len(groups)), figures)
+
+
+def facts_of(records, originals):
+    return what_was_run(judge_groups(group_records(records, originals), [""]))
 
 
 def test_holds_everything_and_asks_for_nothing(record, retrains):
@@ -39,10 +44,10 @@ def test_every_text_is_escaped(record, retrains):
 
 
 def test_costs_before_a_request_are_shown(record, retrains):
-    facts = what_was_run(group_records(retrains, [trained()]))
+    facts = facts_of(retrains, [trained()])
     assert facts["Original sasrec-0"] == "seed 3, 5 shards, 7.5 s, 2,000 scored positions, 1,000 target gradients"
     unmeasured = replace(trained(), measured=None)
-    assert "not measured here" in what_was_run(group_records(retrains, [unmeasured]))["Original sasrec-0"]
+    assert "not measured here" in facts_of(retrains, [unmeasured])["Original sasrec-0"]
 
 
 def trained():
@@ -55,10 +60,9 @@ def test_intervals_are_over_users_of_the_mean_over_seeds(record, retrains):
     ranks = [EventRanks(events, events // 3, np.where(events % 3 == seed, 1.0, 99.0)) for seed in range(3)]
     rows = [replace(row, events={"forget_report": rank}) for row, rank in zip(retrains, ranks, strict=True)]
     (group,) = group_records([*rows, record("sruga", 0, 0.05, events={"forget_report": ranks[0]})])
-    tables = {split: (header, found) for split, _, header, found in split_tables(group)}
-    header, found = tables["forget_report"]
-    assert header[1:3] == ["hit_10, 95 %", "ndcg_10, 95 %"]
-    assert found[0][:3] == ["Retrain", "0.3333–0.3333", "0.3333–0.3333"]  # every user has one hit in each seed
-    header, found = tables["test"]
-    assert header[1] == "recall_10, 95 %"
-    assert found[0][1:3] == ["–", "–"]  # nothing known of single events
+    tables = {table.split: table for table in split_tables(compare(group))}
+    forgotten, test = tables["forget_report"], tables["test"]
+    assert forgotten.header[1:3] == ("hit_10, 95 %", "ndcg_10, 95 %")
+    assert forgotten.rows[0][:3] == ("Retrain", "0.3333–0.3333", "0.3333–0.3333")  # every user has one hit in each seed
+    assert test.header[1] == "recall_10, 95 %"
+    assert test.rows[0][1:3] == ("–", "–")  # nothing known of single events

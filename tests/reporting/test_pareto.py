@@ -4,14 +4,16 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
-from srun.reporting.pareto import Again, reference, write_report
+from srun.judging.trials import REPORTED, TUNED, Mark, reference, stand_beside
+from srun.reporting.pareto import Again, axes_of, write_report
 from srun.search.goals import Goal, Objective
-from srun.search.results import Mark, StudyResult, TrialResult
+from srun.search.results import StudyResult, TrialResult
 
-FORGET, REPORT, UTILITY = "forget_tune/hit_10", "forget_report/hit_10", "validation/ndcg_10"
+FORGET, REPORT, UTILITY = TUNED, REPORTED, "validation/ndcg_10"
 LEVEL = 0.30  # of never-seen events; the Retrains lie below it
 BLIND = "hits alone cannot tell"
 RETRAINS = (0.20, 0.21, 0.22)
@@ -50,7 +52,9 @@ def study(kind="interactions"):
 def written(folder, marks, kind="interactions"):
     """The page's text, and what its script draws."""
     folder.mkdir()
-    write_report(folder, study(kind), [{}, {}], marks, Again(None, [], {0: "0.yaml", 1: "1.yaml", 2: "2.yaml"}))
+    result = study(kind)
+    beside = stand_beside(result.about["level"], kind, marks, axes_of(result)[0])
+    write_report(folder, result, [{}, {}], beside, Again(None, [], {0: "0.yaml", 1: "1.yaml", 2: "2.yaml"}))
     page = (folder / "index.html").read_text()
     found = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
     assert found is not None
@@ -106,7 +110,7 @@ def row_of(page, name):
         ),
     ],
 )
-def test_published_rows_say_what_their_hits_say_beside_retrain(tmp_path, original, note, said):
+def test_reported_rows_say_what_their_hits_say_beside_retrain(tmp_path, original, note, said):
     marks = [*([] if original is None else [mark("original", original)]), *three()]
     marks += [mark("sruga", 0.21, 0, trial=1), mark("sruga", 0.01, 0, trial=2)]
     page, _ = written(tmp_path / "s", marks)
@@ -118,12 +122,32 @@ def test_published_rows_say_what_their_hits_say_beside_retrain(tmp_path, origina
 
 def test_an_applied_trial_is_no_retrain_and_no_original():
     marks = [ORIGINAL, *three()[:2], mark("retrain", 0.2, 5, trial=3)]
-    assert reference(study(), marks).interval is None
+    assert reference({FORGET: LEVEL}, "interactions", marks, FORGET).interval is None
 
 
 def test_a_category_has_no_such_reference(tmp_path):
     _, data = written(tmp_path / "s", [ORIGINAL, *three()], "category")
     assert (data["level"], data["interval"]) == (None, None)
+
+
+def test_a_figure_that_is_no_number_does_not_keep_the_page_from_being_written(tmp_path):
+    """It once ended in a ValueError, of a category whose report half has no targets."""
+    nothing = float("nan")
+    trial = replace(
+        study("category").trials[1], figures={UTILITY: 0.12, FORGET: 0.35, "in_category_tune/hit_10": nothing}
+    )
+    result = replace(study("category"), trials=(study("category").trials[0], trial))
+    marks = [mark("original", nothing), mark("sisa", 0.3), mark("sruga", nothing, trial=1)]
+    beside = stand_beside({FORGET: nothing}, "interactions", marks, FORGET)
+    folder = tmp_path / "s"
+    folder.mkdir()
+    write_report(folder, result, [{}, {}], beside, Again(None, [], {0: "0.yaml", 1: "1.yaml"}))
+    page = (folder / "index.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    assert data["level"] is None
+    assert [other["name"] for other in data["marks"]] == ["SISA 0"], "a row without the figure has no place"
+    assert data["points"][1]["figures"]["in_category_tune/hit_10"] is None
+    assert "nan" not in page
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node, to run the page's script")

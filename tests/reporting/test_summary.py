@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import pytest
 
+from srun.judging.comparison import compare, judge_groups
 from srun.judging.records import group_records
 from srun.judging.verdict import words
-from srun.reporting.page import what_was_run
-from srun.reporting.summary import compare, headlines, markdown_table, write_summary
+from srun.reporting.summary import headlines, tabulate, what_was_run, write_summary
+from srun.reporting.texts import markdown_table
 
 
 def only(records):
@@ -13,13 +14,17 @@ def only(records):
     return group
 
 
-def cells(comparison, method):
-    (line,) = [line for line in comparison.lines if line.method == method]
-    return dict(zip(comparison.header, line.cells, strict=True))
+def table_of(records, to_judge=""):
+    return tabulate(compare(only(records), to_judge))
+
+
+def cells(table, method):
+    (line,) = [line for line in table.lines if line.method == method]
+    return dict(zip(table.header, line.cells, strict=True))
 
 
 def test_retrain_has_mean_and_spread_and_methods_their_gap(record, retrains):
-    comparison = compare(only([*retrains, record("sruga", 0, 0.05)]))
+    comparison = table_of([*retrains, record("sruga", 0, 0.05)])
     assert cells(comparison, "retrain")["Forget Hit@10"] == "0.2200 ± 0.0200"
     assert cells(comparison, "retrain")["Seeds"] == "0–2"
     assert cells(comparison, "sruga")["Gap to Retrain"] == "-0.1700 (± 0.0994)"
@@ -58,12 +63,12 @@ def test_the_headline_says_how_many_fail_where_most_do(record, retrains):
     """It once said "over-unlearning: none of the methods" while most of them failed otherwise."""
     rows = [*retrains, record("original", 0, 0.6), record("sruga", 0, 0.4), record("sisa", 0, 0.4)]
     rows += [replace(row, model="gru4rec") for row in [*retrains, record("original", 0, 0.6), record("sruga", 0, 0.21)]]
-    comparisons = [compare(group) for group in group_records(rows)]
-    first, second = headlines(comparisons)
+    judgement = judge_groups(group_records(rows), ["", ""])
+    first, second = headlines(judgement.comparisons)
     failed = "fails 1 of 1 (under-unlearning)"
     assert first == f"SASRec, request “r”: SISA: {failed}; SRUGA: {failed} {FEW}."
     assert second == f"GRU4Rec, request “r”: SRUGA: passes 1 of 1 {FEW}."
-    summary = write_summary(comparisons, {})
+    summary = write_summary(judgement)
     assert first in summary
     assert second in summary
     assert "none of the methods" not in summary
@@ -71,8 +76,9 @@ def test_the_headline_says_how_many_fail_where_most_do(record, retrains):
 
 def test_too_few_retrains_are_said_with_what_to_run(record, retrains):
     comparison = compare(only([retrains[0], record("sruga", 0, 0.05)]), "srun run --set x=1")
-    assert cells(comparison, "sruga")["Verdict"] == "not judged: 1 of 3 Retrains"
-    assert "Gap to Retrain" not in comparison.header
+    table = tabulate(comparison)
+    assert cells(table, "sruga")["Verdict"] == "not judged: 1 of 3 Retrains"
+    assert "Gap to Retrain" not in table.header
     assert headlines([comparison]) == [
         "SASRec, request “r”: not judged: 1 of 3 Retrains. To judge: `srun run --set x=1`."
     ]
@@ -82,14 +88,14 @@ def test_a_small_catalogue_says_that_every_hit_is_one(record, retrains):
     info = {**retrains[0].info, "models": [{"name": "sasrec", "settings": {}, "num_items": 8}]}
     rows = [replace(row, info=info) for row in [*retrains, record("sruga", 0, 0.05)]]
     said = "The catalogue has 8 items, so every Hit@10 and Recall@10 is 1 and says nothing."
-    assert compare(only(rows)).plain[0] == said
+    assert table_of(rows).plain[0] == said
     info["models"][0]["num_items"] = 11
-    assert said not in compare(only(rows)).plain
+    assert said not in table_of(rows).plain
 
 
 def test_every_target_gradient_has_seconds_and_scored_positions_beside_it(record, retrains):
     sruga = record("sruga", 0, 0.05, counts={"target_gradients": 100.0, "scored_positions": 250})
-    comparison = compare(only([*retrains, sruga]))
+    comparison = table_of([*retrains, sruga])
     costs = comparison.header[-4:]
     speedups = [f"Speed-up, {what}" for what in ("seconds", "scored positions", "target gradients")]
     assert list(costs) == ["Seconds, by the clock", *speedups]
@@ -99,7 +105,7 @@ def test_every_target_gradient_has_seconds_and_scored_positions_beside_it(record
 
 def test_plain_words_name_over_unlearning_and_what_original_says_about_the_data(record, retrains):
     rows = [*retrains, record("sruga", 0, 0.05), record("original", 0, 0.22), record("output_mask", 0, 0.0)]
-    text = " ".join(compare(only(rows)).plain)
+    text = " ".join(table_of(rows).plain)
     assert "SRUGA ranks 5.0% of the forgotten events in its top 10: cannot tell: Original passes too, yet below" in text
     assert "test NDCG@10 is 100% of Retrain's" in text
     assert "Original, from which nothing was removed, ranks 22.0% of the forgotten events in its top 10, which" in text
@@ -108,29 +114,28 @@ def test_plain_words_name_over_unlearning_and_what_original_says_about_the_data(
 
 def test_how_a_method_fails_is_explained_once(record, retrains):
     rows = [*retrains, record("original", 0, 0.6), record("sruga", 0, 0.05), record("sisa", 0, 0.06)]
-    text = " ".join(compare(only(rows)).plain)
+    text = " ".join(table_of(rows).plain)
     assert text.count("(over-unlearning: forgotten items rank lower than if they had never been there)") == 1
 
 
 def test_an_original_above_the_interval_needs_no_caveat(record, retrains):
-    text = " ".join(compare(only([*retrains, record("original", 0, 0.6)])).plain)
+    text = " ".join(table_of([*retrains, record("original", 0, 0.6)]).plain)
     assert "Original" not in text
 
 
 def test_what_was_not_measured_is_said(record, retrains):
     rows = [replace(row, measured=None, machine=None) for row in retrains]
-    comparison = compare(only([*rows, record("sruga", 0, 0.05, measured=None, machine=None)]))
+    comparison = table_of([*rows, record("sruga", 0, 0.05, measured=None, machine=None)])
     assert cells(comparison, "sruga")["Seconds, by the clock"] == "not measured here"
     assert cells(comparison, "sruga")["Speed-up, seconds"] == "–"
-    assert what_was_run([only(rows)])["Machine"] == "not measured here"
+    assert what_was_run(judge_groups([only(rows)], [""]))["Machine"] == "not measured here"
 
 
 def test_named_users_are_counted(record):
     rows = [record("retrain", seed, kind="category") for seed in range(2)]
     request = {**rows[0].partition["request"], "users": 2}
     rows = [replace(row, partition={**row.partition, "request": request}) for row in rows]
-    group = only(rows)
-    text = write_summary([compare(group)], what_was_run([group]))
+    text = write_summary(judge_groups([only(rows)], [""]))
     assert "users 2 named" in text
 
 

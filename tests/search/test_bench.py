@@ -45,6 +45,12 @@ def untold(row):
     pass
 
 
+def repeatable(figures):
+    """All but the time by the clock."""
+    assert figures["cost/seconds"] > 0
+    return {key: value for key, value in figures.items() if key != "cost/seconds"}
+
+
 def test_a_trial_is_the_method_as_the_flow_runs_it(bench_of, world, tmp_path):
     bench = bench_of("interactions", "sruga")
     rows = []
@@ -54,6 +60,7 @@ def test_a_trial_is_the_method_as_the_flow_runs_it(bench_of, world, tmp_path):
     expected = {**probe(result.scorer, "validation"), **probe(result.scorer, "forget_tune")}
     assert {key: figures[key] for key in expected} == expected
     assert figures["cost/training_epochs"] == result.cost.target_gradients / world.request.retain.sum()
+    assert figures["cost/scored_positions"] == result.cost.scored_positions
     assert figures["match/distance"] == abs(figures["forget_tune/hit_10"] - bench.level)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[-1]["validation/ndcg_10"] == figures["validation/ndcg_10"]
@@ -69,7 +76,7 @@ def test_fewer_looks_change_no_figure_and_no_look_of_a_stop_rule(bench_of, world
         every: bench_of("interactions", "sruga", every)(overrides, rows.setdefault(every, []).append)
         for every in (1, 3)
     }
-    assert figures[3] == figures[1]
+    assert repeatable(figures[3]) == repeatable(figures[1])
     result = world.run("sruga", tmp_path, **changes)
     assert figures[3]["cost/training_epochs"] == result.cost.target_gradients / world.request.retain.sum()
     assert figures[3]["forget_tune/hit_10"] == world.probe()(result.scorer, "forget_tune")["forget_tune/hit_10"]
@@ -102,9 +109,9 @@ def test_nothing_that_is_published_is_looked_at(bench_of):
 def test_the_original_is_known_once_and_is_not_changed(bench_of, small):
     bench = bench_of("interactions", "sruga")
     before = small.weight_bytes(bench.original.scorer)
-    first = bench({}, untold)
-    assert bench({"unlearn.sruga.learning_rate": 0.05}, untold) != first
-    assert bench({}, untold) == first
+    first = repeatable(bench({}, untold))
+    assert repeatable(bench({"unlearn.sruga.learning_rate": 0.05}, untold)) != first
+    assert repeatable(bench({}, untold)) == first
     assert small.weight_bytes(bench.original.scorer) == before
 
 

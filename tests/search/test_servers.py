@@ -21,9 +21,9 @@ def run(*words, **environ):
     return done.stdout
 
 
-def published(toy, place, name):
+def with_own_settings(toy, place, name):
     trials = load_study(toy.opened(place), name).get_trials(deepcopy=False)
-    return [trial for trial in trials if trial.user_attrs.get("published") and trial.state.name == "COMPLETE"]
+    return [trial for trial in trials if trial.user_attrs.get("own_settings") and trial.state.name == "COMPLETE"]
 
 
 def joined(toy, place, name):
@@ -43,7 +43,7 @@ def test_exact_number_on_postgresql_with_six_workers_one_killed(toy, postgres):
     assert states["COMPLETE"] == 30
     assert not states["RUNNING"]
     assert not states["WAITING"]
-    assert len(published(toy, postgres, "s")) == 1
+    assert len(with_own_settings(toy, postgres, "s")) == 1
 
 
 def theirs():
@@ -76,7 +76,7 @@ def test_exact_number_on_slurm_with_sigkill_and_scancel(toy, slurm, storage, ser
     states = toy.count(place, name)
     assert states["COMPLETE"] == wanted
     assert not states["RUNNING"]
-    assert len(published(toy, place, name)) == 1
+    assert len(with_own_settings(toy, place, name)) == 1
 
 
 @pytest.mark.slurm

@@ -1,4 +1,4 @@
-"""The space: what is drawn, what is left alone, and what the sampler is told of the published setting."""
+"""The space: what is drawn, what is left alone, and what the sampler is told of the method's own settings."""
 
 import optuna
 import pytest
@@ -26,8 +26,8 @@ def test_draws_lie_within_the_space_and_follow_its_conditions(toy):
         assert isinstance(row.get("unlearn.toy.steps", 1), int)
 
 
-def test_the_published_setting_is_told_as_far_as_it_lies_within(toy):
-    assert toy.toy_space().published() == {
+def test_own_settings_are_told_as_far_as_they_lie_within(toy):
+    assert toy.toy_space().own_settings() == {
         "unlearn.toy.ascent.on": True,
         "unlearn.toy.ascent": 0.5,
         "unlearn.toy.kl": 1.0,
@@ -35,17 +35,17 @@ def test_the_published_setting_is_told_as_far_as_it_lies_within(toy):
     }
     narrow = Range(low=2.0, high=3.0, scale="log", zero=True, when={})
     outside = toy.toy_space(ascent=narrow, kind=Choice(of=("stepped",), when={}))
-    assert outside.published() == {"unlearn.toy.kl": 1.0}
+    assert outside.own_settings() == {"unlearn.toy.kl": 1.0}
     off = Space("unlearn.toy", {"ascent": 0}, {"ascent": narrow})
-    assert off.published() == {"unlearn.toy.ascent.on": False}
+    assert off.own_settings() == {"unlearn.toy.ascent.on": False}
 
 
-def test_the_published_setting_has_no_overrides(toy):
+def test_own_settings_have_no_overrides(toy):
     study = optuna.create_study()
-    study.enqueue_trial(toy.toy_space().published())
+    study.enqueue_trial(toy.toy_space().own_settings())
     trial = study.ask()
     assert toy.toy_space().keep(trial) == {}
-    assert trial.params == toy.toy_space().published()
+    assert trial.params == toy.toy_space().own_settings()
 
 
 @pytest.mark.parametrize(

@@ -45,16 +45,16 @@ def plain(toy):
     return lambda overrides, tell: toy.toy(overrides)
 
 
-def test_trial_0_is_the_published_setting_and_the_command_goes_on(toy, begin):
+def test_trial_0_has_the_own_settings_and_the_command_goes_on(toy, begin):
     assert begin().run(plain(toy), 3, None)
     assert begin().run(plain(toy), 5, None)
     assert begin().run(plain(toy), 5, None), "nothing is left to do"
     result = read_study(begin().study)
     assert [trial.state for trial in result.trials] == ["complete"] * 5
-    assert result.trials[0].published
+    assert result.trials[0].own_settings
     assert result.trials[0].overrides == {}
     assert result.trials[0].values == (toy.toy({})["utility"], toy.toy({})["forget"])
-    assert not any(trial.published for trial in result.trials[1:])
+    assert not any(trial.own_settings for trial in result.trials[1:])
     assert len({json.dumps(trial.overrides) for trial in result.trials}) == 5, "no draw is repeated"
 
 
@@ -128,7 +128,7 @@ def test_the_time_limit_stands_still_while_the_storage_is_written(toy, begin, mo
     assert [trial.state for trial in read_study(worker.study).trials] == ["complete"]
 
 
-def test_a_published_setting_that_failed_is_tried_again(toy, begin):
+def test_own_settings_that_failed_are_tried_again(toy, begin):
     calls = []
 
     def first_fails(overrides, tell):
@@ -139,7 +139,7 @@ def test_a_published_setting_that_failed_is_tried_again(toy, begin):
 
     worker = begin()
     worker.run(first_fails, 2, None)
-    assert [(t.state, t.published) for t in read_study(worker.study).trials] == [
+    assert [(t.state, t.own_settings) for t in read_study(worker.study).trials] == [
         ("failed", True),
         ("complete", True),
         ("complete", False),
@@ -239,7 +239,7 @@ def test_exact_number_with_six_workers_one_killed(toy, place):
     assert not states["RUNNING"]
     assert not states["WAITING"]
     trials = load_study(open_storage(place), "s").trials
-    assert sum(trial.user_attrs.get("published", False) and trial.state.name == "COMPLETE" for trial in trials) == 1
+    assert sum(trial.user_attrs.get("own_settings", False) and trial.state.name == "COMPLETE" for trial in trials) == 1
 
 
 def test_a_killed_only_worker_costs_one_attempt(toy, begin, place):

@@ -26,6 +26,7 @@ COMMANDS: tuple[click.Command, ...] = (
     flow.train,
     flow.unlearn,
     flow.evaluate,
+    flow.judge,
     flow.report,
     flow.run,
     flow.accept,
@@ -37,7 +38,7 @@ COMMANDS: tuple[click.Command, ...] = (
 )
 """Every command, in the order in which `srun --help` lists them."""
 QUOTED_COMMAND = re.compile(
-    r"`(srun (?:prepare|partition|train|unlearn|evaluate|report|run|explain|neurons|optimize)\b[^`]*)`"
+    r"`(srun (?:prepare|partition|train|unlearn|evaluate|judge|report|run|explain|neurons|optimize)\b[^`]*)`"
 )
 """A command that an error message tells the reader to run, and that needs the same options."""
 NOISY_LOGGERS = ("alembic", "mlflow", "matplotlib", "urllib3", "git")
@@ -109,7 +110,7 @@ class LineFormatter(logging.Formatter):
 def cli(debug: bool, quiet: bool) -> None:
     """srun: Sequential Recommender UNlearning.
 
-    Data flows one way: fetch, prepare, partition, train, unlearn, evaluate, report. `dvc repro` runs what has
+    Data flows one way: fetch, prepare, partition, train, unlearn, evaluate, judge, report. `dvc repro` runs what has
     changed; `srun run` runs everything in one process; each stage is a command of its own.
 
     \b

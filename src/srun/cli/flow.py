@@ -148,19 +148,37 @@ def evaluate(common: Common, **selectors: Any) -> None:
 @click.command()
 @request_option("On this request alone, in reports/requests/NAME.")
 @flow_options
+def judge(request: str | None, common: Common) -> None:
+    """Compute every figure of the report: results.csv, results.parquet and judgement.json in reports/.
+
+    \b
+    Example:
+      srun judge
+      srun judge --request may
+    """
+    from srun.flow.stages import judge_step
+
+    project = common.project()
+    project = project if request is None else project.only(request)
+    show(judge_step(project).run(), common.as_json, print_report)
+
+
+@click.command()
+@request_option("On this request alone, in reports/requests/NAME.")
+@flow_options
 def report(request: str | None, common: Common) -> None:
-    """Write the tables, figures and the page in reports/.
+    """Write the tables, pictures and the page in reports/; where evaluations are newer, `srun judge` runs first.
 
     \b
     Example:
       srun report
       srun report --request may
     """
-    from srun.flow.stages import report_step
+    from srun.flow.stages import judge_and_report
 
     project = common.project()
     project = project if request is None else project.only(request)
-    show(report_step(project).run(), common.as_json, print_report)
+    show(judge_and_report(project), common.as_json, print_report)
 
 
 @click.command()

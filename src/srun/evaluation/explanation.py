@@ -28,7 +28,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class CaseStudy:
+class Explanation:
     """A user's events and questions; items are numbers 1..V."""
 
     items: NDArray[np.int32]
@@ -37,7 +37,7 @@ class CaseStudy:
     questions: list[Question]
 
 
-def case_study(scorers: Mapping[str, Scorer], request: Partition, user: int, k: int = 10) -> CaseStudy:
+def explain(scorers: Mapping[str, Scorer], request: Partition, user: int, k: int = 10) -> Explanation:
     """Rank a user's forgotten events, in the retained history before them, and the test item, under every model."""
     data = request.data
     events = slice(data.offsets[user], data.offsets[user + 1])
@@ -47,7 +47,7 @@ def case_study(scorers: Mapping[str, Scorer], request: Partition, user: int, k: 
         for split, queries in by_split.items()
         for question in _ask(scorers, split, queries.select(queries.user == user), k)
     ]
-    return CaseStudy(
+    return Explanation(
         items=data.item[events],
         roles=[Role(role).name.lower() for role in data.role[events]],
         forgotten=request.removed[events],

@@ -31,7 +31,7 @@ def _states(scorer: Scorer, histories: Tensor) -> Tensor:
     return torch.cat([model.last_state(model.prediction_inputs(histories)) for model in scorer.models], 1)
 
 
-def probe_scores(
+def linear_probe_scores(
     states: NDArray[np.float64], inside: NDArray[np.bool_], users: NDArray[np.integer], rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Log odds (Q,) that the next item is ``inside`` the category, by a logistic regression on ``states`` (Q, D).

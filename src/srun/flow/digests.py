@@ -12,7 +12,7 @@ from srun.flow.partition import digests
 from srun.models import MODELS
 from srun.unlearning import UNLEARNERS
 
-PLAIN = ("prepare", "partition", "report")
+PLAIN = ("prepare", "partition", "judge", "report")
 """Stages whose code is the same whatever they are done for."""
 
 

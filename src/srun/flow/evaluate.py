@@ -11,7 +11,7 @@ import torch
 from srun.config import build
 from srun.errors import CheckpointError
 from srun.evaluation.evaluate import EvaluateConfig, evaluate
-from srun.evaluation.linear_probe import auc, last_states, probe_scores
+from srun.evaluation.linear_probe import auc, last_states, linear_probe_scores
 from srun.evaluation.relearning import RelearningConfig, relearn
 from srun.files import write_folder, write_text
 from srun.flow.cells import Cell
@@ -24,7 +24,6 @@ from srun.system.devices import RuntimeConfig, out_of_memory_hint, start
 from srun.tracking import Tracker
 from srun.training.fit import TrainConfig
 
-PROBE = ("score", "inside")
 HEADLINE = ("test/ndcg_10", "test/recall_10", "forget_tune/hit_10", "forget_report/hit_10", "never_seen_report/hit_10")
 
 
@@ -50,11 +49,12 @@ def run(
         untrained = None
         if scorer.catalogue is not None:
             untrained = evaluate(scorer.untrained_raw(), request, settings, device).metrics
-        probe = None
+        linear_probe = None
         if request.kind == "category":
-            probe = _probe(scorer, request, settings, device)
-            report = probe["report"].to_numpy()
-            result.metrics["all_targets"]["probe_auc"] = auc(*(probe.loc[report, c].to_numpy() for c in PROBE))
+            linear_probe = _linear_probe(scorer, request, settings, device)
+            reported = linear_probe[linear_probe["report"]]
+            area = auc(reported["score"].to_numpy(), reported["inside"].to_numpy())
+            result.metrics["all_targets"]["linear_probe_auc"] = area
         recipe = build(TrainConfig, info["train"], "train")
         curves = relearn(scorer, request, recipe, relearning, settings.seed, device, settings.batch_size)
     record = {
@@ -71,8 +71,8 @@ def run(
     }
     with write_folder(paths.evaluation, sealed=True) as new:
         result.events.to_parquet(new / "events.parquet", index=False)
-        if probe is not None:
-            probe.to_parquet(new / "probe.parquet", index=False)
+        if linear_probe is not None:
+            linear_probe.to_parquet(new / "linear_probe.parquet", index=False)
         (new / "report.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     flat = {f"{split}/{name}": value for split, part in result.metrics.items() for name, value in part.items()}
     headline = {name: round(flat[name], 6) for name in HEADLINE if name in flat and not math.isnan(flat[name])}
@@ -81,14 +81,14 @@ def run(
     return result.metrics
 
 
-def _probe(scorer: Scorer, request: Partition, settings: EvaluateConfig, device: torch.device) -> pd.DataFrame:
-    """For every test target: the log odds that a probe gives to its being in the category, and whether it is.
+def _linear_probe(scorer: Scorer, request: Partition, settings: EvaluateConfig, device: torch.device) -> pd.DataFrame:
+    """For every test target: the log odds that a linear probe gives to its being in the category, and whether it is.
 
     All users' test targets, which nothing was chosen by, so that the fit has enough; figures are of ``report`` users.
     """
     queries = request.test_targets
     states, inside = last_states(scorer, queries, device, settings.batch_size), request.removed[queries.event]
-    scores = probe_scores(states, inside, queries.user, numpy_stream(settings.seed, "probe"))
+    scores = linear_probe_scores(states, inside, queries.user, numpy_stream(settings.seed, "probe"))
     report = request.group[queries.user] == REPORT
     columns: dict[str, Any] = {"event": queries.event, "user": queries.user, "inside": inside, "report": report}
     return pd.DataFrame({**columns, "score": scores}).astype({"event": np.int64, "user": np.int64})

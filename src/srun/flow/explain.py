@@ -1,4 +1,4 @@
-"""Not a stage of the flow: one user's case study over the models that are there ([T] Table 6).
+"""Not a stage of the flow: one user's explanation over the models that are there ([T] Table 6).
 
 It says what somebody forgot, so it goes to the terminal of who asks, and into no file.
 """
@@ -10,7 +10,7 @@ import numpy as np
 
 from srun.data.dataset import Dataset
 from srun.errors import DataError
-from srun.evaluation.explanation import CaseStudy, Question, case_study
+from srun.evaluation.explanation import Explanation, Question, explain
 from srun.flow.cells import Cell
 from srun.flow.layout import Layout
 from srun.flow.loading import load_dataset
@@ -22,7 +22,7 @@ NUM_TOP = 5
 
 
 def run(layout: Layout, user: str, request: str, cells: Mapping[str, Cell]) -> dict[str, Any]:
-    """The case study of a raw user id under the cells of a request whose models exist, with raw ids and titles.
+    """The explanation of a raw user id under the cells of a request whose models exist, with raw ids and titles.
 
     Raises DataError for an unknown user, or when no model of the request is there yet.
     """
@@ -38,17 +38,17 @@ def run(layout: Layout, user: str, request: str, cells: Mapping[str, Cell]) -> d
             scorers[name] = load_published(folder)[0]
     if not scorers:
         raise DataError(f'no model for request "{request}" is there yet; run `srun run --request {request}` first')
-    return _describe(case_study(scorers, partition, int(rows[0])), data)
+    return _describe(explain(scorers, partition, int(rows[0])), data)
 
 
-def examples(layout: Layout, cells: Mapping[str, Cell]) -> dict[str, CaseStudy]:
-    """A case study by Original, of the report user whose number of forgotten events is nearest to 3.
+def examples(layout: Layout, cells: Mapping[str, Cell]) -> dict[str, Explanation]:
+    """An explanation by Original, of the report user whose number of forgotten events is nearest to 3.
 
     Only of requests that were drawn: what people asked for themselves is not shown. Users and items are numbers of the
     prepared data. One model a method, that of the lowest seed.
     """
     data = load_dataset(layout)
-    studies: dict[str, CaseStudy] = {}
+    explanations: dict[str, Explanation] = {}
     for original, request in dict.fromkeys((cell.original, cell.request) for cell in cells.values()):
         partition = Partition.load(layout.partition(request), data)
         if not _is_drawn(partition):
@@ -62,8 +62,8 @@ def examples(layout: Layout, cells: Mapping[str, Cell]) -> dict[str, CaseStudy]:
             if (cell.original, cell.request) == (original, request):
                 chosen.setdefault(cell.method, cell)
         scorers = {method: load_published(layout.cell(cell).model)[0] for method, cell in chosen.items()}
-        studies[original] = case_study(scorers, partition, user, k=NUM_TOP)
-    return studies
+        explanations[original] = explain(scorers, partition, user, k=NUM_TOP)
+    return explanations
 
 
 def _is_drawn(partition: Partition) -> bool:
@@ -71,24 +71,24 @@ def _is_drawn(partition: Partition) -> bool:
     return partition.kind != "category" and "given" not in partition.info["request"]
 
 
-def _describe(study: CaseStudy, data: Dataset) -> dict[str, Any]:
-    """The study with raw item ids and titles, as plain values."""
+def _describe(explanation: Explanation, data: Dataset) -> dict[str, Any]:
+    """The explanation with raw item ids and titles, as plain values."""
     ids, titles = data.items["item_id"].tolist(), data.items["title"].tolist()
 
     def shown(item: int) -> dict[str, str]:
         return {"item_id": ids[item - 1], "title": titles[item - 1]}
 
-    def question(asked: Question) -> dict[str, Any]:
+    def described(question: Question) -> dict[str, Any]:
         return {
-            "split": asked.split,
-            "history": [ids[item - 1] for item in asked.history],
-            "target": shown(asked.target),
-            "ranks": asked.ranks,
-            "top": {name: [shown(item) for item in items] for name, items in asked.top.items()},
+            "split": question.split,
+            "history": [ids[item - 1] for item in question.history],
+            "target": shown(question.target),
+            "ranks": question.ranks,
+            "top": {name: [shown(item) for item in items] for name, items in question.top.items()},
         }
 
-    events = zip(study.items, study.roles, study.forgotten, strict=True)
+    events = zip(explanation.items, explanation.roles, explanation.forgotten, strict=True)
     return {
         "sequence": [{**shown(item), "role": role, "forgotten": bool(gone)} for item, role, gone in events],
-        "questions": [question(asked) for asked in study.questions],
+        "questions": [described(question) for question in explanation.questions],
     }

@@ -64,8 +64,18 @@ class Layout:
         return self.root / "reports" / ("requests" if self.only else "") / self.only
 
     @property
+    def judged(self) -> tuple[Path, ...]:
+        """What the judge stage writes: every figure, in three forms."""
+        return self.reports / "results.csv", self.reports / "results.parquet", self.judgement
+
+    @property
+    def judgement(self) -> Path:
+        """Every figure of the report."""
+        return self.reports / "judgement.json"
+
+    @property
     def report_run(self) -> Path:
-        """What the report was made of, and what it said."""
+        """What the report said."""
         return self.root / "runs" / "reports" / f"{self.only or 'all'}.json"
 
     def study(self, name: str) -> Path:

@@ -1,129 +1,41 @@
-"""Stage report: evaluations -> results.csv, summary.md, figures, index.html."""
+"""Stage report: judgement.json -> summary.md, figures, index.html."""
 
 import json
-import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from srun.errors import DataError
-from srun.files import read_json, verify_folder, write_folder, write_text
-from srun.flow.cells import Cell
-from srun.flow.layout import CellPaths, Layout
-from srun.flow.loading import weights_sha256
-from srun.judging.records import KINDS, Group, History, ProbeScores, Record, Trained, group_records
-from srun.judging.results import long_form, to_csv
-from srun.metrics.forgetting import MIN_RETRAINS
-from srun.metrics.ranking import EventRanks
-from srun.models.scorer import HISTORY_FILE, load_history
-from srun.reporting.page import render, what_was_run
-from srun.reporting.summary import Comparison, compare, headlines, write_summary
+from srun.files import read_json, write_folder, write_text
+from srun.flow.layout import Layout
+from srun.judging.judgement import read_judgement
+from srun.reporting.page import render
+from srun.reporting.summary import headline_rows, headlines, title, write_summary
 from srun.tracking import Tracker
 
 if TYPE_CHECKING:
     from srun.reporting.figures import Figure
 
 
-class NotEvaluatedError(DataError):
-    """A row, or the Original it starts from, of which there is no evaluation, or none of the model as it is now."""
+def run(layout: Layout, tracker: Tracker) -> dict[str, Any]:
+    """Render the judgement that is there; returns paths, headlines, the rows behind them, and what is missing.
 
-
-class Measured(BaseModel):
-    """What of a run file the report reads."""
-
-    model_config = ConfigDict(strict=True)
-    cost: dict[str, float] | None = None
-    machine: dict[str, str] | None = None
-
-
-def run(layout: Layout, cells: Mapping[str, Cell], tracker: Tracker, options: Sequence[str] = ()) -> dict[str, Any]:
-    """Write the tables, figures and the page of these cells; returns the paths, headlines, headline rows and what
-     is missing.
-
-    Rows without an evaluation are left out and listed with the command that makes it. ``options``: words that commands
-    which are shown need to do the same.
-    Raises DataError when no cell is evaluated, or when rows do not belong together.
+    Raises DataError when there is no judgement.
     """
     from srun.reporting.figures import draw  # matplotlib, which other stages should not wait for
 
-    records, missing = read_records(layout, cells, options)
-    if not records:
-        why = next(iter(missing.values()), "params.yaml has no cells")
-        raise DataError(f"nothing to report: {why}")
-    originals = dict.fromkeys(record.original for record in records)
-    groups = group_records(records, [read_original(layout, name) for name in originals])
-    pending = [cells[name] for name in missing]
-    rows = long_form(groups)
-    comparisons = [compare(group, to_judge(group, pending, options)) for group in groups]
-    figures, facts, left_out = draw(groups), what_was_run(groups), list(missing.values())
-    texts = {
-        "index.html": render(groups, comparisons, figures, facts, left_out),
-        "summary.md": write_summary(comparisons, facts, left_out),
-        "results.csv": to_csv(rows),
-    }
-    written = _write(layout.reports, texts, figures, tracker)
+    judgement = read_judgement(layout.judgement)
+    figures = draw(judgement)
+    texts = {"index.html": render(judgement, figures), "summary.md": write_summary(judgement)}
+    files = {**_write(layout.reports, texts, figures, tracker), **{path.name: path for path in layout.judged}}
     result = {
-        "written": written,
-        "tables": _headlines(comparisons),
-        "headlines": headlines(comparisons),
-        "missing": left_out,
+        "written": {name: str(path) for name, path in files.items()},
+        "tables": {title(comparison): headline_rows(comparison) for comparison in judgement.comparisons},
+        "headlines": headlines(judgement.comparisons),
+        "missing": list(judgement.missing),
     }
     write_text(layout.report_run, json.dumps({"result": result}, indent=1) + "\n")
     return result
-
-
-def _write(out: Path, texts: Mapping[str, str], figures: Sequence["Figure"], tracker: Tracker) -> dict[str, str]:
-    """Write a report's files and give them to the tracker; returns their paths by name."""
-    for name, text in texts.items():
-        write_text(out / name, text)
-    with write_folder(out / "figures") as new:
-        for figure in figures:
-            (new / figure.file).write_bytes(figure.png)
-    for name in (*texts, "figures"):
-        tracker.artifact(out / name, "figures" if name == "figures" else "report")
-    return {name: str(out / name) for name in (*texts, "figures")}
-
-
-def read_records(
-    layout: Layout, cells: Mapping[str, Cell], options: Sequence[str] = ()
-) -> tuple[list[Record], dict[str, str]]:
-    """Records of the cells that are evaluated, and by name what is missing of the others, with the command for it."""
-    records, missing = [], {}
-    for name, cell in cells.items():
-        try:
-            records.append(read_record(layout, name, cell, options))
-        except NotEvaluatedError as error:
-            missing[name] = str(error)
-    return records, missing
-
-
-def to_judge(group: Group, pending: Sequence[Cell], options: Sequence[str] = ()) -> str:
-    """The command that makes the Retrains a group lacks; empty where there are enough.
-
-    ``pending``: cells that are asked for and not evaluated yet. Retrains beyond these get seeds that no Retrain and no
-    Original of the group has, for a Retrain shares nothing with an Original.
-    """
-    names = {record.original for record in group.records}
-    coming = [c for c in pending if c.method == "retrain" and c.request == group.request and c.original in names]
-    needed = MIN_RETRAINS if group.first.kind in KINDS else 1
-    lacking = needed - len(group.retrains)
-    if lacking <= 0:
-        return ""
-    taken = {record.seed for record in group.retrains} | {cell.seed for cell in coming}
-    taken |= {int(trained.info["seed"]) for trained in group.originals}
-    seeds = [seed for seed in range(len(taken) + lacking) if seed not in taken][: max(0, lacking - len(coming))]
-    start = min(group.originals, key=lambda trained: (trained.info.get("shards", 1), trained.name)).name
-    words = ["srun", "run", *options]
-    for seed in seeds:
-        name = re.sub(r"[^A-Za-z0-9_-]", "-", f"{start}-{group.request}-retrain-{seed}")
-        words += [
-            "--set",
-            f"cells.{name}={{request: {group.request}, original: {start}, method: retrain, seed: {seed}}}",
-        ]
-    return shlex.join(words)
 
 
 def made(layout: Layout) -> dict[str, Any]:
@@ -132,130 +44,14 @@ def made(layout: Layout) -> dict[str, Any]:
     return result
 
 
-def _headlines(comparisons: list[Comparison]) -> dict[str, list[dict[str, str]]]:
-    """A row a method, by the comparison's title: the figures that decide, and the verdict."""
-    shown = ("Test NDCG@10", "Forget Hit@10", "Gap to Retrain", "KS D", "Speed-up, seconds")
-    tables: dict[str, list[dict[str, str]]] = {}
-    for table in comparisons:
-        rows = [(line, dict(zip(table.header, line.cells, strict=True))) for line in table.lines]
-        tables[table.title] = [
-            {"Method": line.name, **{title: figures.get(title, "") for title in shown}, "Verdict": line.verdict}
-            for line, figures in rows
-        ]
-    return tables
-
-
-def read_record(layout: Layout, name: str, cell: Cell, options: Sequence[str] = ()) -> Record:
-    """What was measured of a cell; NotEvaluatedError with the command when it was not, or by another model."""
-    paths = layout.cell(cell)
-    command = _command(layout, cell, options)
-    if lacking := _lacking(layout, name, cell):
-        raise NotEvaluatedError(f"{lacking}; make it with `{command}`")
-    files = paths.evaluation / "report.json", paths.model / "model.json"
-    found, info = (_read_sealed(file, f"cell {name}", command) for file in files)
-    run = _read_run(paths)
-    return Record(
-        cell=name,
-        request=cell.request,
-        model=found["model"],
-        method=cell.method,
-        original=cell.original,
-        seed=cell.seed,
-        dataset=found["dataset"],
-        fingerprint=found["fingerprint"],
-        partition=found["request"],
-        metrics=found["metrics"],
-        untrained_raw=found["untrained_raw"],
-        counts=found["cost"],
-        measured=run.get("cost"),
-        machine=run.get("machine"),
-        info=info,
-        history=_history(paths),
-        probe=_read_probe(paths.evaluation / "probe.parquet"),
-        relearning=found.get("relearning", {}),
-        events=_read_events(paths.evaluation / "events.parquet"),
-    )
-
-
-def _lacking(layout: Layout, name: str, cell: Cell) -> str:
-    """What there is not of a cell's row; empty where all is there."""
-    paths, original = layout.cell(cell), layout.original(cell.original)
-    if not (original.model / "model.json").is_file():
-        return f"cell {name}: its Original {cell.original} is not there"
-    if not (paths.model / "model.json").is_file():
-        return f"cell {name}: its model is not there"
-    files = (paths.evaluation / "report.json", paths.evaluation / "events.parquet")
-    if not all(file.is_file() for file in files):
-        return f"cell {name}: its evaluation is not there"
-    found = _read_sealed(files[0], f"cell {name}", _command(layout, cell, ()))
-    newer = found["weights_sha256"] != weights_sha256(paths.model)
-    return f"cell {name}: its model is newer than its evaluation" if newer else ""
-
-
-def _command(layout: Layout, cell: Cell, options: Sequence[str]) -> str:
-    """What makes a cell's evaluation, from the first step that is not there."""
-    selectors = ["--request", cell.request, "--original", cell.original, "--method", cell.method]
-    selectors += ["--seed", str(cell.seed)]
-    has_original = (layout.original(cell.original).model / "model.json").is_file()
-    has_model = (layout.cell(cell).model / "model.json").is_file()
-    steps = [] if has_original else [["train", "--original", cell.original]]
-    steps += [] if has_original and has_model else [["unlearn", *selectors]]
-    return " && ".join(shlex.join(["srun", *words, *options]) for words in [*steps, ["evaluate", *selectors]])
-
-
-def _read_events(file: Path) -> dict[str, EventRanks]:
-    """Ranks by split, in the order of the evaluation."""
-    import pandas as pd
-
-    table = pd.read_parquet(file, columns=["split", "event", "user", "rank"])
-    parts = {str(split): part for split, part in table.groupby("split", sort=False)}
-    return {
-        split: EventRanks(*(part[name].to_numpy() for name in ("event", "user", "rank")))
-        for split, part in parts.items()
-    }
-
-
-def _read_probe(file: Path) -> ProbeScores | None:
-    """Of report users; None for a request that is not of a category."""
-    import pandas as pd
-
-    if not file.is_file():
-        return None
-    table = pd.read_parquet(file)
-    table = table[table["report"]]
-    return ProbeScores(*(table[name].to_numpy() for name in ("user", "score", "inside")))
-
-
-def read_original(layout: Layout, name: str) -> Trained:
-    """What is known of a trained Original; raises DataError naming the command when it is not there."""
-    paths = layout.original(name)
-    info = _read_sealed(paths.model / "model.json", f"Original {name}", f"srun train --original {name}")
-    return Trained(name, info, _read_run(paths).get("cost"), _history(paths))
-
-
-def _read_run(paths: CellPaths) -> dict[str, Any]:
-    """What was measured; nothing where the results came from a cache and were not computed here."""
-    if not paths.run.is_file():
-        return {}
-    mend = "remove it, and costs are not measured here; or compute it anew"
-    values = read_json(paths.run, DataError, mend)
-    try:
-        Measured.model_validate(values)
-    except ValidationError as error:
-        where = ascii(".".join(map(str, error.errors()[0]["loc"])))[:60]
-        raise DataError(f"{paths.run}: {where}: not what a run writes; {mend}") from error
-    return values
-
-
-def _read_sealed(file: Path, what: str, command: str) -> dict[str, Any]:
-    """A JSON file of a published folder; raises DataError where it is not there, or the folder is damaged."""
-    if not file.is_file():
-        raise DataError(f"{file}: {what} is not there yet; make it with `{command}`")
-    mend = f"make it again with `{command}`"
-    verify_folder(file.parent, DataError, mend)
-    return read_json(file, DataError, mend)
-
-
-def _history(paths: CellPaths) -> History:
-    """Curves of a published model, if it has any."""
-    return load_history(paths.model) if (paths.model / HISTORY_FILE).is_file() else []
+def _write(out: Path, texts: Mapping[str, str], figures: Sequence["Figure"], tracker: Tracker) -> dict[str, Path]:
+    """Write a report's files and give them to the tracker; returns their paths by name."""
+    for name, text in texts.items():
+        write_text(out / name, text)
+    with write_folder(out / "figures") as new:
+        for figure in figures:
+            (new / figure.file).write_bytes(figure.png)
+    paths = {name: out / name for name in (*texts, "figures")}
+    for name, path in paths.items():
+        tracker.artifact(path, "figures" if name == "figures" else "report")
+    return paths

@@ -3,6 +3,7 @@
 The order of a plan is here too; DVC runs the same stages one by one.
 """
 
+import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,10 +14,10 @@ from srun.config import flatten
 from srun.data.raw import INFO
 from srun.errors import DataError
 from srun.files import held, locked
-from srun.flow import evaluate, explain, neurons, partition, prepare, report, train, unlearn
+from srun.flow import evaluate, explain, judge, neurons, partition, prepare, report, train, unlearn
 from srun.flow.cells import Cell
 from srun.flow.digests import evaluate_code, plain_code, train_code, unlearn_code, write_digests
-from srun.flow.freshness import Output, Parts, file_digests
+from srun.flow.freshness import Output, Parts, file_digests, told
 from srun.flow.project import Project
 from srun.flow.steps import Step, accept_steps, take_steps
 from srun.models.scorer import INFO_FILE, WEIGHTS_FILE
@@ -24,6 +25,8 @@ from srun.progress import Budget
 from srun.requests.kinds import input_files
 from srun.requests.partition import MASKS
 from srun.system import distributed
+
+log = logging.getLogger("srun")
 
 
 def run(project: Project, budget: Budget | None = None) -> dict[str, Any]:
@@ -35,8 +38,20 @@ def run(project: Project, budget: Budget | None = None) -> dict[str, Any]:
     taken = take(project, plan(project), budget)
     if taken["left"]:
         return dict(taken)
-    last = report_step(project)
+    judging, last = judge_step(project), report_step(project)
+    if judging.stale():
+        judging.run()
     return taken | (last.run() if last.stale() else report.made(project.layout))
+
+
+def judge_and_report(project: Project) -> dict[str, Any]:
+    """Render the judgement; it is made first where the one that is there is of other evaluations."""
+    judging = judge_step(project)
+    if reasons := judging.stale():
+        log.info("judge: the figures of the report are computed first (%s)", told(reasons))
+        judging.run()
+    result: dict[str, Any] = report_step(project).run()
+    return result
 
 
 def take(project: Project, steps: list[Step], budget: Budget | None) -> dict[str, list[str]]:
@@ -168,13 +183,14 @@ def evaluate_step(project: Project, cell: Cell, name: str = "") -> Step:
     return _step(project, f"evaluate {title}", (f"unlearn {title}",), work, parts, *outputs)
 
 
-def report_step(project: Project) -> Step:
-    """Evaluations -> tables, figures and the page."""
+def judge_step(project: Project) -> Step:
+    """Evaluations -> every figure of a table or verdict."""
     params, layout = project.params, project.layout
 
     def work(key: str) -> dict[str, Any]:
-        with project.tracked("report", params.data.name, {}) as tracker:
-            return report.run(layout, params.cells, tracker, project.options)
+        with project.tracked("judge", params.data.name, {}) as tracker:
+            judge.run(layout, params.cells, tracker, project.options)
+        return {"written": {path.name: str(path) for path in layout.judged}}
 
     def parts() -> Parts:
         rows = [layout.cell(cell) for cell in params.cells.values()]
@@ -183,11 +199,26 @@ def report_step(project: Project) -> Step:
         parameters = {
             f"cells.{name}.{key}": value for name, cell in params.cells.items() for key, value in vars(cell).items()
         }
-        return Parts(parameters, file_digests(layout.root, *inputs), plain_code("report"))
+        parameters["options"] = list(project.options)  # which the commands have that are shown
+        return Parts(parameters, file_digests(layout.root, *inputs), plain_code("judge"))
 
     needs = tuple(f"evaluate {name}" for name in params.cells)
-    files = (layout.reports / name for name in ("results.csv", "summary.md", "index.html", "figures"))
-    return _step(project, "report", needs, work, parts, layout.report_run, *files, key_of=layout.reports)
+    return _step(project, "judge", needs, work, parts, *layout.judged, key_of=layout.judgement)
+
+
+def report_step(project: Project) -> Step:
+    """The judgement -> tables, pictures and the page."""
+    layout = project.layout
+
+    def work(key: str) -> dict[str, Any]:
+        with project.tracked("report", project.params.data.name, {}) as tracker:
+            return report.run(layout, tracker)
+
+    def parts() -> Parts:
+        return Parts({}, file_digests(layout.root, layout.judgement), plain_code("report"))
+
+    files = (layout.reports / name for name in ("summary.md", "index.html", "figures"))
+    return _step(project, "report", ("judge",), work, parts, layout.report_run, *files, key_of=layout.reports)
 
 
 def partition_where_missing(project: Project, name: str) -> None:
@@ -213,7 +244,7 @@ def accept(project: Project, names: Sequence[str]) -> dict[str, Any]:
     """
     layout = project.layout
     with held(layout.root / "runs" / "flow", f"the flow in {layout.root}"):
-        accepted = accept_steps([*plan(project), report_step(project)], names)
+        accepted = accept_steps([*plan(project), judge_step(project), report_step(project)], names)
     command = ""
     if accepted and layout.root == layout.project and (layout.project / "dvc.lock").is_file():
         write_digests(layout, project.params)

@@ -16,9 +16,10 @@ from srun.files import read_json, verify_folder, write_text
 from srun.flow.cells import Cell
 from srun.flow.layout import CellPaths, Layout, TrialLayout
 from srun.flow.loading import weights_sha256
+from srun.judging.trials import Mark, stand_beside
 from srun.search.bench import against
 from srun.search.goals import Figures
-from srun.search.results import Mark, StudyResult, importances, read_study
+from srun.search.results import StudyResult, importances, read_study
 from srun.search.storage import shown_place
 from srun.tracking import StudyTracker
 from srun.unlearning import UNLEARNERS
@@ -38,7 +39,7 @@ def report(
 
     ``place``: the storage, where it is not the study's own journal. ``options``: what lies over params.yaml.
     """
-    from srun.reporting.pareto import Again, write_report  # matplotlib, which other stages should not wait for
+    from srun.reporting.pareto import Again, axes_of, write_report  # matplotlib, which other stages should not wait for
 
     result, presets = read_study(study), {}
     for trial in result.trials:
@@ -47,8 +48,9 @@ def report(
             write_text(file, _preset(result, trial.number))
             presets[trial.number] = os.path.relpath(file, layout.project)
     again = Again(None if place is None else shown_place(place), options, presets)
-    marks = _marks(layout, result, cells)
-    write_report(layout.study(result.name), result, importances(study, result.goal), marks, again)
+    kind = result.about["request"]["request"]["kind"]
+    beside = stand_beside(result.about["level"], kind, _marks(layout, result, cells), axes_of(result)[0])
+    write_report(layout.study(result.name), result, importances(study, result.goal), beside, again)
     return result
 
 
@@ -58,7 +60,7 @@ def track(tracker: StudyTracker, result: StudyResult) -> None:
     for trial in result.trials:
         if trial.state in ("complete", "discarded", "failed"):
             tags = {"front": str(trial.number in front).lower(), "state": trial.state}
-            tags |= {"published": "true"} if trial.published else {}
+            tags |= {"own_settings": "true"} if trial.own_settings else {}
             status = "FAILED" if trial.state == "failed" else "FINISHED"
             metrics = {**trial.figures, **trial.violations}
             tracker.trial(trial.number, status, trial.overrides, metrics, trial.history, tags)

@@ -25,7 +25,7 @@ History = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
-class ProbeScores:
+class LinearProbeScores:
     """What a linear probe says of report users' test targets (Q,): see ``evaluation.linear_probe``."""
 
     user: NDArray[np.int64]
@@ -74,7 +74,7 @@ class Record:
     history: History = field(default_factory=list)
     events: Mapping[str, EventRanks] = field(default_factory=dict, repr=False)
     """Ranks by split; a split without events is not there."""
-    probe: "ProbeScores | None" = field(default=None, repr=False)
+    linear_probe: LinearProbeScores | None = field(default=None, repr=False)
     """Of a category request."""
     relearning: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     """Way of relearning -> ``steps`` and ``hit_10`` at each; empty where it was not measured."""
@@ -124,14 +124,14 @@ class Group:
         Rows are left out that have no ranks or no two Retrains to be compared with, and those of a category.
         """
         judged = [record for record in self.records if record.kind in KINDS and SPLIT in record.events]
-        found = {}
+        qualities = {}
         for record in judged:
             others = [row.events[SPLIT].rank for row in judged if row.method == "retrain" and row is not record]
             if len(others) > 1:
                 own = record.events[SPLIT]
                 rng = numpy_stream(int(record.partition["request"]["seed"]), f"ks_p/{record.cell}")
-                found[record.cell] = judge(own.rank, np.stack(others), own.user, rng)
-        return found
+                qualities[record.cell] = judge(own.rank, np.stack(others), own.user, rng)
+        return qualities
 
     def of(self, method: str) -> list[Record]:
         """The rows of a method, by seed."""
@@ -139,8 +139,8 @@ class Group:
 
     def values(self, method: str, split: str, metric: str) -> list[float]:
         """A figure of every seed of a method that has it."""
-        found = (record.value(split, metric) for record in self.of(method))
-        return [value for value in found if value is not None]
+        values = (record.value(split, metric) for record in self.of(method))
+        return [value for value in values if value is not None]
 
 
 def group_records(records: Sequence[Record], originals: Sequence[Trained] = ()) -> list[Group]:
@@ -155,13 +155,13 @@ def group_records(records: Sequence[Record], originals: Sequence[Trained] = ()) 
         members.setdefault((record.model, record.request), []).append(record)
     _check_same_data(records)
     groups = []
-    for (model, request), found in members.items():
-        names = {record.original for record in found}
-        found += [row for record in found if (row := _raw_scores(record)) is not None]
-        found = judge_beside_others(found)
-        found.sort(key=lambda record: (*method_order(record.method), record.seed, record.original))
+    for (model, request), own in members.items():
+        names = {record.original for record in own}
+        own += [row for record in own if (row := _raw_scores(record)) is not None]
+        rows = judge_beside_others(own)
+        rows.sort(key=lambda record: (*method_order(record.method), record.seed, record.original))
         started_from = tuple(trained for trained in originals if trained.name in names)
-        groups.append(Group(model, request, tuple(found), started_from))
+        groups.append(Group(model, request, tuple(rows), started_from))
     return groups
 
 
@@ -169,8 +169,8 @@ def judge_beside_others(records: Sequence[Record]) -> list[Record]:
     """The records of one model and request with what is measured against others of them.
 
     Relearning: see ``relearning_figures``. Of a category, against Original (same start): removal rates and what is
-    kept; against the Retrains' mean: what is kept of it, and the distance of the probe's AUC, beside that of the output
-    mask. A figure whose reference has no row is not there.
+    kept; against the Retrains' mean: what is kept of it, and the distance of the linear probe's AUC, beside that of the
+    output mask. A figure whose reference has no row is not there.
     """
     return [_beside_others(record, records) for record in records]
 
@@ -207,7 +207,7 @@ def _judge_category(
         share(f"{metric}_kept", "out_of_category", metric, originals)
         share(f"{metric}_of_retrain", "out_of_category", metric, retrains)
     if "all_targets" in metrics:
-        metrics["all_targets"] |= _probe_figures(record, retrains, masks)
+        metrics["all_targets"] |= _linear_probe_figures(record, retrains, masks)
 
 
 def _mean(records: Sequence[Record], split: str, metric: str) -> float | None:
@@ -220,10 +220,10 @@ def relearning_figures(
 ) -> dict[str, float]:
     """What ``curves`` by way of relearning come to, as ``returned_steps``, ``retain_steps`` and so on.
 
-    ``steps`` until Hit@10 is at ``level``, the Retrains' mean and half of Original's lead over it (evaluation.md 1), as
-    they are before relearning; infinite where ``cap`` steps do not get there. Training that does not even keep Original
-    at the level says nothing of how fast anything comes back: then, and without a lead, ``valid`` is 0 and ``steps``
-    NaN; ``original_below_at`` is the step at which Original is first seen there, infinite if never. Nothing where
+    ``steps`` until Hit@10 is at ``threshold``: the Retrains' mean and half of Original's lead over it, as they are
+    before relearning; infinite where ``cap`` steps do not get there. Training that does not even keep Original at the
+    threshold says nothing of how fast anything comes back: then, and without a lead, ``valid`` is 0 and ``steps`` NaN;
+    ``original_below_at`` is the step at which Original is first seen below it, infinite if never. Nothing where
     Original or Retrain was not measured.
     """
     figures: dict[str, float] = {}
@@ -233,22 +233,22 @@ def relearning_figures(
         )
         if not before or not aim:
             continue
-        high, low = (float(np.mean([other["hit_10"][0] for other in found])) for found in (before, aim))
-        level = (low + high) / 2
-        below = min(_first(other["steps"], np.array(other["hit_10"]) < level) for other in before)
+        high, low = (float(np.mean([other["hit_10"][0] for other in curves_of])) for curves_of in (before, aim))
+        threshold = (low + high) / 2
+        below = min(_first(other["steps"], np.array(other["hit_10"]) < threshold) for other in before)
         valid = high > low and below == math.inf
-        steps = _first(curve["steps"], np.array(curve["hit_10"]) >= level)
-        found = {
+        steps = _first(curve["steps"], np.array(curve["hit_10"]) >= threshold)
+        of_way = {
             "valid": float(valid),
-            "level": level,
+            "threshold": threshold,
             "steps": steps if valid else math.nan,
             "original_below_at": below,
             "cap": float(curve["steps"][-1]),
             "hit_10_first": curve["hit_10"][0],
             "hit_10_last": curve["hit_10"][-1],
         }
-        found |= {"reached": float(steps < math.inf)} if valid else {}
-        figures |= {f"{way}_{name}": value for name, value in found.items()}
+        of_way |= {"reached": float(steps < math.inf)} if valid else {}
+        figures |= {f"{way}_{name}": value for name, value in of_way.items()}
     return figures
 
 
@@ -257,19 +257,21 @@ def _first(steps: Sequence[float], there: NDArray[np.bool_]) -> float:
     return float(steps[int(there.argmax())]) if there.any() else math.inf
 
 
-def _probe_figures(record: Record, retrains: Sequence[Record], masks: Sequence[Record]) -> dict[str, float]:
+def _linear_probe_figures(record: Record, retrains: Sequence[Record], masks: Sequence[Record]) -> dict[str, float]:
     """The AUC's distance from the Retrains' mean, and how much nearer than the output mask's, with its interval."""
-    aim, own = _mean(retrains, "all_targets", "probe_auc"), record.value("all_targets", "probe_auc")
+    aim, own = _mean(retrains, "all_targets", "linear_probe_auc"), record.value("all_targets", "linear_probe_auc")
     if aim is None or own is None:
         return {}
-    figures = {"probe_auc_gap": own - aim}
-    reference = next((other.probe for other in retrains if other.probe), None)
-    control = next((other.probe for other in masks if other.probe), None)
-    if record.probe and reference and control and record.method not in ("retrain", "output_mask", "original"):
-        scores = (record.probe.score, control.score, reference.score)
+    figures = {"linear_probe_auc_gap": own - aim}
+    reference = next((other.linear_probe for other in retrains if other.linear_probe), None)
+    control = next((other.linear_probe for other in masks if other.linear_probe), None)
+    own_scores = record.linear_probe
+    if own_scores and reference and control and record.method not in ("retrain", "output_mask", "original"):
         rng = numpy_stream(0, f"probe/{record.cell}")
-        found = nearer(*scores, record.probe.inside, record.probe.user, rng)
-        figures |= dict(zip(("probe_nearer", "probe_nearer_low", "probe_nearer_high"), found, strict=True))
+        gain, low, high = nearer(
+            own_scores.score, control.score, reference.score, own_scores.inside, own_scores.user, rng
+        )
+        figures |= {"linear_probe_nearer": gain, "linear_probe_nearer_low": low, "linear_probe_nearer_high": high}
     return figures
 
 
@@ -285,7 +287,7 @@ def _raw_scores(record: Record) -> Record | None:
         untrained_raw=None,
         events={},  # those of the record are under its own scores
         history=[],
-        probe=None,
+        linear_probe=None,
         relearning={},
         counts={},  # the cost is that of the row it belongs to
         measured=None,

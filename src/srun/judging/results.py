@@ -1,13 +1,22 @@
-"""results.csv: every figure of every row in long form."""
+"""results.csv and results.parquet: every figure of every row, and those over all seeds, in long form.
+
+The key of a figure over all seeds of a method has no seed: the cell is empty. These are ``<metric>_low`` and
+``<metric>_high`` (bootstrap over users, of the mean over seeds), ``hit_10_retrain_low`` and ``hit_10_retrain_high``
+(Retrain's interval) and ``ndcg_10_of_retrain`` (mean utility over Retrain's). Means and spreads are in judgement.json.
+"""
 
 import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
-from srun.errors import DataError
+import pandas as pd
+
+from srun.errors import DataError, RunError
+from srun.judging.judgement import Comparison
 from srun.judging.records import KINDS, METRIC, SPLIT, Group, Record
 from srun.judging.verdict import verdict
 from srun.metrics.ranking import mean_and_spread
@@ -27,7 +36,8 @@ class Row(NamedTuple):
     dataset: str
     model: str
     method: str
-    seed: int
+    seed: int | None
+    """None for a figure over all seeds of a method."""
     split: str
     category: str
     metric: str
@@ -47,6 +57,32 @@ def long_form(groups: Sequence[Group]) -> list[Row]:
     """
     rows = [row for group in groups for record in group.records for row in _rows(group, record)]
     rows = [row for row in rows if math.isfinite(row.value)]
+    check_keys(rows)
+    return rows
+
+
+def over_all_seeds(group: Group, comparison: Comparison) -> list[Row]:
+    """The figures of a comparison that are of no single seed (see above), in the order of its methods."""
+    rows = []
+    for method in comparison.methods:
+        record = group.of(method.method)[0]
+        figures = {
+            split: {
+                f"{metric}_{end}": getattr(bounds, end) for metric, bounds in part.items() for end in ("low", "high")
+            }
+            for split, part in method.intervals.items()
+        }
+        if method.method == "retrain" and comparison.interval is not None:
+            interval = {f"{METRIC}_retrain_{end}": getattr(comparison.interval, end) for end in ("low", "high")}
+            figures[SPLIT] = {**figures.get(SPLIT, {}), **interval}
+        if method.utility_of_retrain is not None:
+            figures["test"] = {**figures.get("test", {}), "ndcg_10_of_retrain": method.utility_of_retrain}
+        rows += [row._replace(seed=None) for row in rows_of(record, metrics=figures)]
+    return rows
+
+
+def check_keys(rows: Sequence[Row]) -> None:
+    """Raise DataError when two rows have the same key."""
     seen = set()
     for row in rows:
         if row.key in seen:
@@ -55,7 +91,6 @@ def long_form(groups: Sequence[Group]) -> list[Row]:
                 f'"{row.request}"; rows of one method must differ in model, request or seed'
             )
         seen.add(row.key)
-    return rows
 
 
 def rows_of(
@@ -63,8 +98,8 @@ def rows_of(
 ) -> list[Row]:
     """Metrics under a record's key, its own or others; ``method`` stands in for the record's."""
     named = record if method is None else replace(record, method=method)
-    found = record.metrics if metrics is None else metrics
-    return [_row(named, split, metric, value) for split, part in found.items() for metric, value in part.items()]
+    shown = record.metrics if metrics is None else metrics
+    return [_row(named, split, metric, value) for split, part in shown.items() for metric, value in part.items()]
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -75,6 +110,18 @@ def to_csv(rows: Sequence[Row]) -> str:
     marked = (Row(*map(harmless, row)) for row in rows)
     writer.writerows(row._replace(value=_digits(row.value)) for row in marked)  # type: ignore[arg-type]  # text from here
     return out.getvalue()
+
+
+def write_parquet(rows: Sequence[Row], file: Path) -> None:
+    """Write the table with values at full precision; raises RunError where it cannot be written."""
+    table = pd.DataFrame(rows, columns=list(Row._fields)).astype({"seed": "Int64", "value": "float64"})
+    new = file.with_name(f".{file.name}.new")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(new, index=False)
+        new.replace(file)
+    except OSError as error:
+        raise RunError(f"{file}: cannot be written ({error.strerror or error})") from error
 
 
 def costs(group: Group, record: Record) -> dict[str, float]:
@@ -90,9 +137,14 @@ def costs(group: Group, record: Record) -> dict[str, float]:
     return values
 
 
+def categories(record: Record) -> list[str]:
+    """The categories of a request; none for requests of other kinds."""
+    return list(record.partition["request"]["categories"]) if record.kind == "category" else []
+
+
 def category(record: Record) -> str:
     """The categories of a request, joined by ``|``; empty for requests of other kinds."""
-    return "|".join(record.partition["request"]["categories"]) if record.kind == "category" else ""
+    return "|".join(categories(record))
 
 
 def _rows(group: Group, record: Record) -> Iterator[Row]:
@@ -107,17 +159,17 @@ def _rows(group: Group, record: Record) -> Iterator[Row]:
 
 def _judged(group: Group, record: Record) -> dict[str, float]:
     """The figures of the rule, and what comes of them: ``pass`` only where it passes or fails."""
-    found, quality = verdict(group, record), group.qualities.get(record.cell)
-    if found is None or record.kind not in KINDS:
+    judged, quality = verdict(group, record), group.qualities.get(record.cell)
+    if judged is None or record.kind not in KINDS:
         return {}
-    figures: dict[str, float] = {"not_judged": found.word == "not judged", "num_retrains": found.num_retrains}
+    figures: dict[str, float] = {"not_judged": judged.word == "not judged", "num_retrains": judged.num_retrains}
     if quality is not None:
         figures |= {f"{METRIC}_gap": quality.hit_10_gap, f"{METRIC}_gap_bound": quality.hit_10_gap_bound}
         figures |= {name: getattr(quality, name) for name in ("ks_d", "ks_d_retrain_max", "ks_p")}
-    if found.word != "not judged":
-        figures |= {"over_unlearning": found.over_unlearning, "cannot_tell": found.word == "cannot tell"}
-    if found.word in ("passes", "fails"):
-        figures["pass"] = found.word == "passes"
+    if judged.word != "not judged":
+        figures |= {"over_unlearning": judged.over_unlearning, "cannot_tell": judged.word == "cannot tell"}
+    if judged.word in ("passes", "fails"):
+        figures["pass"] = judged.word == "passes"
     return {name: float(value) for name, value in figures.items()}
 
 

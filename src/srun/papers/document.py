@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from srun.files import write_folder, write_text
-from srun.reporting.summary import markdown_table
+from srun.reporting.texts import markdown_table
 
 Rows = list[dict[str, str]]
 """A table: every row has the same titles; cells are text."""

@@ -1,10 +1,10 @@
 """The picture of `srun neurons`, as PNG bytes, from the study it prints."""
 
 import io
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
@@ -46,7 +46,7 @@ def _dose(axes: Axes, rows: list[dict[str, float]]) -> None:
         ("hit_10_kept", "Hit@10 kept, other targets", LAYERS[0]),
         ("ndcg_10_kept", "NDCG@10 kept, other targets", LAYERS[2]),
     ):
-        axes.plot(doses, np.array([row[key] for row in rows], dtype=float), marker="o", color=colour, label=label)
+        axes.plot(doses, _numbers(row[key] for row in rows), marker="o", color=colour, label=label)
     axes.set(xlabel="neurons, the most shared first", ylabel="share", title="Dose and response")
     axes.axhline(0, color="#D9D9D9", zorder=0)
     axes.legend(frameon=False)
@@ -56,9 +56,14 @@ def _matrix(
     axes: Axes, table: Mapping[str, Mapping[str, float]], title: str, colours: str, limits: tuple[float, float]
 ) -> None:
     names = list(table)
-    values = np.array([[table[a][b] for b in names] for a in names], dtype=float)
+    values = [_numbers(table[row][column] for column in names) for row in names]
     image = axes.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1])
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
     axes.set_title(title, fontsize=10)
     axes.figure.colorbar(image, ax=axes, shrink=0.8)
+
+
+def _numbers(values: Iterable[float | None]) -> list[float]:
+    """What is not known is left white."""
+    return [math.nan if value is None else value for value in values]

@@ -20,15 +20,14 @@ from matplotlib.figure import Figure
 from srun.errors import RunError
 from srun.files import write_text
 from srun.judging.methods import model_name, style
-from srun.judging.records import KINDS, METRIC, SPLIT
-from srun.judging.verdict import ORIGINAL_TOO, OVER, PLACES, STAND_IN, provisional, retrains_text
-from srun.metrics.forgetting import Interval
-from srun.search.results import Mark, StudyResult, TrialResult
+from srun.judging.trials import Beside, Mark, Reference
+from srun.judging.verdict import OVER
+from srun.reporting.texts import NONE
+from srun.search.results import StudyResult, TrialResult
 from srun.tables import harmless
 
 INK, FAINT, TRIAL, FRONT, WARN = "#222222", "#D9D9D9", "#9AA5B1", "#D55E00", "#A33B00"
-PUBLISHED_KEYS = ("test/ndcg_10", "test/recall_10", "forget_report/hit_10", "never_seen_report/hit_10")
-FORGET = "forget_tune/hit_10"
+REPORTED_KEYS = ("test/ndcg_10", "test/recall_10", "forget_report/hit_10", "never_seen_report/hit_10")
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,10 @@ def write_report(
     folder: Path,
     study: StudyResult,
     importances: Sequence[Mapping[str, float]],
-    marks: Sequence[Mark],
+    beside: Beside,
     again: Again,
 ) -> None:
-    """Write everything of a study."""
+    """Write everything of a study: tables, PNGs and the page."""
     write_text(folder / "trials.csv", _csv(trial_rows(study)))
     front = {trial.number for trial in study.front}
     write_text(folder / "front.csv", _csv([row for row in trial_rows(study) if row["trial"] in front]))
@@ -62,17 +61,17 @@ def write_report(
     keys = [objective.key for objective in study.goal.objectives]
     shares = [
         {"objective": key, "parameter": name, "share": share}
-        for key, found in zip(keys, importances, strict=True)
-        for name, share in found.items()
+        for key, of_objective in zip(keys, importances, strict=True)
+        for name, share in of_objective.items()
     ]
     write_text(folder / "importances.csv", _csv(shares))
-    front_png, progress_png = _png(_draw_front(study, marks)), _png(_draw_progress(study, importances))
+    front_png, progress_png = _png(_draw_front(study, beside)), _png(_draw_progress(study, importances))
     try:
         (folder / "front.png").write_bytes(front_png)
         (folder / "progress.png").write_bytes(progress_png)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written ({error.strerror or error})") from error
-    write_text(folder / "index.html", _page(study, marks, again, progress_png))
+    write_text(folder / "index.html", _page(study, beside, again, progress_png))
 
 
 def trial_rows(study: StudyResult) -> list[dict[str, Any]]:
@@ -86,7 +85,7 @@ def trial_rows(study: StudyResult) -> list[dict[str, Any]]:
         {
             "trial": trial.number,
             "state": trial.state,
-            "published": trial.published,
+            "own_settings": trial.own_settings,
             "front": trial.number in front,
             **{key: trial.figures.get(key) for key in keys},
             **{f"violation of {text}": trial.violations.get(text) for text in limits},
@@ -118,67 +117,11 @@ def axes_of(study: StudyResult) -> tuple[str | None, str]:
     return (keys[1] if len(keys) > 1 else None), keys[0]
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What trials are held against across: Retrain's interval, or the level of never-seen events that stands in."""
-
-    level: float | None
-    """Hit@10 of comparable never-seen events under Original; None where something else goes across."""
-    interval: Interval | None
-    """Of the Retrains' tune hits; None with too few of them."""
-    blind: str
-    """Why nothing can be told by it; empty where it can."""
-    few: str = ""
-    """That there are few Retrains."""
-
-    @property
-    def note(self) -> str:
-        """What limits any verdict by it."""
-        return ", ".join(text for text in (self.blind, self.few) if text)
-
-    @property
-    def line(self) -> str:
-        """What the level is called."""
-        return "never-seen events" if self.interval else STAND_IN
-
-
-def reference(study: StudyResult, marks: Sequence[Mark], key: str | None = FORGET) -> Reference:
-    """What a study's trials are held against by ``key``, forget hits of tune or report data."""
-    level = study.about["level"].get(key)
-    if key not in (FORGET, f"{SPLIT}/{METRIC}") or study.about["request"]["request"]["kind"] not in KINDS:
-        return Reference(None, None, "")
-    found = {name: [m.figures[key] for m in _of(marks, name) if key in m.figures] for name in ("original", "retrain")}
-    interval = Interval.of(found["retrain"])
-    if interval is None:
-        return Reference(level, None, f"not judged: {retrains_text(len(found['retrain']))}")
-    blind = not found["original"] or any(interval.place(value) != "above" for value in found["original"])
-    too = ORIGINAL_TOO if found["original"] else "Original was not evaluated"
-    said = f"hits alone cannot tell: {too}" if blind else ""
-    return Reference(level, interval, said, provisional(len(found["retrain"])))
-
-
-def _of(marks: Sequence[Mark], method: str) -> list[Mark]:
-    return [mark for mark in marks if mark.method == method and mark.trial is None]
-
-
-def _hits_text(mark: Mark, found: Reference) -> str:
-    """What the published forget hits of a row say beside Retrain's; ranks, without which nothing passes, are apart."""
-    value = mark.figures.get(f"{SPLIT}/{METRIC}")
-    if mark.method == "retrain":
-        return "the reference"
-    if value is None or found.interval is None:
-        return found.blind or "–"
-    place = found.interval.place(value)
-    told = place == "below" or not found.blind or mark.method == "original"
-    return (PLACES[place] if told else found.blind) + (f" ({found.few})" if found.few else "")
-
-
-def _page(study: StudyResult, marks: Sequence[Mark], again: Again, progress: bytes) -> str:
+def _page(study: StudyResult, beside: Beside, again: Again, progress: bytes) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("srun.reporting").joinpath("pareto.html").read_text(encoding="utf-8"))
-    data = json.dumps(_data(study, marks, again), allow_nan=False).replace("<", "\\u003c")
+    data = json.dumps(_data(study, beside, again), allow_nan=False).replace("<", "\\u003c")
     about = study.about
-    reported = reference(study, marks, f"{SPLIT}/{METRIC}")
     states: dict[str, int] = {}
     for trial in study.trials:
         states[trial.state] = states.get(trial.state, 0) + 1
@@ -193,19 +136,19 @@ def _page(study: StudyResult, marks: Sequence[Mark], again: Again, progress: byt
             for objective in study.goal.objectives
         ],
         volume=study.hypervolumes[-1] if study.feasible else 0.0,
-        published=[
-            (_name(mark), [*_cells(mark), _hits_text(mark, reported)])
-            for mark in marks
-            if any(key in mark.figures for key in PUBLISHED_KEYS)
+        reported=[
+            (_name(mark), [*_cells(mark), verdict])
+            for mark, verdict in zip(beside.marks, beside.verdicts, strict=True)
+            if any(key in mark.figures for key in REPORTED_KEYS)
         ],
-        published_keys=[*PUBLISHED_KEYS, "hits beside Retrain's"],
-        note=reference(study, marks, axes_of(study)[0]).note,
+        reported_keys=[*REPORTED_KEYS, "hits beside Retrain's"],
+        note=beside.across.note,
         space=about["space"],
     )
 
 
-def _data(study: StudyResult, marks: Sequence[Mark], again: Again) -> dict[str, Any]:
-    """What the page's script draws."""
+def _data(study: StudyResult, beside: Beside, again: Again) -> dict[str, Any]:
+    """What the page's script draws; a figure that is no number is null."""
     x, y = axes_of(study)
     front = {trial.number for trial in study.front}
     points = [
@@ -215,77 +158,88 @@ def _data(study: StudyResult, marks: Sequence[Mark], again: Again) -> dict[str, 
             "y": trial.figures[y],
             "front": trial.number in front,
             "feasible": trial.feasible,
-            "published": trial.published,
+            "own_settings": trial.own_settings,
             "overrides": {key.rpartition(".")[2]: value for key, value in trial.overrides.items()},
-            "figures": dict(trial.figures),
+            "figures": {key: value if math.isfinite(value) else None for key, value in trial.figures.items()},
             "commands": commands(study, trial, again),
         }
         for trial in study.trials
         if trial.state == "complete"
     ]
     others = [
-        {"name": _name(mark), "colour": style(mark.method).colour, "x": mark.figures[x], "y": mark.figures[y]}
-        for mark in marks
-        if x is not None and x in mark.figures and y in mark.figures and _is_drawn(mark, study)
+        {"name": _name(mark), "colour": style(mark.method).colour, "x": place[0], "y": place[1]}
+        for mark, place in _places(study, beside)
     ]
-    found = reference(study, marks, x)
+    across = beside.across
     return {
         "x": x or "trial",
         "y": y,
         "points": points,
         "marks": others,
-        "level": found.level,
-        "line_name": found.line,
+        "level": across.level,
+        "line_name": across.line,
         "over_name": OVER,
-        "interval": None if found.interval is None else [found.interval.low, found.interval.high],
+        "interval": None if across.interval is None else [across.interval.low, across.interval.high],
         "line": x is not None and len(study.goal.objectives) == 2,
     }
 
 
-def _draw_front(study: StudyResult, marks: Sequence[Mark]) -> Figure:
+def _draw_front(study: StudyResult, beside: Beside) -> Figure:
     canvas = Figure(figsize=(7.6, 4.8), layout="constrained")
     axes = canvas.subplots()
     x, y = axes_of(study)
-    found = reference(study, marks, x)
-    level, interval = found.level, found.interval
-    if level is not None:
-        axes.axvline(level, color=INK, lw=1, ls="--", zorder=1, label=found.line)
-    if interval is not None:
-        blue = style("retrain").colour
-        axes.axvspan(interval.low, interval.high, color=blue, alpha=0.14, lw=0, zorder=0, label="Retrain's interval")
-        axes.axvspan(-1, interval.low, color=WARN, alpha=0.07, lw=0, zorder=0, label=f"below it: {OVER}")
-    axes.set_title(found.note, fontsize=9.5, color=INK, loc="left")
+    _draw_reference(axes, beside.across)
     complete = [trial for trial in study.trials if trial.state == "complete"]
     place = {trial.number: (trial.number if x is None else trial.figures[x], trial.figures[y]) for trial in complete}
-    rest = [place[trial.number] for trial in complete if trial not in study.front]
-    if rest:
-        xs, ys = zip(*rest, strict=True)
-        axes.scatter(xs, ys, s=22, color=TRIAL, lw=0, zorder=2, label="trials")
-    best = [place[trial.number] for trial in study.front]
-    if best:
-        line = "-" if len(study.goal.objectives) == 2 else ""
-        axes.plot(*zip(*sorted(best), strict=True), marker="o", ls=line, color=FRONT, lw=1.4, zorder=3, label="front")
-    for trial in complete:
-        if trial.published:
-            axes.scatter(*place[trial.number], marker="*", s=190, color=INK, zorder=5, label="published setting")
-    named: set[str] = set()
-    points = [mark for mark in marks if _is_drawn(mark, study) and x in mark.figures and y in mark.figures]
-    for mark in points if x is not None else []:
-        look = style(mark.method)
-        label = None if look.name in named else look.name
-        named.add(look.name)
-        where = mark.figures[str(x)], mark.figures[y]
-        axes.scatter(*where, marker=look.marker, s=70, color=look.colour, edgecolors="white", zorder=4, label=label)
-    across = [point[0] for point in place.values()] + [mark.figures[str(x)] for mark in points if x is not None]
+    _draw_trials(axes, study, place)
+    places = _places(study, beside)
+    _draw_marks(axes, places)
+    across = [point[0] for point in place.values()] + [point[0] for _, point in places]
     if across:
         margin = 0.06 * (max(across) - min(across)) or 0.01
-        across += [] if level is None else [level]
+        across += [] if beside.across.level is None else [beside.across.level]
         axes.set_xlim(min(across) - margin, max(across) + margin)
     _plain(axes)
     axes.set_xlabel(x or "trial", fontsize=9.5, color=INK)
     axes.set_ylabel(y, fontsize=9.5, color=INK)
     axes.legend(fontsize=8.5, frameon=False, loc="best")
     return canvas
+
+
+def _draw_reference(axes: Axes, across: Reference) -> None:
+    if across.level is not None:
+        axes.axvline(across.level, color=INK, lw=1, ls="--", zorder=1, label=across.line)
+    if across.interval is not None:
+        low, high, blue = across.interval.low, across.interval.high, style("retrain").colour
+        axes.axvspan(low, high, color=blue, alpha=0.14, lw=0, zorder=0, label="Retrain's interval")
+        axes.axvspan(-1, low, color=WARN, alpha=0.07, lw=0, zorder=0, label=f"below it: {OVER}")
+    axes.set_title(across.note, fontsize=9.5, color=INK, loc="left")
+
+
+def _draw_trials(axes: Axes, study: StudyResult, place: Mapping[int, tuple[float, float]]) -> None:
+    """Complete trials at their places: the front as a line, the own settings as a star."""
+    front = {trial.number for trial in study.front}
+    rest = [point for number, point in place.items() if number not in front]
+    if rest:
+        xs, ys = zip(*rest, strict=True)
+        axes.scatter(xs, ys, s=22, color=TRIAL, lw=0, zorder=2, label="trials")
+    best = sorted(place[number] for number in front)
+    if best:
+        line = "-" if len(study.goal.objectives) == 2 else ""
+        axes.plot(*zip(*best, strict=True), marker="o", ls=line, color=FRONT, lw=1.4, zorder=3, label="front")
+    for trial in study.trials:
+        if trial.own_settings and trial.number in place:
+            axes.scatter(*place[trial.number], marker="*", s=190, color=INK, zorder=5, label="own settings")
+
+
+def _draw_marks(axes: Axes, places: Sequence[tuple[Mark, tuple[float, float]]]) -> None:
+    """Rows of other methods, each name once in the legend."""
+    named: set[str] = set()
+    for mark, point in places:
+        look = style(mark.method)
+        label = None if look.name in named else look.name
+        named.add(look.name)
+        axes.scatter(*point, marker=look.marker, s=70, color=look.colour, edgecolors="white", zorder=4, label=label)
 
 
 def _draw_progress(study: StudyResult, importances: Sequence[Mapping[str, float]]) -> Figure:
@@ -334,9 +288,19 @@ def _text(value: Any) -> str:
     return f"{value:.8g}" if isinstance(value, float) else str(harmless(value))
 
 
-def _is_drawn(mark: Mark, study: StudyResult) -> bool:
-    """An applied trial is a point already, and the searched method's own row is the published setting."""
-    return mark.trial is None and mark.method != study.about["cell"]["method"]
+def _places(study: StudyResult, beside: Beside) -> list[tuple[Mark, tuple[float, float]]]:
+    """Rows that are drawn beside the trials, and where: those that have both figures.
+
+    An applied trial is a point already, and the searched method's own row is trial 0.
+    """
+    x, y = axes_of(study)
+    own = study.about["cell"]["method"]
+    places = []
+    for mark in beside.marks:
+        point = mark.figures.get(x or "", math.nan), mark.figures.get(y, math.nan)
+        if mark.trial is None and mark.method != own and all(map(math.isfinite, point)):
+            places.append((mark, point))
+    return places
 
 
 def _name(mark: Mark) -> str:
@@ -344,4 +308,5 @@ def _name(mark: Mark) -> str:
 
 
 def _cells(mark: Mark) -> list[str]:
-    return [f"{mark.figures[key]:.4f}" if key in mark.figures else "–" for key in PUBLISHED_KEYS]
+    values = [mark.figures.get(key, math.nan) for key in REPORTED_KEYS]
+    return [f"{value:.4f}" if math.isfinite(value) else NONE for value in values]

@@ -1,79 +1,158 @@
-"""The comparison: one row a method with mean and spread over its seeds, a verdict in words, and summary.md."""
+"""The comparison as text: a line a method, what was measured in sentences, and summary.md."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from srun.judging.judgement import Comparison, Judgement, MethodFigures, OriginalFacts
 from srun.judging.methods import model_name, style
-from srun.judging.records import METRIC, SPLIT, Group, Record
-from srun.judging.results import SPEEDUPS, category, costs
-from srun.judging.verdict import MEANINGS, headline, retrains_text, verdicts, words
-from srun.metrics.forgetting import Interval
-from srun.metrics.ranking import mean_and_spread
+from srun.judging.verdict import MEANINGS, retrains_text
+from srun.reporting.texts import (
+    INVALID,
+    NONE,
+    NOT_MEASURED,
+    OVER_CAP,
+    escape,
+    estimate_text,
+    markdown_table,
+    seeds_text,
+    steps_text,
+)
 
-NOT_MEASURED = "not measured here"
-NONE = "–"
-OVER_CAP = "> cap"  # relearning that did not reach its level in the steps it had
-INVALID = "invalid"  # relearning in which Original itself falls below the level, or has no lead
 COMMANDS = ("make reproduce", "dvc repro", "srun run")
 """What makes everything from the raw data; the same stages, whichever is typed."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the comparison that shows a metric."""
+    """A column of the comparison: its title, the text it has of a method, and the split whose figure it shows."""
 
     title: str
-    split: str
-    metric: str
-    digits: int = 4
+    text: Callable[[MethodFigures], str]
+    split: str = ""
 
 
-UTILITY = (
-    Column("Test NDCG@10", "test", "ndcg_10"),
-    Column("Test Recall@10", "test", "recall_10"),
-    Column("Test NDCG@10, sampled", "test", "ndcg_10_sampled", 3),
+def _figure(title: str, split: str, metric: str, digits: int = 4) -> Column:
+    return Column(title, lambda method: estimate_text(method.figure(split, metric), digits), split)
+
+
+def _steps(title: str, metric: str) -> Column:
+    return Column(title, lambda method: steps_text(method.figure("relearning", metric)))
+
+
+def _speedup(measure: str) -> Callable[[MethodFigures], str]:
+    return lambda method: speedup_text(method, measure)
+
+
+def gap_text(method: MethodFigures) -> str:
+    """The gap of Hit@10 to the Retrains' mean, with the half-width of their interval."""
+    quality = method.quality
+    if quality is None or quality.gap_bound is None:
+        return NONE
+    gap = "0" if _is_retrain(method) else f"{quality.gap:+.4f}"
+    return f"{gap} (± {quality.gap_bound:.4f})"
+
+
+def distance_text(method: MethodFigures) -> str:
+    """KS D, with the largest that the Retrains have among themselves."""
+    quality = method.quality
+    if quality is None:
+        return NONE
+    limit = f"max {quality.ks_d_limit:.4f}" if _is_retrain(method) else f"≤ {quality.ks_d_limit:.4f}"
+    return f"{quality.ks_d:.4f} ({limit})"
+
+
+def p_text(method: MethodFigures) -> str:
+    """KS p of every seed."""
+    return NONE if method.quality is None else ", ".join(f"{p:.3f}" for p in method.quality.ks_p)
+
+
+def seconds_text(method: MethodFigures) -> str:
+    """Seconds over seeds; raw scores have none of their own."""
+    seconds = method.cost.get("seconds")
+    if seconds is None:
+        return NONE if style(method.method).role == "raw" else NOT_MEASURED
+    return "0" if seconds.mean == 0 else estimate_text(seconds, 1)
+
+
+def speedup_text(method: MethodFigures, measure: str) -> str:
+    """Retrain's mean cost over the method's, such as ``2.0×``."""
+    if _is_retrain(method):
+        return "1"
+    speedup = method.cost.get(measure)
+    return NONE if speedup is None or speedup.mean is None else f"{speedup.mean:.1f}×"
+
+
+def _is_retrain(method: MethodFigures) -> bool:
+    return method.method == "retrain"
+
+
+METHOD = Column("Method", lambda method: style(method.method).name)
+VERDICT = Column("Verdict", lambda method: method.words)
+SEEDS = Column("Seeds", lambda method: seeds_text(method.seeds))
+TEST_NDCG = _figure("Test NDCG@10", "test", "ndcg_10")
+FORGET_HIT = _figure("Forget Hit@10", "forget_report", "hit_10")
+GAP, DISTANCE = Column("Gap to Retrain", gap_text), Column("KS D", distance_text)
+SPEEDUP = Column("Speed-up, seconds", _speedup("speedup"))
+
+BEFORE = (
+    TEST_NDCG,
+    _figure("Test Recall@10", "test", "recall_10"),
+    _figure("Test NDCG@10, sampled", "test", "ndcg_10_sampled", 3),
+    FORGET_HIT,
+    _figure("Forget Hit@10, sampled", "forget_report", "hit_10_sampled", 3),
 )
-FORGETTING = (
-    Column("Forget Hit@10", SPLIT, METRIC),
-    Column("Forget Hit@10, sampled", SPLIT, f"{METRIC}_sampled", 3),
-)
-QUALITY = ("Gap to Retrain", "KS D", "KS p by seed")
-COSTS = ("Seconds, by the clock", "Speed-up, seconds", "Speed-up, scored positions", "Speed-up, target gradients")
-NEVER_SEEN = (Column("Never-seen Hit@10", "never_seen_report", "hit_10"),)
+QUALITY = (GAP, DISTANCE, Column("KS p by seed", p_text))
 CATEGORY = (
-    Column("Removal rate", "in_category", "removal_rate_10", 3),
-    Column("Removed from lists", "in_category", "list_removal_rate_10", 3),
-    Column("All targets Hit@10", "all_targets", "hit_10"),
-    Column("Out of category Hit@10 kept", "out_of_category", "hit_10_kept", 3),
-    Column("Of Retrain's Hit@10", "out_of_category", "hit_10_of_retrain", 3),
-    Column("Of Retrain's NDCG@10", "out_of_category", "ndcg_10_of_retrain", 3),
-    Column("Probe AUC", "all_targets", "probe_auc", 3),
-    Column("In category Hit@10", "in_category", "hit_10"),
-    Column("Out of category NDCG@10", "out_of_category", "ndcg_10"),
+    _figure("Removal rate", "in_category", "removal_rate_10", 3),
+    _figure("Removed from lists", "in_category", "list_removal_rate_10", 3),
+    _figure("All targets Hit@10", "all_targets", "hit_10"),
+    _figure("Out of category Hit@10 kept", "out_of_category", "hit_10_kept", 3),
+    _figure("Of Retrain's Hit@10", "out_of_category", "hit_10_of_retrain", 3),
+    _figure("Of Retrain's NDCG@10", "out_of_category", "ndcg_10_of_retrain", 3),
+    _figure("Linear probe AUC", "all_targets", "linear_probe_auc", 3),
+    _figure("In category Hit@10", "in_category", "hit_10"),
+    _figure("Out of category NDCG@10", "out_of_category", "ndcg_10"),
 )
 RELEARNING = (
-    Column("Relearning steps", "relearning", "returned_steps", 0),
-    Column("Relearning steps, retain set only", "relearning", "retain_steps", 0),
+    _steps("Relearning steps", "returned_steps"),
+    _steps("Relearning steps, retain set only", "retain_steps"),
 )
+NEVER_SEEN = (_figure("Never-seen Hit@10", "never_seen_report", "hit_10"),)
+COSTS = (
+    Column("Seconds, by the clock", seconds_text),
+    SPEEDUP,
+    Column("Speed-up, scored positions", _speedup("speedup_scored_positions")),
+    Column("Speed-up, target gradients", _speedup("speedup_target_gradients")),
+)
+HEADLINE = (METHOD, TEST_NDCG, FORGET_HIT, GAP, DISTANCE, SPEEDUP, VERDICT)
+"""The figures that decide, and the verdict: what the terminal shows."""
+SHOWN_SPLITS = {column.split for column in (*BEFORE, *CATEGORY, *NEVER_SEEN)}
+
+
+def columns(comparison: Comparison) -> tuple[Column, ...]:
+    """The columns of a comparison: those that its kind of request has, and those that were measured."""
+    return (
+        *(METHOD, VERDICT, SEEDS, *BEFORE),
+        *(QUALITY if any(method.quality for method in comparison.methods) else ()),
+        *(CATEGORY if comparison.kind == "category" else ()),
+        *(RELEARNING if comparison.has_relearning else ()),
+        *(*NEVER_SEEN, *COSTS),
+    )
 
 
 @dataclass(frozen=True)
 class Line:
-    """A method's line of the comparison: cells of text under the titles of ``Comparison.header``."""
+    """A method's line of a table: cells of text under the titles of ``Table.header``."""
 
     method: str
-    name: str
     cells: tuple[str, ...]
-    verdict: str
-    over: bool = False
+    over: bool
     """Whether it is a method that over-unlearns, in at least one seed."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The comparison of one model and request."""
+class Table:
+    """A comparison as text."""
 
     title: str
     request: str
@@ -83,106 +162,137 @@ class Comparison:
     """Users and events behind each split's figures."""
     plain: tuple[str, ...]
     """What was measured, in sentences."""
-    headline: str
-    """Passes and fails of every method, over its seeds."""
-    to_judge: str
-    """The command that makes the Retrains which a verdict lacks; empty where there are enough."""
+    has_relearning: bool
 
 
-def compare(group: Group, to_judge: str = "") -> Comparison:
-    """The comparison of a group, its lines in the order of the methods; ``to_judge`` as in ``Comparison``."""
-    before, after = [*UTILITY, *FORGETTING], [*(CATEGORY if group.first.kind == "category" else ())]
-    after += [*(RELEARNING if any(record.relearning for record in group.records) else ()), *NEVER_SEEN]
-    quality = QUALITY if group.qualities else ()
-    header = ("Method", "Verdict", "Seeds", *_titles(before), *quality, *_titles(after), *COSTS)
-    lines = tuple(_line(group, method, before, after) for method in group.methods)
-    title = f"{model_name(group.model)}, request “{group.request}”"
-    return Comparison(
-        title,
-        describe_request(group.first),
-        header,
-        lines,
-        sizes(group),
-        tuple(plain_words(group)),
-        headline(group),
-        to_judge,
+def tabulate(comparison: Comparison) -> Table:
+    """A comparison as text, its lines in the order of the methods."""
+    shown = columns(comparison)
+    return Table(
+        title=title(comparison),
+        request=describe_request(comparison),
+        header=tuple(column.title for column in shown),
+        lines=tuple(
+            Line(method.method, tuple(column.text(method) for column in shown), method.over_unlearning)
+            for method in comparison.methods
+        ),
+        sizes=sizes(comparison),
+        plain=tuple(plain_words(comparison)),
+        has_relearning=comparison.has_relearning,
     )
 
 
-def describe_request(record: Record) -> str:
+def title(comparison: Comparison) -> str:
+    """What a comparison is called."""
+    return f"{model_name(comparison.model)}, request “{comparison.request}”"
+
+
+def headline_rows(comparison: Comparison) -> list[dict[str, str]]:
+    """A row a method: the figures that decide, and the verdict."""
+    return [{column.title: cell_text(column, comparison, m) for column in HEADLINE} for m in comparison.methods]
+
+
+def cell_text(column: Column, comparison: Comparison, method: MethodFigures) -> str:
+    """A method's text in a column; empty for a column that the comparison has not."""
+    return column.text(method) if column in columns(comparison) else ""
+
+
+def describe_request(comparison: Comparison) -> str:
     """What must be forgotten, in a clause; never names a user."""
-    info = record.partition
-    what = {
+    events = {
         "interactions": "Single interactions",
         "users": "All interactions of users",
-        "category": f"All interactions with items of {category(record).replace('|', ', ')}",
-    }.get(record.kind, record.kind)
-    forgotten = f"{info['num_forget']:,} events of {info['num_users']:,} users forgotten"
-    return f"{what}: {forgotten}, {info['num_retain']:,} retained"
-
-
-def seeds_text(group: Group, method: str) -> str:
-    """Training seeds of a method's rows: ``0–4``, or a list where some are left out."""
-    seeds = sorted({record.seed for record in group.of(method)})
-    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]}–{seeds[-1]}"
-    return ", ".join(str(seed) for seed in seeds)
+        "category": f"All interactions with items of {', '.join(comparison.categories)}",
+    }.get(comparison.kind, comparison.kind)
+    forgotten = f"{comparison.num_forget:,} events of {comparison.num_users:,} users forgotten"
+    return f"{events}: {forgotten}, {comparison.num_retain:,} retained"
 
 
 def headlines(comparisons: Sequence[Comparison]) -> list[str]:
     """Passes and fails of every method, a sentence a comparison, with what to run where nothing could be judged."""
     said = []
-    for table in comparisons:
-        run = f" To judge: `{table.to_judge}`." if table.to_judge else ""
-        said.append(f"{table.title}: {table.headline}.{run}")
+    for comparison in comparisons:
+        run = f" To judge: `{comparison.to_judge}`." if comparison.to_judge else ""
+        said.append(f"{title(comparison)}: {comparison.headline}.{run}")
     return said
 
 
-def sizes(group: Group) -> str:
+def sizes(comparison: Comparison) -> str:
     """Users and events of every split that the comparison shows."""
-    shown = {column.split for column in (*UTILITY, *FORGETTING, *CATEGORY, *NEVER_SEEN)}
-    parts = [(split, part) for split, part in group.first.metrics.items() if split in shown and part.get("num_events")]
     return "; ".join(
-        f"{split}: {part['num_users']:,.0f} users, {part['num_events']:,.0f} events" for split, part in parts
+        f"{name}: {split.num_users:,} users, {split.num_events:,} events"
+        for name, split in comparison.splits.items()
+        if name in SHOWN_SPLITS
     )
 
 
-def mean_text(values: Sequence[float], digits: int) -> str:
-    """``mean ± spread`` (sample standard deviation over seeds), the value alone if there is one, a dash for none."""
-    if not values:
-        return NONE
-    if any(map(math.isnan, values)):
-        return NONE
-    mean, spread = mean_and_spread(values)
-    return f"{mean:.{digits}f}" + ("" if math.isnan(spread) else f" ± {spread:.{digits}f}")
+def what_was_run(judgement: Judgement) -> dict[str, str]:
+    """Data, requests, seeds, versions, machine and command, a line each. Raw user ids are not among them."""
+    facts = judgement.facts
+    machines = [_machine(machine) for machine in facts.machines] or [NOT_MEASURED]
+    lines = {"Data": f"{judgement.dataset}, fingerprint {facts.fingerprint[:12]}"}
+    lines |= {f"Request “{name}”": _request(request) for name, request in facts.requests.items()}
+    for comparison in judgement.comparisons:
+        seeds = (f"{style(method.method).name} {seeds_text(method.seeds)}" for method in comparison.methods)
+        lines[f"Seeds, {model_name(comparison.model)} on “{comparison.request}”"] = "; ".join(seeds)
+    lines |= {f"Original {original.name}": _original(original) for original in facts.originals}
+    for cell, (number, of) in facts.shards_retrained.items():
+        lines[f"Shards, {cell}"] = f"{number} of {of} retrained"
+    return lines | {
+        "srun": ", ".join(facts.versions),
+        "Machine" if len(machines) == 1 else "Machines": "; ".join(machines),
+        "Made by": f"{' or '.join(COMMANDS)}; from evaluations alone by srun report",
+    }
 
 
-def steps_text(values: Sequence[float]) -> str:
-    """Steps of relearning as ``mean_text``, or why there is no such number."""
-    if any(map(math.isnan, values)):
-        return INVALID
-    return OVER_CAP if any(map(math.isinf, values)) else mean_text(values, 0)
+def _request(request: Mapping[str, object]) -> str:
+    """A request's settings and counts."""
+    named = {"users": f"{request['users']} named"} if request.get("users") is not None else {}
+    return "; ".join(f"{key} {value_text(value)}" for key, value in {**request, **named}.items())
 
 
-def plain_words(group: Group) -> list[str]:
+def value_text(value: object) -> str:
+    """A setting as text."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(part) for part in value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _original(original: OriginalFacts) -> str:
+    """What a model cost before any request; SISA's shards are such a cost too."""
+    parts = [f"seed {original.seed}"] + ([f"{original.shards} shards"] if original.shards > 1 else [])
+    time = f"seconds {NOT_MEASURED}" if original.seconds is None else f"{original.seconds:.1f} s"
+    scored = "no" if original.scored_positions is None else f"{original.scored_positions:,.0f}"
+    return ", ".join([*parts, time, f"{scored} scored positions", f"{original.target_gradients:,.0f} target gradients"])
+
+
+def _machine(machine: Mapping[str, str]) -> str:
+    text = f"{machine['processor']}, {machine['threads']} threads"
+    text += "" if machine["gpu"] == "none" else f", {machine['gpu']}"
+    return f"{text}; {machine['system']}, Python {machine['python']}, torch {machine['torch']}"
+
+
+def plain_words(comparison: Comparison) -> list[str]:
     """What was measured, as sentences: the reference first, then each method, then what the data allow to say."""
-    values = group.values("retrain", SPLIT, METRIC)
-    first = _reference_sentence(group, values)
-    methods = [] if group.first.kind == "category" else _method_sentences(group)
-    return [*_catalogue(group), first, *methods, *_caveats(group)]
+    methods = [] if comparison.kind == "category" else _method_sentences(comparison)
+    return [*_catalogue(comparison), _reference_sentence(comparison), *methods, *_caveats(comparison)]
 
 
-def write_summary(comparisons: Sequence[Comparison], run: Mapping[str, Any], missing: Sequence[str] = ()) -> str:
-    """summary.md: headline, what is ``missing``, tables, and what was run (see ``page.what_was_run``)."""
-    out = ["# Unlearning beside Retrain", "", *(f"- {_escape(said)}" for said in headlines(comparisons)), ""]
-    out += [MISSING, "", *(f"- {_escape(text)}" for text in missing), ""] if missing else []
-    for comparison in comparisons:
-        out += [f"## {_escape(comparison.title)}", "", _escape(comparison.request) + ".", ""]
-        out += [" ".join(_escape(sentence) for sentence in comparison.plain), ""]
-        out += markdown_table(comparison.header, [line.cells for line in comparison.lines])
-        out += ["", f"Users and events: {_escape(comparison.sizes)}.", ""]
+def write_summary(judgement: Judgement) -> str:
+    """summary.md: headline, what is missing, tables, and what was run."""
+    out = ["# Unlearning beside Retrain", ""]
+    out += [*(f"- {escape(said)}" for said in headlines(judgement.comparisons)), ""]
+    if judgement.missing:
+        out += [MISSING, "", *(f"- {escape(text)}" for text in judgement.missing), ""]
+    for table in map(tabulate, judgement.comparisons):
+        out += [f"## {escape(table.title)}", "", escape(table.request) + ".", ""]
+        out += [" ".join(escape(sentence) for sentence in table.plain), ""]
+        out += markdown_table(table.header, [line.cells for line in table.lines])
+        out += ["", f"Users and events: {escape(table.sizes)}.", ""]
     out += ["## How to read it", "", *[f"- {line}" for line in NOTES], "", "## What was run", ""]
-    return "\n".join(out + [f"- {name}: {_escape(str(value))}" for name, value in run.items()]) + "\n"
+    return "\n".join(out + [f"- {name}: {escape(text)}" for name, text in what_was_run(judgement).items()]) + "\n"
 
 
 MISSING = "Left out, because there is no evaluation of them (or none of the model as it is now):"
@@ -204,136 +314,79 @@ NOTES = (
     "Ranking is over the whole catalogue; “sampled” columns rank against 100 random items, for comparison with papers.",
     "Controls make one figure look perfect: the output mask gets a Hit of 0 and has unlearned nothing.",
     "Of a category: the removal rate is 1 - Hit@10 over Original's, of report users' test targets in it, and of lists "
-    "the same of its items in their top 10. The probe's AUC says how well the category of the next target can be read "
-    "from the hidden state. It lifts masks, and is good when near Retrain's.",
+    "the same of its items in their top 10. The linear probe's AUC says how well the category of the next target "
+    "can be read from the hidden state. It lifts masks, and is good when near Retrain's.",
     "Relearning: how many training steps, on some of the forgotten events or on the retain set only, bring back half "
     "of Original's lead over Retrain on the other forgotten events. It lifts masks, and is good when Retrain needs no "
-    f"more. “{OVER_CAP}”: more than were taken. “{INVALID}”: Original itself falls below that level in the same "
-    "training, or it has no lead, so that the figure would say nothing.",
+    f"more. “{OVER_CAP}”: more than were taken. “{INVALID}”: Original itself falls below that threshold in the "
+    "same training, or it has no lead, so that the figure would say nothing.",
     "Forget figures are of the report half of the request's users, which no choice has looked at.",
 )
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table, texts to the left and figures to the right."""
-    rule = ["---" if title in ("Model", "Method", "Verdict") else "---:" for title in header]
-    return [f"| {' | '.join(_escape(cell) for cell in row)} |" for row in (header, rule, *rows)]
-
-
-def _escape(text: str) -> str:
-    for sign, safe in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("\n", " ")):
-        text = text.replace(sign, safe)
-    return text
-
-
-def _titles(columns: Sequence[Column]) -> list[str]:
-    return [column.title for column in columns]
-
-
-def _line(group: Group, method: str, before: Sequence[Column], after: Sequence[Column]) -> Line:
-    def texts(columns: Sequence[Column]) -> list[str]:
-        found = [(column, group.values(method, column.split, column.metric)) for column in columns]
-        return [steps_text(values) if c in RELEARNING else mean_text(values, c.digits) for c, values in found]
-
-    name, said = style(method).name, words(group, method)
-    quality = _quality_texts(group, method) if group.qualities else []
-    figures = [*texts(before), *quality, *texts(after)]
-    seeds = seeds_text(group, method)
-    over = style(method).role == "method" and any(found.over_unlearning for found in verdicts(group, method))
-    return Line(method, name, (name, said, seeds, *figures, *_cost_texts(group, method)), said, over)
-
-
-def _quality_texts(group: Group, method: str) -> list[str]:
-    """Gap with its bound, KS D with the Retrains' own maximum, and its p of every seed."""
-    rows = [record for record in group.of(method) if record.events]
-    found = [group.qualities[record.cell] for record in rows if record.cell in group.qualities]
-    if not found:
-        return [NONE] * len(QUALITY)
-    interval = Interval.of(group.values("retrain", SPLIT, METRIC))
-    gap = f"{mean_and_spread([q.hit_10_gap for q in found])[0]:+.4f} (± {found[0].hit_10_gap_bound:.4f})"
-    if method == "retrain":  # each has bounds of its own, those of the others
-        gap = f"0 (± {interval.bound:.4f})" if interval else NONE
-    distance = mean_text([quality.ks_d for quality in found], 4).split(" ")[0]
-    limits = [quality.ks_d_retrain_max for quality in found]
-    limit = f"≤ {limits[0]:.4f}" if method != "retrain" else f"max {max(limits):.4f}"
-    p_values = ", ".join(f"{quality.ks_p:.3f}" for quality in found)
-    return [gap, f"{distance} ({limit})", p_values]
-
-
-def _cost_texts(group: Group, method: str) -> tuple[str, ...]:
-    """Seconds, and every speed-up of ``SPEEDUPS``."""
-    if style(method).role == "raw":
-        return (NONE,) * len(COSTS)
-    found = [costs(group, record) for record in group.of(method)]
-    seconds = [cost["seconds"] for cost in found if "seconds" in cost]
-    time = mean_text(seconds, 1) if any(seconds) else "0" if seconds else NOT_MEASURED
-    if method == "retrain":
-        return time, *("1" for _ in SPEEDUPS)
-    speedups = ([cost[key] for cost in found if key in cost] for key in SPEEDUPS)
-    return time, *(f"{mean_and_spread(values)[0]:.1f}×" if values else NONE for values in speedups)
-
-
-def _catalogue(group: Group) -> list[str]:
-    number = group.num_items
+def _catalogue(comparison: Comparison) -> list[str]:
+    number = comparison.num_items
     if number is None or number > 10:
         return []
     return [f"The catalogue has {number} items, so every Hit@10 and Recall@10 is 1 and says nothing."]
 
 
-def _reference_sentence(group: Group, values: Sequence[float]) -> str:
-    if group.first.kind == "category":
+def _reference_sentence(comparison: Comparison) -> str:
+    if comparison.kind == "category":
         return (
             "For a category as a concept the forget hit beside Retrain's is one reference among several; the table "
             "shows it for all methods, without a verdict."
         )
-    if not any(group.values(method, SPLIT, METRIC) for method in group.methods):
+    if not any(method.figure("forget_report", "hit_10") for method in comparison.methods):
         return "The request has no forgotten events to report on."
-    interval = Interval.of(values)
+    interval, number = comparison.interval, comparison.num_retrains
     if interval is None:
-        return f"{retrains_text(len(values)).capitalize()}: nothing says where forgotten events should rank."
+        return f"{retrains_text(number).capitalize()}: nothing says where forgotten events should rank."
     return (
-        f"Retrained without the forgotten events, {model_name(group.model)} still ranks {interval.mean:.1%} of them in "
-        f"its top 10 (mean of {len(values)} seeds; one more Retrain would be expected between "
+        f"Retrained without the forgotten events, {model_name(comparison.model)} still ranks {interval.mean:.1%} of "
+        f"them in its top 10 (mean of {number} seeds; one more Retrain would be expected between "
         f"{max(0, interval.low):.1%} and {min(1, interval.high):.1%})."
     )
 
 
-def _method_sentence(group: Group, method: str, meaning: str) -> str:
-    hit = mean_and_spread(group.values(method, SPLIT, METRIC))[0]
-    parts = [f"{style(method).name} ranks {hit:.1%} of the forgotten events in its top 10: {meaning}"]
-    utility, reference = (group.values(name, "test", "ndcg_10") for name in (method, "retrain"))
-    if utility and reference and mean_and_spread(reference)[0] > 0:
-        share = mean_and_spread(utility)[0] / mean_and_spread(reference)[0]
-        parts.append(f"its test NDCG@10 is {share:.0%} of Retrain's")
-    seconds = _cost_texts(group, method)[1]
+def _share(method: MethodFigures) -> str:
+    """How many of the forgotten events a method ranks in its top 10."""
+    hit = method.figure("forget_report", "hit_10")
+    return NONE if hit is None or hit.mean is None else f"{hit.mean:.1%}"
+
+
+def _method_sentence(method: MethodFigures, meaning: str) -> str:
+    name = style(method.method).name
+    parts = [f"{name} ranks {_share(method)} of the forgotten events in its top 10: {method.words}{meaning}"]
+    if method.utility_of_retrain is not None:
+        parts.append(f"its test NDCG@10 is {method.utility_of_retrain:.0%} of Retrain's")
+    seconds = speedup_text(method, "speedup")
     if seconds != NONE:
         parts.append(f"its speed-up in seconds is {seconds}")
     return "; ".join(parts) + "."
 
 
-def _method_sentences(group: Group) -> list[str]:
+def _method_sentences(comparison: Comparison) -> list[str]:
     """A sentence a method; how it can fail is explained once."""
     unsaid = dict(MEANINGS)
     sentences = []
-    for method in group.methods:
-        if style(method).role == "method" and group.values(method, SPLIT, METRIC):
-            hows = dict.fromkeys(one.how for one in verdicts(group, method) if one.how in unsaid)
-            meaning = "".join(f" ({how}: {unsaid.pop(how)})" for how in hows)
-            sentences.append(_method_sentence(group, method, words(group, method) + meaning))
+    for method in comparison.methods:
+        if style(method.method).role == "method" and method.figure("forget_report", "hit_10"):
+            hows = dict.fromkeys(row.verdict.how for row in method.rows if row.verdict and row.verdict.how in unsaid)
+            sentences.append(_method_sentence(method, "".join(f" ({how}: {unsaid.pop(how)})" for how in hows)))
     return sentences
 
 
-def _caveats(group: Group) -> list[str]:
+def _caveats(comparison: Comparison) -> list[str]:
     """What the rows that unlearn nothing say about how much these figures can show."""
     sentences = []
-    quality = [group.qualities[record.cell] for record in group.of("original") if record.cell in group.qualities]
-    if any(one.place not in (None, "above") for one in quality):
-        hit = mean_and_spread(group.values("original", SPLIT, METRIC))[0]
+    original = comparison.method("original")
+    if comparison.original_not_above and original is not None:
         sentences.append(
-            f"Original, from which nothing was removed, ranks {hit:.1%} of the forgotten events in its top 10, "
-            "which is not above Retrain's interval; so here forget Hit@10 does not show whether an event was learned: "
-            "it can show over-unlearning, but not success."
+            f"Original, from which nothing was removed, ranks {_share(original)} of the forgotten events in its top "
+            "10, which is not above Retrain's interval; so here forget Hit@10 does not show whether an event was "
+            "learned: it can show over-unlearning, but not success."
         )
-    if group.of("output_mask"):
+    if comparison.method("output_mask"):
         sentences.append("The output mask is no success either: it hides items and has unlearned nothing.")
     return sentences

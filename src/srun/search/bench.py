@@ -178,6 +178,7 @@ class Bench:
         figures |= {key: look[key] for key in ("forget_tune/match_ks", "forget_tune/match_better")}
         figures |= against(figures, before or figures)
         figures["cost/training_epochs"] = cost.target_gradients / self.num_positions
+        figures |= {"cost/scored_positions": float(cost.scored_positions), "cost/seconds": cost.seconds}
         return self._with_distance(figures)
 
 

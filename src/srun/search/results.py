@@ -12,7 +12,7 @@ import numpy as np
 from srun.errors import RunError
 from srun.search.front import Points, front, hypervolume_over_time
 from srun.search.goals import Constraint, Goal, Objective
-from srun.search.study import ABOUT, BEAT, OVERRIDES, PUBLISHED, RESULT
+from srun.search.study import ABOUT, BEAT, OVERRIDES, OWN_SETTINGS, RESULT
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -27,10 +27,10 @@ class TrialResult:
     number: int
     state: str
     """complete, discarded (by rule), failed, running or waiting."""
-    published: bool
-    """Whether it is the setting of params.yaml."""
+    own_settings: bool
+    """Whether it is the method as params.yaml has it."""
     overrides: Mapping[str, Any]
-    """By dotted key; none for the published setting."""
+    """By dotted key; none for the method's own settings."""
     values: tuple[float, ...] = ()
     """Figures of the objectives; none unless complete."""
     violations: Mapping[str, float] = field(default_factory=dict)
@@ -47,16 +47,6 @@ class TrialResult:
     @property
     def feasible(self) -> bool:
         return self.state == "complete" and all(violation <= 0 for violation in self.violations.values())
-
-
-@dataclass(frozen=True)
-class Mark:
-    """An evaluated row that stands beside the trials: of another method, or a trial that was applied."""
-
-    method: str
-    seed: int
-    trial: int | None
-    figures: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -131,7 +121,7 @@ def read_study(study: "Study") -> StudyResult:
             TrialResult(
                 number=trial.number,
                 state=STATES[trial.state.name],
-                published=PUBLISHED in attrs,
+                own_settings=OWN_SETTINGS in attrs,
                 overrides=attrs.get(OVERRIDES, {}),
                 values=tuple(trial.values or ()) if trial.state.name == "COMPLETE" else (),
                 finished=math.inf if done is None else (done - min(starts)).total_seconds(),

@@ -80,7 +80,7 @@ class Space:
             values[key] = self._value(trial, key, domain)
         return {self._name(key): values[key] for key, _ in self._active(values)}
 
-    def published(self) -> dict[str, Any]:
+    def own_settings(self) -> dict[str, Any]:
         """The settings of params.yaml as a sampler sees them, as far as they lie within the space."""
         parameters: dict[str, Any] = {}
         for key, domain in self._active(self.base):
@@ -94,7 +94,7 @@ class Space:
         return parameters
 
     def keep(self, trial: "Trial") -> dict[str, Any]:
-        """The overrides of the published setting: none. The sampler is told where it lies (see ``published``)."""
+        """The overrides of the method's own settings: none. The sampler is told where they lie (``own_settings``)."""
         for key, domain in self._active(self.base):
             if domain.has(self.base[key]):
                 self._value(trial, key, domain)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 Sampler = Literal["tpe", "nsga2", "nsga3", "gp", "random"]
-PUBLISHED, OVERRIDES, RESULT, BEAT, ABOUT = "published", "overrides", "result", "beat", "about"
+OWN_SETTINGS, OVERRIDES, RESULT, BEAT, ABOUT = "own_settings", "overrides", "result", "beat", "about"
 MAX_FAILURES = 10
 """Trials in a row that a worker lets fail before it stops with the last error."""
 GRACE = 2.0
@@ -169,18 +169,18 @@ class Search:
         return now - since > self.limits.silence
 
     def _ask(self) -> "Trial":
-        """The published setting first, as long as no live trial has it; then what the sampler draws."""
-        if not any(PUBLISHED in trial.user_attrs for trial in _live(self.study)):
-            self.study.enqueue_trial(self.space.published(), user_attrs={PUBLISHED: True})
+        """The method's own settings first, as long as no live trial has it; then what the sampler draws."""
+        if not any(OWN_SETTINGS in trial.user_attrs for trial in _live(self.study)):
+            self.study.enqueue_trial(self.space.own_settings(), user_attrs={OWN_SETTINGS: True})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna calls its group of parameters experimental
             return self.study.ask()
 
     def _is_surplus(self, number: int, num_trials: int) -> bool:
-        """Whether others asked at the same moment: enough live trials, or the published one, have a smaller number."""
+        """Whether others asked at the same moment: enough live trials, or the own settings', have a smaller number."""
         earlier = [trial for trial in _live(self.study) if trial.number < number]
         own = self.study.get_trials(deepcopy=False)[number]
-        twice = PUBLISHED in own.user_attrs and any(PUBLISHED in trial.user_attrs for trial in earlier)
+        twice = OWN_SETTINGS in own.user_attrs and any(OWN_SETTINGS in trial.user_attrs for trial in earlier)
         return twice or len(earlier) >= num_trials
 
     def _attempt(self, trial: "Trial", evaluate: Evaluate) -> None:
@@ -190,7 +190,7 @@ class Search:
         rows: list[dict[str, float]] = []
         try:
             with _beating(trial, self.limits):
-                overrides = self.space.keep(trial) if PUBLISHED in trial.user_attrs else self.space.draw(trial)
+                overrides = self.space.keep(trial) if OWN_SETTINGS in trial.user_attrs else self.space.draw(trial)
                 trial.set_user_attr(OVERRIDES, overrides)
                 started = time.perf_counter()
                 with _time_limit(self.limits.trial):

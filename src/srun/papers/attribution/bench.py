@@ -12,7 +12,7 @@ import torch
 from srun.data.sequences import Queries
 from srun.evaluation.dose import dose_response
 from srun.evaluation.evaluate import EvaluateConfig, Probe
-from srun.evaluation.linear_probe import auc, last_states, probe_scores
+from srun.evaluation.linear_probe import auc, last_states, linear_probe_scores
 from srun.evaluation.ranking import RankingTask
 from srun.evaluation.relearning import RelearningConfig, relearn
 from srun.metrics.ranking import Ranks, hit, hits, ndcg
@@ -92,7 +92,7 @@ class Bench:
             "removal_rate_10": float(1 - hit(inside, 10) / self.inside.mean()),
             "hit_10_kept": hit(outside, 10) / self.hit,
             "ndcg_10_kept": ndcg(outside, 10) / self.ndcg,
-            "probe_auc": self._probe_auc(result.scorer),
+            "linear_probe_auc": self._linear_probe_auc(result.scorer),
             "relearning": self._relearned(result.scorer),
             "seconds": result.cost.seconds,
         }
@@ -120,11 +120,11 @@ class Bench:
         rate = float(1 - draw.inside.mean() / self.inside.mean())
         return {"num_neurons": float(draw.num_neurons), "removal_rate_10": rate, "hit_10_kept": draw.kept}
 
-    def _probe_auc(self, scorer: Scorer) -> float:
+    def _linear_probe_auc(self, scorer: Scorer) -> float:
         queries = self.split.test_targets
         states = last_states(scorer, queries, self.device, self.evaluation.batch_size)
         inside, report = self.split.removed[queries.event], self.split.group[queries.user] == REPORT
-        scores = probe_scores(states, inside, queries.user, numpy_stream(self.evaluation.seed, "probe"))
+        scores = linear_probe_scores(states, inside, queries.user, numpy_stream(self.evaluation.seed, "probe"))
         return auc(scores[report], inside[report])
 
     def _relearned(self, scorer: Scorer) -> dict[str, Any]:

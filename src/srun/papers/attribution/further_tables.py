@@ -16,7 +16,7 @@ from srun.papers.attribution.findings import (
 )
 from srun.papers.attribution.texts import CUT_OFFS, RANKINGS, interval, mean, number, percent, percents, relearning
 from srun.papers.document import Rows
-from srun.reporting.summary import NONE
+from srun.reporting.texts import NONE
 
 SPLITS = {
     "in_category": "test targets",
@@ -73,7 +73,7 @@ def judged(group: Group) -> Rows:
             "Removal rate": percents(figures_of(group.of(method), "in_category", "removal_rate_10")),
             "Hit@10 of Retrain's": percents(figures_of(group.of(method), "out_of_category", "hit_10_of_retrain")),
             "NDCG@10 of Retrain's": percents(figures_of(group.of(method), "out_of_category", "ndcg_10_of_retrain")),
-            "Probe AUC": mean(figures_of(group.of(method), "all_targets", "probe_auc"), 3),
+            "Linear probe AUC": mean(figures_of(group.of(method), "all_targets", "linear_probe_auc"), 3),
             "nearer than the mask, 95 %": "; ".join(map(_nearer, group.of(method))),
             **relearning([row.metrics.get("relearning", {}) for row in group.of(method)], ("returned", "retain")),
         }
@@ -82,7 +82,7 @@ def judged(group: Group) -> Rows:
 
 
 def _nearer(record: Record) -> str:
-    low, high = (record.value("all_targets", f"probe_nearer_{end}") for end in ("low", "high"))
+    low, high = (record.value("all_targets", f"linear_probe_nearer_{end}") for end in ("low", "high"))
     return NONE if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
 
 
@@ -117,7 +117,7 @@ def ablation(group: Group, findings: Findings) -> Rows:
             "Removal rate": percent(values["removal_rate_10"]),
             "Hit@10 kept": percent(values["hit_10_kept"]),
             "NDCG@10 kept": percent(values["ndcg_10_kept"]),
-            "Probe AUC": number(values["probe_auc"], 3),
+            "Linear probe AUC": number(values["linear_probe_auc"], 3),
             **relearning([findings.relearning[group.request][name]], ("returned",)),
             "Seconds": number(values["seconds"], 1),
         }

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from srun.flow.cells import Cell
+from srun.flow.judge import read_original, read_record
 from srun.flow.layout import Layout
 from srun.flow.loading import load_dataset
-from srun.flow.report import read_original, read_record
 from srun.judging.records import Record, group_records, judge_beside_others
 from srun.papers.attribution.category import CategoryFigures
 from srun.papers.attribution.experiment import PROTOCOLS, step_under

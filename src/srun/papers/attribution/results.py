@@ -7,7 +7,7 @@ from srun.judging.records import Group
 from srun.judging.results import Row, long_form, rows_of, to_csv
 from srun.papers.attribution.findings import Findings
 
-SPLITS = {"removal_rate_10": "in_category", "probe_auc": "all_targets", "seconds": "cost"}
+SPLITS = {"removal_rate_10": "in_category", "linear_probe_auc": "all_targets", "seconds": "cost"}
 """Where a figure of a variant belongs; all others are out of the category."""
 
 

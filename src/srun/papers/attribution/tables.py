@@ -11,7 +11,7 @@ from srun.papers.attribution.findings import Findings, compared, figures_of, rem
 from srun.papers.attribution.texts import CUT_OFFS, RANKINGS, mean, percents
 from srun.papers.document import Rows
 from srun.papers.printed import printed_rows
-from srun.reporting.summary import NONE
+from srun.reporting.texts import NONE
 
 RATIOS = {"hit": "HR", "ndcg": "NDCG"}
 

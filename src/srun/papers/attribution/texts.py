@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from srun.reporting.summary import NONE, mean_text, steps_text
+from srun.papers.texts import mean_text, steps_text
+from srun.reporting.texts import NONE
 
 RANKINGS = {"_sampled": "100 sampled", "": "full"}
 """Ending of a metric's key -> among what it is ranked."""

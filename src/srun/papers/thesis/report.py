@@ -6,9 +6,9 @@ from typing import Any
 from srun.data.synthetic import STEAM
 from srun.flow.cells import Cell
 from srun.flow.explain import examples
+from srun.flow.judge import read_original, read_record
 from srun.flow.layout import Layout
 from srun.flow.loading import load_dataset
-from srun.flow.report import read_original, read_record
 from srun.judging.methods import model_name, style
 from srun.judging.records import Record, group_records
 from srun.judging.results import long_form, to_csv

@@ -6,8 +6,9 @@ from typing import Any
 from srun.judging.methods import model_name, style
 from srun.papers.document import Rows
 from srun.papers.printed import printed_rows
+from srun.papers.texts import mean_text
 from srun.papers.thesis.measured import Measured, Runs, models_of, speed_up
-from srun.reporting.summary import NONE, mean_text
+from srun.reporting.texts import NONE
 
 METHODS = ("original", "retrain", "sisa", "sruga")
 RANKINGS = {"_sampled": "ours, 100 sampled", "": "ours, full ranking"}
