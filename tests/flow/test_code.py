@@ -25,7 +25,7 @@ ROOTS = {
 MODELLING = {"train sasrec", "retrain", "sruga", "evaluate"}
 CHANGES = {
     "unlearning/sruga/method.py": {"sruga"},
-    "unlearning/sruga/terms.py": {"sruga"},
+    "unlearning/sruga/ascent.py": {"sruga"},
     "models/sasrec.py": MODELLING,
     "models/gru4rec.py": {"train gru4rec"},
     "training/losses.py": MODELLING | {"train gru4rec", "report"},
