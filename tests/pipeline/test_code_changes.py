@@ -58,12 +58,12 @@ def test_a_comment_runs_nothing(source: Path) -> None:
 def test_a_change_of_one_method_runs_its_cells_and_nothing_below_them_where_the_bytes_stay(
     source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    edit(source / "unlearning/sruga/terms.py", lambda text: f"{text}\nCHANGED = 1\n")
+    edit(source / "unlearning/sruga/ascent.py", lambda text: f"{text}\nCHANGED = 1\n")
     assert left() == ["unlearn s", "evaluate s"]
     with caplog.at_level("INFO", "srun"):
         result = srun("run", *WORDS, "--json")
     assert json.loads(result.stdout)["done"] == ["unlearn s"], "the model comes back to the same bytes"
-    assert "unlearn s: code of srun.unlearning.sruga.terms changed" in caplog.messages
+    assert "unlearn s: code of srun.unlearning.sruga.ascent changed" in caplog.messages
     assert left() == []
 
 

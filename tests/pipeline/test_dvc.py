@@ -123,8 +123,8 @@ def changed_stages(project: Path) -> set[str]:
 def check_code(project: Path) -> None:
     """DVC and `srun run` see the same changes of code; what is accepted is so in both."""
     source, changed = project / "src/srun", "\nCHANGED = 1\n"
-    fit, terms, relearning = (
-        source / name for name in ("training/fit.py", "unlearning/sruga/terms.py", "evaluation/relearning.py")
+    fit, ascent, relearning = (
+        source / name for name in ("training/fit.py", "unlearning/sruga/ascent.py", "evaluation/relearning.py")
     )
     edit(fit, '"""', '"""In other words: ')
     assert changed_stages(project) == set()
@@ -135,12 +135,12 @@ def check_code(project: Path) -> None:
     assert "train@sasrec-0" in changed_stages(project)
     edit(fit, "(100 * loss.mean()).backward()", LOSS)
 
-    terms.write_text(terms.read_text(encoding="utf-8") + changed, encoding="utf-8")
+    ascent.write_text(ascent.read_text(encoding="utf-8") + changed, encoding="utf-8")
     assert repro(cwd=project) == {"unlearn@sasrec-sruga-0"}, "the model comes back to the same bytes"
     assert json.loads(stdout("srun", "run", "--json", cwd=project))["done"] == []
-    edit(terms, changed, changed.replace("1", "2"))
+    edit(ascent, changed, changed.replace("1", "2"))
     accepted = json.loads(stdout("srun", "accept", "--json", cwd=project))
-    assert accepted["accepted"] == {"unlearn sasrec-sruga-0": ["code of srun.unlearning.sruga.terms changed"]}
+    assert accepted["accepted"] == {"unlearn sasrec-sruga-0": ["code of srun.unlearning.sruga.ascent changed"]}
     run(*accepted["dvc"].split(), cwd=project)
     assert repro(cwd=project) == set()
 
