@@ -72,6 +72,30 @@ def test_stages_one_by_one_and_tracking(project: Path) -> None:
     assert b"u001" not in stored, "no raw user id goes to the tracker"
 
 
+def test_report_alone_judges_first_where_evaluations_are_newer(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="srun")
+
+    def judged(*words: str) -> bool:
+        caplog.clear()
+        ok(*words, *PRESET)
+        return any(record.getMessage().startswith("judge: the figures") for record in caplog.records)
+
+    ok("data", "import", "log.csv", "--name", "tiny")
+    for words in (["prepare"], ["partition"], ["train"], ["unlearn", "--method", "original"]):
+        ok(*words, *PRESET)
+    ok("evaluate", "--method", "original", *PRESET)
+    assert judged("report")
+    before = (project / "reports/judgement.json").read_bytes()
+    assert not judged("report")
+    assert (project / "reports/judgement.json").read_bytes() == before
+    written = json.loads(ok("judge", *PRESET, "--json").stdout)["written"]
+    assert set(written) == {"results.csv", "results.parquet", "judgement.json"}
+    for words in (["unlearn", "--method", "sruga"], ["evaluate", "--method", "sruga"]):
+        ok(*words, *PRESET)
+    assert judged("report")
+    assert "sruga" in (project / "reports/results.csv").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
