@@ -21,7 +21,7 @@ import torch
 from srun.config import build, read_yaml
 from srun.data.dataset import Dataset, PrepareConfig, Role, prepare
 from srun.data.raw import RawData, canonical
-from srun.evaluation.evaluate import Probe
+from srun.evaluation.probe import Probe
 from srun.flow.partition import read_rows
 from srun.judging.records import Record
 from srun.metrics.ranking import EventRanks

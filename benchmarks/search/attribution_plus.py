@@ -22,8 +22,8 @@ from subject import CPU, Subject, add_entry_options, as_words, load_subject, rea
 from tried import append, done
 
 from srun.config import build
-from srun.evaluation.evaluate import Probe
 from srun.evaluation.linear_probe import auc, last_states, linear_probe_scores
+from srun.evaluation.probe import Probe
 from srun.flow.params import load
 from srun.models.scorer import Scorer
 from srun.requests.partition import Partition

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from subject import CPU, Subject, add_entry_options, as_words, load_subject, read_entries
 from tried import append, done
 
-from srun.evaluation.evaluate import Probe
+from srun.evaluation.probe import Probe
 from srun.flow.params import load
 from srun.metrics.forgetting import ks_distance
 from srun.metrics.ranking import hit

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from srun.data.dataset import Role
-from srun.evaluation.evaluate import WHOLE, EvaluateConfig, Probe, evaluate
+from srun.evaluation.evaluate import WHOLE, EvaluateConfig, evaluate
+from srun.evaluation.probe import Probe
 from srun.evaluation.ranking import RankingTask, sample_candidates
 from srun.metrics.ranking import hit, ndcg
 from srun.models.scorer import Scorer

@@ -31,6 +31,8 @@ CHANGES = {
     "models/gru4rec.py": {"train gru4rec"},
     "training/losses.py": MODELLING | {"train gru4rec", "judge", "report"},
     "evaluation/relearning.py": {"evaluate"},
+    "evaluation/evaluate.py": {"evaluate"},
+    "evaluation/probe.py": {"train sasrec", "train gru4rec", "retrain", "sruga"},
     "evaluation/ranking.py": MODELLING | {"train gru4rec"},  # validation ranks too
     "data/formats/delimited.py": {"partition"},
     "requests/rows.py": set(ROOTS) - {"prepare"},

@@ -7,7 +7,7 @@ from srun.cli import cli
 from srun.flow import explain
 from srun.flow.cells import Cell
 from srun.flow.layout import Layout
-from srun.models.scorer import publish
+from srun.models.published import publish
 from srun.papers.thesis.report import explanation_rows
 
 

@@ -18,7 +18,8 @@ from srun.config import build, read_yaml
 from srun.errors import ConfigError
 from srun.models import MODELS
 from srun.models.base import Dropout, SequenceModel
-from srun.models.scorer import Scorer, clone_model, load_published, new_model, publish
+from srun.models.published import load_published, publish
+from srun.models.scorer import Scorer, clone_model, new_model
 from srun.rng import stream
 from srun.training import losses
 

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from srun.errors import SrunError
 from srun.files import SUMS, seal
-from srun.models.scorer import Aggregation, Scorer, load_history, load_parts, load_published, publish
+from srun.models.published import load_history, load_parts, load_published, publish
+from srun.models.scorer import Aggregation, Scorer
 from srun.service.recommender import Recommender
 
 NUM_MUTATIONS = 500

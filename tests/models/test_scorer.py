@@ -15,7 +15,8 @@ from srun.errors import CheckpointError, SrunError
 from srun.files import seal
 from srun.models import MODELS
 from srun.models.checks import check_parts
-from srun.models.scorer import Scorer, clone_model, load_published, model_description, new_model, publish
+from srun.models.published import load_published, publish
+from srun.models.scorer import Scorer, clone_model, model_description, new_model
 
 HISTORIES = torch.tensor([[0, 0, 0, 1, 2], [3, 4, 5, 6, 7], [0, 2, 2, 1, 9]])
 USERS = torch.tensor([4, 0, 2])

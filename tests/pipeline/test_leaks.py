@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from srun.cli import cli
 from srun.data.raw import read_info
-from srun.models.scorer import load_published
+from srun.models.published import load_published
 
 PLANTED = "planted-user"
 TITLE = "Planted Title"

@@ -6,7 +6,8 @@ import torch
 
 from srun.config import build, read_yaml
 from srun.errors import ConfigError
-from srun.evaluation.evaluate import EvaluateConfig, Probe
+from srun.evaluation.evaluate import EvaluateConfig
+from srun.evaluation.probe import Probe
 from srun.evaluation.ranking import RankingTask
 from srun.models.scorer import Scorer, untied_copy
 from srun.search.bench import TUNE, Bench, OptimizeConfig, make_goal, make_space, with_overrides

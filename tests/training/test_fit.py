@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from srun.data.batches import TrainingData
 from srun.data.dataset import Role, original_validation
 from srun.errors import RunError, SrunError
-from srun.evaluation.evaluate import Probe
+from srun.evaluation.probe import Probe
 from srun.models import MODELS
 from srun.models.scorer import Scorer
 from srun.training.checkpoint import ResumeFolder

@@ -23,6 +23,11 @@ CHUNK = 3 * 2**20  # scores kept at a time on a CPU: more than its cache has roo
 ROWS = 32  # of scores compared at a time on a CPU, so that what comes of it stays in the cache
 
 
+def recall_name(split: str) -> str:
+    """Recall on held-out targets, hit on forgotten and never-seen events and in categories: one formula ([T])."""
+    return "recall" if split.startswith(("validation", "test")) else "hit"
+
+
 @dataclass(frozen=True)
 class RankingTask:
     """Queries as tensors on the device, made once and ranked as often as needed."""

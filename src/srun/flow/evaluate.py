@@ -17,7 +17,8 @@ from srun.files import write_folder, write_text
 from srun.flow.cells import Cell
 from srun.flow.layout import Layout
 from srun.flow.loading import load_dataset, weights_sha256
-from srun.models.scorer import Scorer, load_published, model_description
+from srun.models.published import load_published
+from srun.models.scorer import Scorer, model_description
 from srun.requests.partition import REPORT, Partition
 from srun.rng import numpy_stream
 from srun.system.devices import RuntimeConfig, out_of_memory_hint, start

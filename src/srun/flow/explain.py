@@ -14,7 +14,8 @@ from srun.evaluation.explanation import Explanation, Question, explain
 from srun.flow.cells import Cell
 from srun.flow.layout import Layout
 from srun.flow.loading import load_dataset
-from srun.models.scorer import Scorer, load_published
+from srun.models.published import load_published
+from srun.models.scorer import Scorer
 from srun.requests.partition import Partition
 
 NUM_SHOWN = 3  # forgotten events of the user in a report, as in [T] Table 6

@@ -27,7 +27,7 @@ from srun.judging.records import (
 from srun.judging.results import check_keys, long_form, over_all_seeds, to_csv, write_parquet
 from srun.metrics.forgetting import MIN_RETRAINS
 from srun.metrics.ranking import EventRanks
-from srun.models.scorer import HISTORY_FILE, load_history
+from srun.models.published import HISTORY_FILE, load_history
 from srun.tracking import Tracker
 
 

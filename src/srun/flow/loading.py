@@ -9,7 +9,7 @@ from srun.errors import CheckpointError
 from srun.files import sha256
 from srun.flow.layout import Layout
 from srun.models.checks import check_parts
-from srun.models.scorer import PARTS_FILE, WEIGHTS_FILE, load_parts, load_published
+from srun.models.published import PARTS_FILE, WEIGHTS_FILE, load_parts, load_published
 from srun.unlearning.base import Original
 
 

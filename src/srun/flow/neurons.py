@@ -26,7 +26,7 @@ from srun.flow.layout import Layout
 from srun.flow.loading import load_dataset
 from srun.flow.partition import read_rows
 from srun.models.base import SequenceModel
-from srun.models.scorer import load_published
+from srun.models.published import load_published
 from srun.requests.kinds import CategoryRequest
 from srun.requests.partition import Partition, category_items, partition
 from srun.system.devices import RuntimeConfig, start

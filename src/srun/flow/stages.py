@@ -20,7 +20,7 @@ from srun.flow.digests import evaluate_code, plain_code, train_code, unlearn_cod
 from srun.flow.freshness import Output, Parts, file_digests, told
 from srun.flow.project import Project
 from srun.flow.steps import Step, accept_steps, take_steps
-from srun.models.scorer import INFO_FILE, WEIGHTS_FILE
+from srun.models.published import INFO_FILE, WEIGHTS_FILE
 from srun.progress import Budget
 from srun.requests.kinds import input_files
 from srun.requests.partition import MASKS
@@ -143,7 +143,8 @@ def unlearn_step(project: Project, cell: Cell, name: str = "") -> Step:
         check_partition(project, cell.request)
         logged = {"cell": vars(cell), "unlearn": {cell.method: vars(settings), "seed": seed}}
         with project.tracked("unlearn", project.title(cell), logged, **project.tags(cell)) as tracker:
-            cost = unlearn.run(layout, cell, settings, seed, params.evaluate, params.runtime, tracker, key)
+            batch = params.evaluate.batch_size
+            cost = unlearn.run(layout, cell, settings, seed, batch, params.runtime, tracker, key)
         return cost.exact() | cost.measured()
 
     def parts() -> Parts:

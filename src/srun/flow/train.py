@@ -7,7 +7,7 @@ import torch
 
 from srun.config import Section
 from srun.data.dataset import Dataset, Role, original_validation
-from srun.evaluation.evaluate import Probe
+from srun.evaluation.probe import Probe
 from srun.flow.cells import OriginalCell
 from srun.flow.freshness import digest
 from srun.flow.layout import Layout
@@ -15,7 +15,8 @@ from srun.flow.loading import load_dataset
 from srun.flow.registration import registered
 from srun.flow.reporter import Reporter
 from srun.flow.run_file import write_run
-from srun.models.scorer import Scorer, publish, without_parts
+from srun.models.published import publish, without_parts
+from srun.models.scorer import Scorer
 from srun.system.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
 from srun.system.meter import Meter
 from srun.tracking import Tracker

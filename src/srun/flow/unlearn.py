@@ -3,7 +3,7 @@
 import logging
 
 from srun.config import Section
-from srun.evaluation.evaluate import EvaluateConfig, Probe
+from srun.evaluation.probe import Probe
 from srun.flow.cells import Cell
 from srun.flow.freshness import digest
 from srun.flow.layout import Layout
@@ -11,7 +11,7 @@ from srun.flow.loading import load_dataset, load_original, weights_sha256
 from srun.flow.registration import registered
 from srun.flow.reporter import Reporter
 from srun.flow.run_file import write_run
-from srun.models.scorer import publish
+from srun.models.published import publish
 from srun.requests.partition import Partition
 from srun.system.devices import PeakMemory, RuntimeConfig, out_of_memory_hint, start, trains_together
 from srun.system.meter import Cost, Meter
@@ -28,7 +28,7 @@ def run(
     cell: Cell,
     settings: Section,
     unlearning_seed: int,
-    evaluation: EvaluateConfig,
+    evaluation_batch: int,
     runtime: RuntimeConfig,
     tracker: Tracker,
     key: str,
@@ -58,7 +58,7 @@ def run(
         "threads": runtime.threads,
         "device": str(device),
     }
-    probe = Probe(request.splits, data.max_length, device, evaluation.batch_size)
+    probe = Probe(request.splits, data.max_length, device, evaluation_batch)
     together = trains_together(runtime, device)
     reporter = Reporter(f"{cell.method} on {cell.original}", "forget_tune/hit_10", runtime.progress, tracker)
     with out_of_memory_hint(f"unlearn.{cell.method}.batch_size or train.batch_size"), reporter:

@@ -19,7 +19,8 @@ from pydantic import Field
 from srun.config import Section, build, config, flatten, override
 from srun.data.sequences import Queries
 from srun.errors import ConfigError, DataError
-from srun.evaluation.evaluate import EvaluateConfig, Probe
+from srun.evaluation.evaluate import EvaluateConfig
+from srun.evaluation.probe import Probe
 from srun.metrics.ranking import EventRanks, hit
 from srun.models.scorer import Scorer
 from srun.requests.partition import Partition

@@ -13,7 +13,8 @@ import torch
 
 from srun.data.sequences import pad
 from srun.errors import CheckpointError, DataError
-from srun.models.scorer import Scorer, load_items, load_published
+from srun.models.published import load_items, load_published
+from srun.models.scorer import Scorer
 
 NOBODY = -2  # a user id that no mask names; -1 stands for everybody
 

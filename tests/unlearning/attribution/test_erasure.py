@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from srun.errors import CheckpointError, ConfigError
-from srun.models.scorer import Scorer, clone_model, load_published, publish
+from srun.models.published import load_published, publish
+from srun.models.scorer import Scorer, clone_model
 from srun.unlearning.attribution import erasure as e
 from srun.unlearning.attribution.neurons import Edit
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from srun.errors import CheckpointError, ConfigError
-from srun.models.scorer import Scorer, clone_model, load_published, publish
+from srun.models.published import load_published, publish
+from srun.models.scorer import Scorer, clone_model
 from srun.unlearning.attribution import neurons as n
 from srun.unlearning.attribution.neurons import Edit, Neuron
 

@@ -10,7 +10,8 @@ import torch
 from srun.config import build
 from srun.data.dataset import Role
 from srun.flow.cells import OriginalCell
-from srun.models.scorer import Aggregation, Scorer, load_parts, load_published, publish
+from srun.models.published import load_parts, load_published, publish
+from srun.models.scorer import Aggregation, Scorer
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Watch
 from srun.training.shards import Sharding, Shards, ShardTraining, similar_users, train_shards

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from srun.data.batches import TrainingData
-from srun.evaluation.evaluate import Probe
+from srun.evaluation.probe import Probe
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer
 from srun.requests.partition import Partition

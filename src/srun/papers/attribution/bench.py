@@ -11,8 +11,9 @@ import torch
 
 from srun.data.sequences import Queries
 from srun.evaluation.dose import dose_response
-from srun.evaluation.evaluate import EvaluateConfig, Probe
+from srun.evaluation.evaluate import EvaluateConfig
 from srun.evaluation.linear_probe import auc, last_states, linear_probe_scores
+from srun.evaluation.probe import Probe
 from srun.evaluation.ranking import RankingTask
 from srun.evaluation.relearning import RelearningConfig, relearn
 from srun.metrics.ranking import Ranks, hit, hits, ndcg

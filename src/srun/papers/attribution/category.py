@@ -18,7 +18,7 @@ from srun.flow.layout import Layout
 from srun.flow.loading import load_dataset, load_original
 from srun.flow.steps import Step
 from srun.models import MODELS
-from srun.models.scorer import load_published
+from srun.models.published import load_published
 from srun.papers.attribution.bench import Bench
 from srun.papers.attribution.orders import compared_orders
 from srun.requests.partition import Partition
