@@ -15,6 +15,7 @@ from srun.flow.layout import CellPaths, Layout
 from srun.flow.loading import weights_sha256
 from srun.judging.comparison import judge_groups
 from srun.judging.judgement import Judgement, to_json
+from srun.judging.methods import REFERENCE
 from srun.judging.records import (
     KINDS,
     Group,
@@ -91,7 +92,7 @@ def to_judge(group: Group, pending: Sequence[Cell], options: Sequence[str] = ())
     Original of the group has, for a Retrain shares nothing with an Original.
     """
     names = {record.original for record in group.records}
-    coming = [c for c in pending if c.method == "retrain" and c.request == group.request and c.original in names]
+    coming = [c for c in pending if c.method == REFERENCE and c.request == group.request and c.original in names]
     needed = MIN_RETRAINS if group.first.kind in KINDS else 1
     lacking = needed - len(group.retrains)
     if lacking <= 0:
@@ -102,10 +103,10 @@ def to_judge(group: Group, pending: Sequence[Cell], options: Sequence[str] = ())
     start = min(group.originals, key=lambda trained: (trained.info.get("shards", 1), trained.name)).name
     words = ["srun", "run", *options]
     for seed in seeds:
-        name = re.sub(r"[^A-Za-z0-9_-]", "-", f"{start}-{group.request}-retrain-{seed}")
+        name = re.sub(r"[^A-Za-z0-9_-]", "-", f"{start}-{group.request}-{REFERENCE}-{seed}")
         words += [
             "--set",
-            f"cells.{name}={{request: {group.request}, original: {start}, method: retrain, seed: {seed}}}",
+            f"cells.{name}={{request: {group.request}, original: {start}, method: {REFERENCE}, seed: {seed}}}",
         ]
     return shlex.join(words)
 

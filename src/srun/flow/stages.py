@@ -20,6 +20,7 @@ from srun.flow.digests import evaluate_code, plain_code, train_code, unlearn_cod
 from srun.flow.freshness import Output, Parts, file_digests, told
 from srun.flow.project import Project
 from srun.flow.steps import Step, accept_steps, take_steps
+from srun.judging.methods import ORIGINAL
 from srun.models.published import INFO_FILE, WEIGHTS_FILE
 from srun.progress import Budget
 from srun.requests.kinds import input_files
@@ -122,7 +123,7 @@ def train_step(project: Project, name: str) -> Step:
 
     def work(key: str) -> dict[str, float]:
         logged = {"original": vars(original), "model": {original.model: vars(settings)}, "train": vars(params.train)}
-        with project.tracked("train", name, logged, model=original.model, method="original") as tracker:
+        with project.tracked("train", name, logged, model=original.model, method=ORIGINAL) as tracker:
             batch = params.evaluate.batch_size
             return train.run(layout, name, original, settings, params.train, batch, params.runtime, tracker, key)
 

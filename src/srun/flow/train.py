@@ -83,7 +83,7 @@ def run(
     publish(paths.model, scorer.to("cpu"), info, histories, data.items, parts)
     write_run(paths, cost, tracker)
     with without_parts(paths.model) as shown:
-        tracker.model(shown, registered(data, name, "original", None, original.seed, "original"))
+        tracker.model(shown, registered(data, name, paths.model.name, None, original.seed, paths.model.name))
     return figures
 
 

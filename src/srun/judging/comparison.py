@@ -24,7 +24,7 @@ from srun.judging.judgement import (
     Settings,
     Split,
 )
-from srun.judging.methods import style
+from srun.judging.methods import ORIGINAL, REFERENCE, style
 from srun.judging.records import KINDS, METRIC, SPLIT, Group, History, Record, Trained
 from srun.judging.results import categories, costs
 from srun.judging.verdict import headline, standing, verdict, verdicts, words
@@ -50,8 +50,8 @@ def judge_groups(groups: Sequence[Group], to_judge: Sequence[str], missing: Sequ
 def compare(group: Group, to_judge: str = "") -> Comparison:
     """The comparison of a group, its methods in the order of the tables; ``to_judge`` as in ``Comparison``."""
     info, splits = group.first.partition, _splits(group)
-    retrained = group.values("retrain", SPLIT, METRIC)
-    originals = [group.qualities[record.cell] for record in group.of("original") if record.cell in group.qualities]
+    retrained = group.values(REFERENCE, SPLIT, METRIC)
+    originals = [group.qualities[record.cell] for record in group.of(ORIGINAL) if record.cell in group.qualities]
     return Comparison(
         model=group.model,
         request=group.request,
@@ -155,8 +155,8 @@ def _quality(group: Group, method: str) -> Quality | None:
     gap = mean_and_spread([quality.hit_10_gap for quality in qualities])[0]
     bound: float | None = qualities[0].hit_10_gap_bound
     limit = qualities[0].ks_d_retrain_max
-    if method == "retrain":  # each is judged by the others, so each has bounds of its own
-        band = retrain_band(group.values("retrain", SPLIT, METRIC))
+    if method == REFERENCE:  # each is judged by the others, so each has bounds of its own
+        band = retrain_band(group.values(REFERENCE, SPLIT, METRIC))
         gap, bound = 0.0, band.bound if band else None
         limit = max(quality.ks_d_retrain_max for quality in qualities)
     return Quality(
@@ -178,7 +178,7 @@ def _points(group: Group, method: str) -> tuple[Point, ...]:
 
 
 def _utility_of_retrain(group: Group, method: str) -> float | None:
-    own, reference = (group.values(name, "test", "ndcg_10") for name in (method, "retrain"))
+    own, reference = (group.values(name, "test", "ndcg_10") for name in (method, REFERENCE))
     if not own or not reference or not mean_and_spread(reference)[0] > 0:
         return None
     share = mean_and_spread(own)[0] / mean_and_spread(reference)[0]
@@ -205,7 +205,7 @@ def _metric_order(part: Mapping[str, float]) -> list[str]:
 
 
 def _curves(group: Group) -> list[Curve]:
-    histories = [("original", trained.history) for trained in group.originals]
+    histories = [(ORIGINAL, trained.history) for trained in group.originals]
     histories += [(record.method, record.history) for record in group.records]
     # a shard validates on its own users, so its curve cannot stand beside the others
     return [_curve(method, rows) for method, rows in histories if rows and not any("shard" in row for row in rows)]
@@ -227,7 +227,7 @@ def _series(history: History, key: str, from_scratch: bool) -> Series | None:
 
 
 def _across(group: Group, split: str, metric: str) -> Across:
-    originals, retrains = (group.values(name, split, metric) for name in ("original", "retrain"))
+    originals, retrains = (group.values(name, split, metric) for name in (ORIGINAL, REFERENCE))
     return Across(original=_mean(originals), retrain=_mean(retrains), interval=retrain_band(retrains))
 
 

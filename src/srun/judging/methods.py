@@ -34,6 +34,8 @@ def _of_role(role: Role) -> str:
 
 ORIGINAL, REFERENCE = _of_role("original"), _of_role("reference")
 """The names of the only methods of these roles."""
+MASKS = tuple(name for name in UNLEARNERS if UNLEARNERS[name].masks_only)
+"""The names of the controls that hide items and change no weight."""
 
 
 def style(method: str) -> Style:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from srun.errors import DataError
 from srun.evaluation.linear_probe import nearer
-from srun.judging.methods import method_order
+from srun.judging.methods import MASKS, ORIGINAL, RAW, REFERENCE, method_order
 from srun.metrics.forgetting import ForgetQuality, judge
 from srun.metrics.ranking import EventRanks
 from srun.rng import numpy_stream
@@ -100,7 +100,7 @@ class Group:
 
     @property
     def retrains(self) -> list[Record]:
-        return self.of("retrain")
+        return self.of(REFERENCE)
 
     @property
     def first(self) -> Record:
@@ -126,7 +126,7 @@ class Group:
         judged = [record for record in self.records if record.kind in KINDS and SPLIT in record.events]
         qualities = {}
         for record in judged:
-            others = [row.events[SPLIT].rank for row in judged if row.method == "retrain" and row is not record]
+            others = [row.events[SPLIT].rank for row in judged if row.method == REFERENCE and row is not record]
             if len(others) > 1:
                 own = record.events[SPLIT]
                 rng = numpy_stream(int(record.partition["request"]["seed"]), f"ks_p/{record.cell}")
@@ -176,8 +176,8 @@ def judge_beside_others(records: Sequence[Record]) -> list[Record]:
 
 
 def _beside_others(record: Record, records: Sequence[Record]) -> Record:
-    originals = [other for other in records if other.method == "original" and other.original == record.original]
-    retrains = [other for other in records if other.method == "retrain"]
+    originals = [other for other in records if other.method == ORIGINAL and other.original == record.original]
+    retrains = [other for other in records if other.method == REFERENCE]
     relearned = relearning_figures(record.relearning, originals, retrains)
     metrics = {split: dict(part) for split, part in record.metrics.items()}
     metrics |= {"relearning": relearned} if relearned else {}
@@ -194,7 +194,7 @@ def _judge_category(
     records: Sequence[Record],
 ) -> None:
     """Add what is measured of a category request to ``metrics``."""
-    masks = [other for other in records if other.method == "output_mask"]
+    masks = [other for other in records if other.method in MASKS]
 
     def share(name: str, split: str, metric: str, of: Sequence[Record], missing: bool = False) -> None:
         own, reference = record.value(split, metric), _mean(of, split, metric)
@@ -266,7 +266,7 @@ def _linear_probe_figures(record: Record, retrains: Sequence[Record], masks: Seq
     reference = next((other.linear_probe for other in retrains if other.linear_probe), None)
     control = next((other.linear_probe for other in masks if other.linear_probe), None)
     own_scores = record.linear_probe
-    if own_scores and reference and control and record.method not in ("retrain", "output_mask", "original"):
+    if own_scores and reference and control and record.method not in (ORIGINAL, REFERENCE, *MASKS):
         rng = numpy_stream(0, f"probe/{record.cell}")
         gain, low, high = nearer(
             own_scores.score, control.score, reference.score, own_scores.inside, own_scores.user, rng
@@ -279,7 +279,7 @@ def _raw_scores(record: Record) -> Record | None:
     """The row of a model's raw scores, where its catalogue is smaller than the one that is ranked (methods 4)."""
     if record.untrained_raw is None:
         return None
-    method = "untrained_raw" if record.method == "retrain" else f"{record.method}_untrained_raw"
+    method = RAW if record.method == REFERENCE else f"{record.method}_{RAW}"
     return replace(
         record,
         method=method,

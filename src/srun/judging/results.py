@@ -17,6 +17,7 @@ import pandas as pd
 
 from srun.errors import DataError, RunError
 from srun.judging.judgement import Comparison
+from srun.judging.methods import REFERENCE
 from srun.judging.records import KINDS, METRIC, SPLIT, Group, Record
 from srun.judging.verdict import verdict
 from srun.metrics.ranking import mean_and_spread
@@ -72,7 +73,7 @@ def over_all_seeds(group: Group, comparison: Comparison) -> list[Row]:
             }
             for split, part in method.intervals.items()
         }
-        if method.method == "retrain" and comparison.interval is not None:
+        if method.method == REFERENCE and comparison.interval is not None:
             interval = {f"{METRIC}_retrain_{end}": getattr(comparison.interval, end) for end in ("low", "high")}
             figures[SPLIT] = {**figures.get(SPLIT, {}), **interval}
         if method.utility_of_retrain is not None:

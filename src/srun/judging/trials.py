@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from srun.judging.estimates import retrain_band
 from srun.judging.judgement import Band
+from srun.judging.methods import ORIGINAL, REFERENCE
 from srun.judging.records import KINDS, METRIC, SPLIT
 from srun.judging.verdict import ORIGINAL_TOO, PLACES, STAND_IN, provisional, retrains_text
 from srun.metrics.forgetting import Interval
@@ -74,7 +75,7 @@ def reference(levels: Mapping[str, float], kind: str, marks: Sequence[Mark], key
     if key not in (TUNED, REPORTED) or kind not in KINDS:
         return Reference(None, None, "")
     level = levels.get(key, math.nan)
-    originals, retrains = (_values(marks, method, key) for method in ("original", "retrain"))
+    originals, retrains = (_values(marks, method, key) for method in (ORIGINAL, REFERENCE))
     band = retrain_band(retrains)
     shown = level if math.isfinite(level) else None
     if band is None:
@@ -89,12 +90,12 @@ def reference(levels: Mapping[str, float], kind: str, marks: Sequence[Mark], key
 def hits_verdict(mark: Mark, reported: Reference) -> str:
     """What the reported forget hits of a row say beside Retrain's."""
     value = mark.figures.get(REPORTED)
-    if mark.method == "retrain":
+    if mark.method == REFERENCE:
         return "the reference"
     if value is None or not math.isfinite(value) or reported.interval is None:
         return reported.blind or "–"
     place = Interval(reported.interval.mean, reported.interval.bound).place(value)
-    told = place == "below" or not reported.blind or mark.method == "original"
+    told = place == "below" or not reported.blind or mark.method == ORIGINAL
     return (PLACES[place] if told else reported.blind) + (f" ({reported.few})" if reported.few else "")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from srun.judging.methods import style
+from srun.judging.methods import ORIGINAL, style
 from srun.judging.records import KINDS, Group, Record
 from srun.metrics.forgetting import MIN_RETRAINS, ForgetQuality, Place
 
@@ -102,7 +102,7 @@ def verdict(group: Group, record: Record) -> Verdict | None:
         return Verdict("not judged", few, num_retrains=number)
     if role in ("original", "reference") and quality.place is not None:
         return _join(quality, True, True)
-    found = [group.qualities[other.cell] for other in group.of("original") if other.cell in group.qualities]
+    found = [group.qualities[other.cell] for other in group.of(ORIGINAL) if other.cell in group.qualities]
     return decide(quality, found)
 
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from srun.judging.judgement import Across, Band, Comparison, Curve, Judgement, MethodFigures, Point, Series
-from srun.judging.methods import Style, method_order, model_name, style
+from srun.judging.methods import ORIGINAL, REFERENCE, Style, method_order, model_name, style
 from srun.reporting.summary import title
 
 Place = tuple[float, float]
@@ -175,7 +175,7 @@ def _band(axes: Axes, interval: Band | None) -> None:
     if interval is None:
         return
     mean, bound = interval.mean, interval.bound
-    blue = style("retrain").colour
+    blue = style(REFERENCE).colour
     axes.axvspan(mean - bound, mean + bound, color=blue, alpha=0.16, lw=0, zorder=0)
     axes.axvline(mean, color=blue, lw=1, alpha=0.7, zorder=1)
     text: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "va": "top", "fontsize": 8.5}
@@ -249,12 +249,12 @@ def _curve(axes: Axes, curve: Curve, series: Series) -> None:
 
 
 def _across(axes: Axes, across: Across) -> None:
-    for method, mean, dash in (("original", across.original, ":"), ("retrain", across.retrain, "-")):
+    for method, mean, dash in ((ORIGINAL, across.original, ":"), (REFERENCE, across.retrain, "-")):
         if mean is not None:
             look = style(method)
             axes.axhline(mean, color=look.colour, ls=dash, lw=1.3, label=f"{look.name}'s mean", zorder=1)
     if across.interval is not None:
-        blue = style("retrain").colour
+        blue = style(REFERENCE).colour
         axes.axhspan(across.interval.low, across.interval.high, color=blue, alpha=0.14, lw=0, zorder=0)
 
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from srun.errors import RunError
 from srun.files import write_text
-from srun.judging.methods import model_name, style
+from srun.judging.methods import REFERENCE, model_name, style
 from srun.judging.trials import Beside, Mark, Reference
 from srun.judging.verdict import OVER
 from srun.reporting.texts import NONE
@@ -210,7 +210,7 @@ def _draw_reference(axes: Axes, across: Reference) -> None:
     if across.level is not None:
         axes.axvline(across.level, color=INK, lw=1, ls="--", zorder=1, label=across.line)
     if across.interval is not None:
-        low, high, blue = across.interval.low, across.interval.high, style("retrain").colour
+        low, high, blue = across.interval.low, across.interval.high, style(REFERENCE).colour
         axes.axvspan(low, high, color=blue, alpha=0.14, lw=0, zorder=0, label="Retrain's interval")
         axes.axvspan(-1, low, color=WARN, alpha=0.07, lw=0, zorder=0, label=f"below it: {OVER}")
     axes.set_title(across.note, fontsize=9.5, color=INK, loc="left")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from srun.judging.judgement import Comparison, Judgement, MethodFigures, OriginalFacts
-from srun.judging.methods import model_name, style
+from srun.judging.methods import MASKS, ORIGINAL, REFERENCE, ShownRole, model_name, style
 from srun.judging.verdict import MEANINGS, retrains_text
 from srun.reporting.texts import (
     INVALID,
@@ -83,7 +83,7 @@ def speedup_text(method: MethodFigures, measure: str) -> str:
 
 
 def _is_retrain(method: MethodFigures) -> bool:
-    return method.method == "retrain"
+    return method.method == REFERENCE
 
 
 METHOD = Column("Method", lambda method: style(method.method).name)
@@ -145,6 +145,7 @@ class Line:
     """A method's line of a table: cells of text under the titles of ``Table.header``."""
 
     method: str
+    role: ShownRole
     cells: tuple[str, ...]
     over: bool
     """Whether it is a method that over-unlearns, in at least one seed."""
@@ -173,7 +174,12 @@ def tabulate(comparison: Comparison) -> Table:
         request=describe_request(comparison),
         header=tuple(column.title for column in shown),
         lines=tuple(
-            Line(method.method, tuple(column.text(method) for column in shown), method.over_unlearning)
+            Line(
+                method.method,
+                style(method.method).role,
+                tuple(column.text(method) for column in shown),
+                method.over_unlearning,
+            )
             for method in comparison.methods
         ),
         sizes=sizes(comparison),
@@ -380,13 +386,16 @@ def _method_sentences(comparison: Comparison) -> list[str]:
 def _caveats(comparison: Comparison) -> list[str]:
     """What the rows that unlearn nothing say about how much these figures can show."""
     sentences = []
-    original = comparison.method("original")
+    original = comparison.method(ORIGINAL)
     if comparison.original_not_above and original is not None:
         sentences.append(
             f"Original, from which nothing was removed, ranks {_share(original)} of the forgotten events in its top "
             "10, which is not above Retrain's interval; so here forget Hit@10 does not show whether an event was "
             "learned: it can show over-unlearning, but not success."
         )
-    if comparison.method("output_mask"):
-        sentences.append("The output mask is no success either: it hides items and has unlearned nothing.")
+    sentences += [
+        f"The {style(name).name.lower()} is no success either: it hides items and has unlearned nothing."
+        for name in MASKS
+        if comparison.method(name)
+    ]
     return sentences

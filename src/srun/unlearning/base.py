@@ -177,6 +177,8 @@ class Unlearner(Generic[Settings]):
     """Whether it starts from a single model, not from one for each shard."""
     needs_shards: ClassVar[bool] = False
     """Whether it starts from a model for each of several shards."""
+    masks_only: ClassVar[bool] = False
+    """Whether it changes no weight and only hides items; figures that lift masks are held against such a control."""
     needs_neurons: ClassVar[bool] = False
     """Whether it starts from a model with feed-forward neurons."""
 

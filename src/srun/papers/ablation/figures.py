@@ -17,17 +17,17 @@ UTILITY, FORGET = (
 WEIGHTS = {"ascent_weight": "η_GA", "finetune_weight": "η_FT", "kl_weight": "η_KL"}
 
 
-def draw(rows: Mapping[str, Rows], curves: Rows, moved: Rows, level: Mapping[str, float]) -> dict[str, bytes]:
-    """The figures for which there is anything to show. ``level``: Original's figures, dotted lines."""
+def draw(rows: Mapping[str, Rows], curves: Rows, moved: Rows, originals: Mapping[str, float]) -> dict[str, bytes]:
+    """The figures for which there is anything to show. ``originals``: Original's figures, dotted lines."""
     drawn = {}
     if rows.get("combinations"):
         drawn["figure-9.png"] = _combinations(rows["combinations"])
     if rows.get("sweeps"):
         drawn["figure-10-11.png"] = _sweeps(rows["sweeps"])
     if curves:
-        drawn["figure-12.png"] = _lines(curves, {"retain/loss": "training loss on the retain set"}, level)
+        drawn["figure-12.png"] = _lines(curves, {"retain/loss": "training loss on the retain set"}, originals)
         names = {"validation/recall_10": "Recall@10 (validation)", "forget_tune/hit_10": "Hit@10 (forgotten, tune)"}
-        drawn["figure-13.png"] = _lines(curves, names, level)
+        drawn["figure-13.png"] = _lines(curves, names, originals)
     combined = [row for row in moved if row["part"] == "combinations"] or list(moved)
     if combined:
         drawn["moved.png"] = _moved(combined)
@@ -52,14 +52,14 @@ def _sweeps(rows: Rows) -> bytes:
     return _finish(figure, panels[0], "Figures 10 and 11: each weight, the others fixed")
 
 
-def _lines(curves: Rows, names: Mapping[str, str], level: Mapping[str, float]) -> bytes:
+def _lines(curves: Rows, names: Mapping[str, str], originals: Mapping[str, float]) -> bytes:
     figure, panels = _panels(len(names))
     for axes, (key, name) in zip(panels, names.items(), strict=True):
         for variant in dict.fromkeys(row["variant"] for row in curves):
             own = [row for row in curves if row["variant"] == variant]
             axes.plot([row["epoch"] for row in own], [row[key] for row in own], label=variant, lw=1.5)
-        if key in level:
-            axes.axhline(level[key], color="#333333", ls=":", lw=1.2, label="Original")
+        if key in originals:
+            axes.axhline(originals[key], color="#333333", ls=":", lw=1.2, label="Original")
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)
     number = "12" if len(names) == 1 else "13"

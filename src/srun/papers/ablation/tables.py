@@ -26,8 +26,8 @@ def write(out: Path, parts: Sequence[str], measured: Sequence[tuple[Variant, Map
         if table:
             write_text(out / f"{name}.csv", _csv(table))
             written[name] = str(out / f"{name}.csv")
-    level = measured[0][1]["history"][0] if measured else {}  # epoch 0 is Original
-    write_figures(out / "figures", draw(rows, curves, movements, level))
+    originals = measured[0][1]["history"][0] if measured else {}  # epoch 0 is Original
+    write_figures(out / "figures", draw(rows, curves, movements, originals))
     texts = {part: [{key: _text(value) for key, value in row.items()} for row in table] for part, table in rows.items()}
     return {"written": {**written, "figures": str(out / "figures")}, "tables": texts}
 

@@ -65,13 +65,13 @@ class Bench:
         model, number = self.original.model, len(edits)
         chosen = measure(model, edits, self.tasks, self.hit)
         figures = {"attribution": self._row(chosen)}
-        level = min(hit(self._validation_ranks(()), 10), hit(self._validation_ranks(edits), 10))
+        lowest = min(hit(self._validation_ranks(()), 10), hit(self._validation_ranks(edits), 10))
         for name in ("random", "largest"):
             at_number, at_loss = [], []
             for draw in range(num_draws):
                 order = self._order(name, draw)
                 at_number.append(self._draw(order[:number], scale))
-                dose = dose_at_loss(model, order, scale, level, self.tasks.choose)
+                dose = dose_at_loss(model, order, scale, lowest, self.tasks.choose)
                 at_loss.append(self._draw(order[:dose], scale))
             figures[f"{name}, equal number"] = compare(chosen, at_number, self.inside, self.users, self.seed)
             figures[f"{name}, equal loss"] = compare(chosen, at_loss, self.inside, self.users, self.seed)

@@ -48,12 +48,14 @@ def measure(model: SequenceModel, edits: Sequence[Edit], tasks: Tasks, before_ou
     return Draw(len(edits), hits(inside, K), kept)
 
 
-def dose_at_loss(model: SequenceModel, ordered: Sequence[Neuron], scale: float, level: float, task: RankingTask) -> int:
-    """How many of ``ordered`` leave hit_10 of ``task`` at ``level`` or above: see ``largest_dose``."""
+def dose_at_loss(
+    model: SequenceModel, ordered: Sequence[Neuron], scale: float, lowest: float, task: RankingTask
+) -> int:
+    """How many of ``ordered`` leave hit_10 of ``task`` at ``lowest`` or above: see ``largest_dose``."""
 
     def within(dose: int) -> bool:
         with edited(model, as_edits(ordered[:dose], scale)):
-            return hit(task.ranks(Scorer([model])).rank, K) >= level
+            return hit(task.ranks(Scorer([model])).rank, K) >= lowest
 
     return largest_dose(len(ordered), within)
 

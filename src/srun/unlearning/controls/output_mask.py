@@ -13,6 +13,7 @@ class OutputMask(Unlearner[NothingConfig]):
     Config = NothingConfig
     title = "Output mask"
     role = "control"
+    masks_only = True
     colour, marker = "#8A8A8A", "X"
     about = "hides the forgotten items from the lists and changes no weight: a Hit of 0, nothing unlearned"
     kinds = ("interactions", "category")
