@@ -381,7 +381,7 @@ def test_ranks_of_other_events_are_not_compared(layout):
 @pytest.mark.parametrize("data", [b"{", b"[]", b"\xff", b'{"cost": 3}', b'{"machine": {"python": []}}', b"[" * 100_000])
 def test_a_damaged_run_file_is_one_line_that_names_it(layout, data):
     layout.cell(CELLS["sruga-0"]).run.write_bytes(data)
-    with pytest.raises(DataError, match=r"runs/sasrec-0/r/sruga-0\.json:.*; remove it"):
+    with pytest.raises(DataError, match=r"runs/measured/sasrec-0/r/sruga-0\.json:.*; remove it"):
         made(layout, CELLS)
 
 

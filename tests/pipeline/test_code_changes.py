@@ -10,6 +10,9 @@ from click.testing import CliRunner, Result
 
 from srun.cli import cli
 from srun.flow import code
+from srun.models.sasrec import SASRec
+from srun.unlearning.controls.finetune_only import FinetuneOnly
+from srun.unlearning.sruga.method import SRUGA
 
 CELLS = (
     "cells={o: {request: interactions, original: sasrec-0, method: original, seed: 0}, "
@@ -59,10 +62,12 @@ def test_a_change_of_one_method_runs_its_cells_and_nothing_below_them_where_the_
     source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     edit(source / "unlearning/sruga/ascent.py", lambda text: f"{text}\nCHANGED = 1\n")
-    assert left() == ["unlearn s", "evaluate s"]
+    assert left() == ["unlearn s", "evaluate s", "judge", "report"]
     with caplog.at_level("INFO", "srun"):
         result = srun("run", *WORDS, "--json")
-    assert json.loads(result.stdout)["done"] == ["unlearn s"], "the model comes back to the same bytes"
+    assert json.loads(result.stdout)["done"] == ["unlearn s", "judge", "report"], (
+        "the model comes back to the same bytes"
+    )
     assert "unlearn s: code of srun.unlearning.sruga.ascent changed" in caplog.messages
     assert left() == []
 
@@ -72,7 +77,26 @@ def test_a_change_of_ranking_is_seen_by_every_evaluation(source: Path) -> None:
     assert {"evaluate o", "evaluate r", "evaluate s"} <= set(left())
     edit(source / "evaluation/ranking.py", lambda text: text.removesuffix("\nCHANGED = 1\n"))
     edit(source / "evaluation/relearning.py", lambda text: f"{text}\nCHANGED = 1\n")
-    assert left() == ["evaluate o", "evaluate r", "evaluate s"], "validation does not look at this"
+    assert left() == [*(f"evaluate {cell}" for cell in "ors"), "judge", "report"], "validation does not look at this"
+
+
+@pytest.mark.parametrize(("name", "value"), [("title", "Sruga"), ("role", "control"), ("colour", "#000000")])
+def test_another_title_or_role_is_judged_and_shown_anew(
+    source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str
+) -> None:
+    monkeypatch.setattr(FinetuneOnly, name, value)
+    assert left() == [], "no cell is of this method"
+    monkeypatch.setattr(SRUGA, name, value)
+    assert left() == ["judge", "report"]
+    with caplog.at_level("INFO", "srun"):
+        assert srun("run", *WORDS).exit_code == 0
+    assert "judge: code of the looks of sruga changed" in caplog.messages
+    assert left() == []
+
+
+def test_another_title_of_a_model_is_shown_anew(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SASRec, "title", "Self-attentive")
+    assert left() == ["judge", "report"]
 
 
 def test_a_loss_a_hundred_times_as_large_is_seen(source: Path) -> None:

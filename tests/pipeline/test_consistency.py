@@ -14,7 +14,7 @@ from srun.flow.digests import stage_code
 from srun.flow.layout import Layout
 from srun.flow.params import Params, load, load_values
 from srun.flow.project import Project
-from srun.flow.stages import plan
+from srun.flow.stages import whole_plan
 from srun.models import MODELS
 from srun.unlearning import UNLEARNERS
 
@@ -135,5 +135,5 @@ def test_dvc_has_the_key_file_of_every_output_that_srun_run_looks_for() -> None:
                 item = {f"item.{name}": str(value) for name, value in vars(cell).items()} if cell else {"item": key}
                 named = {"key": key, **item}
                 written.add(re.sub(r"\$\{([^}]*)\}", lambda found, named=named: named[found[1]], path))
-    wanted = {step.output.key_file.relative_to(ROOT) for step in plan(Project(params, Layout(ROOT, ROOT)))}
+    wanted = {step.output.key_file.relative_to(ROOT) for step in whole_plan(Project(params, Layout(ROOT, ROOT)))}
     assert {str(path) for path in wanted} <= written

@@ -136,7 +136,8 @@ def check_code(project: Path) -> None:
     edit(fit, "(100 * loss.mean()).backward()", LOSS)
 
     ascent.write_text(ascent.read_text(encoding="utf-8") + changed, encoding="utf-8")
-    assert repro(cwd=project) == {"unlearn@sasrec-sruga-0"}, "the model comes back to the same bytes"
+    again = {"unlearn@sasrec-sruga-0", "judge", "report"}
+    assert repro(cwd=project) == again, "the model comes back to the same bytes, its seconds do not"
     assert json.loads(stdout("srun", "run", "--json", cwd=project))["done"] == []
     edit(ascent, changed, changed.replace("1", "2"))
     accepted = json.loads(stdout("srun", "accept", "--json", cwd=project))

@@ -23,6 +23,8 @@ CELLS = (
 ALL = ["prepare", "partition interactions", "train sasrec-0"] + [
     f"{stage} {cell}" for cell in "ars" for stage in ("unlearn", "evaluate")
 ]
+SHOWN = ["judge", "report"]
+ALL += SHOWN
 
 
 class Spent(Budget):
@@ -71,11 +73,11 @@ def test_a_second_run_does_nothing_and_says_the_same(imported: Path) -> None:
 
 CHANGES = {
     "unlearn.finetune_only.max_epochs=3": [],
-    "evaluate.seed=1": ["evaluate a", "evaluate r", "evaluate s"],
+    "evaluate.seed=1": ["evaluate a", "evaluate r", "evaluate s", *SHOWN],
     "train.max_epochs=2": ALL[2:],
     "partition.interactions.seed=1": [step for step in ALL[1:] if step != "train sasrec-0"],
     "prepare.seed=1": ALL,
-    "unlearn.sruga.kl_weight=0.5": ["unlearn s", "evaluate s"],
+    "unlearn.sruga.kl_weight=0.5": ["unlearn s", "evaluate s", *SHOWN],
 }
 
 
@@ -103,7 +105,7 @@ def test_an_output_of_a_single_stage_is_known_by_what_it_was_made_of(imported: P
     run(imported)
     params = load(imported / "params.yaml", [imported / "tiny.yaml"], [CELLS, "train.max_epochs=2"])
     stages.train_step(Project(params, Layout(imported, imported / "out")), "sasrec-0").run()
-    assert run(imported)["done"] == ALL[2:3], "the model comes back to the same bits, so nothing else has changed"
+    assert run(imported)["done"] == [ALL[2], *SHOWN], "the model comes back to the same bits, its seconds do not"
 
 
 def test_a_budget_stops_before_a_step_and_the_same_call_ends_with_the_same_result(imported: Path) -> None:
@@ -125,7 +127,7 @@ def test_the_command_ends_well_and_says_how_to_go_on(imported: Path, caplog: pyt
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 0
     assert "left, for the same command to go on with: prepare, partition interactions" in result.output
-    assert "the budget of 0 minutes is spent; 13 steps are left, from prepare on" in caplog.text
+    assert "the budget of 0 minutes is spent; 15 steps are left, from prepare on" in caplog.text
     assert json.loads(CliRunner().invoke(cli, [*words, "--json"]).stdout)["left"][0] == "prepare"
     assert not [path for path in (imported / "out").rglob("*") if path.is_file()]
 

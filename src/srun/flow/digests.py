@@ -1,24 +1,41 @@
 """The code of each stage, and digest files of it and of request files: what DVC would not see change by itself."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from srun.files import write_folder
 from srun.flow.cells import Cell
-from srun.flow.code import code_digests
+from srun.flow.code import DIGITS, code_digests
+from srun.flow.freshness import digest
 from srun.flow.layout import Layout
 from srun.flow.params import Params
 from srun.flow.partition import digests
+from srun.judging.methods import MASKS, ORIGINAL, REFERENCE, method_order, model_name, style
 from srun.models import MODELS
 from srun.unlearning import UNLEARNERS
 
-PLAIN = ("prepare", "partition", "judge", "report")
+PLAIN = ("prepare", "partition")
 """Stages whose code is the same whatever they are done for."""
+SHOWING = ("judge", "report")
+"""Stages that show methods and models as their classes say."""
 
 
 def plain_code(stage: str) -> dict[str, str]:
     """Digests of the code of one of the plain stages."""
     return code_digests(f"srun.flow.{stage}")
+
+
+def show_code(stage: str, params: Params) -> dict[str, str]:
+    """Digests of the code of a stage that shows, and of how it shows the methods and models of the cells."""
+    methods = {ORIGINAL, REFERENCE, *(cell.method for cell in params.cells.values())}
+    models = {params.original(cell.original).model for cell in params.cells.values()}
+    looks: dict[str, Any] = {name: [asdict(style(name)), name in MASKS] for name in sorted(methods)}
+    looks |= {name: model_name(name) for name in sorted(models)}
+    shown = {f"the looks of {name}": look for name, look in looks.items()}
+    shown["the order of methods"] = sorted(methods, key=method_order)
+    return plain_code(stage) | {name: digest({name: value})[:DIGITS] for name, value in shown.items()}
 
 
 def train_code(model: str) -> dict[str, str]:
@@ -39,7 +56,7 @@ def evaluate_code(params: Params, cell: Cell) -> dict[str, str]:
 
 def stage_code(params: Params) -> dict[str, dict[str, str]]:
     """The same of every stage, by the name of its file: ``train/sasrec-0``, ``unlearn/sasrec-sruga``."""
-    code = {stage: plain_code(stage) for stage in PLAIN}
+    code = {stage: plain_code(stage) for stage in PLAIN} | {stage: show_code(stage, params) for stage in SHOWING}
     code |= {f"train/{name}": train_code(original.model) for name, original in params.originals.items()}
     for name, cell in params.cells.items():
         code |= {f"unlearn/{name}": unlearn_code(params, cell), f"evaluate/{name}": evaluate_code(params, cell)}

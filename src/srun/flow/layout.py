@@ -74,9 +74,9 @@ class Layout:
         return self.reports / "judgement.json"
 
     @property
-    def report_run(self) -> Path:
-        """What the report said."""
-        return self.root / "runs" / "reports" / f"{self.only or 'all'}.json"
+    def rendered(self) -> tuple[Path, ...]:
+        """What the report stage writes: the tables, the page and the pictures of that judgement."""
+        return self.reports / "summary.md", self.reports / "index.html", self.reports / "figures"
 
     def study(self, name: str) -> Path:
         """Report of a search."""
@@ -95,7 +95,7 @@ class Layout:
             model=self.root / "models" / folder / name,
             evaluation=self.root / "evaluations" / folder / name,
             metrics=self.root / "reports" / "metrics" / folder / f"{name}.json",
-            run=self.root / "runs" / folder / f"{name}.json",
+            run=self.root / "runs" / "measured" / folder / f"{name}.json",
             resume=self.root / "runs" / "resume" / folder / name,
         )
 

@@ -16,7 +16,7 @@ from srun.errors import DataError
 from srun.files import held, locked
 from srun.flow import evaluate, explain, judge, neurons, partition, prepare, report, train, unlearn
 from srun.flow.cells import Cell
-from srun.flow.digests import evaluate_code, plain_code, train_code, unlearn_code, write_digests
+from srun.flow.digests import evaluate_code, plain_code, show_code, train_code, unlearn_code, write_digests
 from srun.flow.freshness import Output, Parts, file_digests, told
 from srun.flow.project import Project
 from srun.flow.steps import Step, accept_steps, take_steps
@@ -36,13 +36,8 @@ def run(project: Project, budget: Budget | None = None) -> dict[str, Any]:
     Returns what ``report`` does, and in ``left`` the names of the steps that are still to be done: none, unless
     ``budget`` was spent first. The same call then goes on with them.
     """
-    taken = take(project, plan(project), budget)
-    if taken["left"]:
-        return dict(taken)
-    judging, last = judge_step(project), report_step(project)
-    if judging.stale():
-        judging.run()
-    return taken | (last.run() if last.stale() else report.made(project.layout))
+    taken = take(project, whole_plan(project), budget)
+    return dict(taken) if taken["left"] else taken | report.made(project.layout)
 
 
 def judge_and_report(project: Project) -> dict[str, Any]:
@@ -63,7 +58,7 @@ def take(project: Project, steps: list[Step], budget: Budget | None) -> dict[str
 
 
 def plan(project: Project) -> list[Step]:
-    """The steps to the evaluation of every cell; an Original comes just before it is needed, for a budget may end."""
+    """The steps to the evaluation of every cell, before any report; an Original comes just before it is needed, for a budget may end."""
     params = project.params
     steps = [prepare_step(project)]
     for name in dict.fromkeys([*params.requests, *(cell.request for cell in params.cells.values())]):
@@ -75,6 +70,11 @@ def plan(project: Project) -> list[Step]:
             steps.append(train_step(project, cell.original))
         steps += [unlearn_step(project, cell, name), evaluate_step(project, cell, name)]
     return steps
+
+
+def whole_plan(project: Project) -> list[Step]:
+    """All steps of the flow: those of ``plan``, the judgement of what they evaluate, and its report."""
+    return [*plan(project), judge_step(project), report_step(project)]
 
 
 def prepare_step(project: Project) -> Step:
@@ -202,10 +202,10 @@ def judge_step(project: Project) -> Step:
             f"cells.{name}.{key}": value for name, cell in params.cells.items() for key, value in vars(cell).items()
         }
         parameters["options"] = list(project.options)  # which the commands have that are shown
-        return Parts(parameters, file_digests(layout.root, *inputs), plain_code("judge"))
+        return Parts(parameters, file_digests(layout.root, *inputs), show_code("judge", params))
 
     needs = tuple(f"evaluate {name}" for name in params.cells)
-    return _step(project, "judge", needs, work, parts, *layout.judged, key_of=layout.judgement)
+    return _step(project, "judge", needs, work, parts, *layout.judged, key_of=layout.judgement.with_suffix(""))
 
 
 def report_step(project: Project) -> Step:
@@ -217,10 +217,9 @@ def report_step(project: Project) -> Step:
             return report.run(layout, tracker)
 
     def parts() -> Parts:
-        return Parts({}, file_digests(layout.root, layout.judgement), plain_code("report"))
+        return Parts({}, file_digests(layout.root, layout.judgement), show_code("report", project.params))
 
-    files = (layout.reports / name for name in ("summary.md", "index.html", "figures"))
-    return _step(project, "report", ("judge",), work, parts, layout.report_run, *files, key_of=layout.reports)
+    return _step(project, "report", ("judge",), work, parts, *layout.rendered, key_of=layout.reports)
 
 
 def partition_where_missing(project: Project, name: str) -> None:
@@ -246,7 +245,7 @@ def accept(project: Project, names: Sequence[str]) -> dict[str, Any]:
     """
     layout = project.layout
     with held(layout.root / "runs" / "flow", f"the flow in {layout.root}"):
-        accepted = accept_steps([*plan(project), judge_step(project), report_step(project)], names)
+        accepted = accept_steps(whole_plan(project), names)
     command = ""
     if accepted and layout.root == layout.project and (layout.project / "dvc.lock").is_file():
         write_digests(layout, project.params)
