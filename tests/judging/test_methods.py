@@ -1,6 +1,12 @@
-"""How methods and models are shown, registered or not."""
+"""How methods and models are shown, registered or not; who shows or judges them names none of them."""
 
-from srun.judging.methods import ORIGINAL, REFERENCE, method_order, model_name, style
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import srun
+from srun.judging.methods import MASKS, ORIGINAL, REFERENCE, method_order, model_name, style
 from srun.models import MODELS
 from srun.unlearning import UNLEARNERS
 
@@ -34,3 +40,57 @@ def test_tables_follow_the_list() -> None:
 
 def test_original_and_reference_are_found_by_their_roles() -> None:
     assert (ORIGINAL, REFERENCE) == ("original", "retrain")
+    assert MASKS == ("output_mask",)
+
+
+SOURCE = Path(srun.__file__).parent
+ROOMS = ("judging", "reporting", "flow")
+ALLOWED = {
+    ("flow/layout.py", "original"): "the folder of an Original",
+    ("flow/params.py", "original"): "what an entry of `originals` is called in messages",
+    ("reporting/pareto.py", "original"): "a selector of the command that is shown",
+}
+"""Texts that are the name of a method, too."""
+
+
+def named(tree: ast.AST) -> Iterator[str]:
+    """Texts of a module that could name a method or a model; keys of a mapping and roles do not."""
+    other: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript):
+            other.add(id(node.slice))
+        elif isinstance(node, ast.Dict):
+            other |= {id(key) for key in node.keys}
+        elif isinstance(node, ast.Compare) and ast.unparse(node.left).rpartition(".")[2] == "role":
+            other |= {id(part) for value in node.comparators for part in ast.walk(value)}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "_of_role":
+            other |= {id(argument) for argument in node.args}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in other:
+            yield node.value
+
+
+def named_methods(text: str) -> set[str]:
+    return {name for name in named(ast.parse(text)) if name in UNLEARNERS or name in MODELS}
+
+
+def test_no_method_or_model_is_named_where_they_are_judged_and_shown() -> None:
+    files = [file for room in ROOMS for file in sorted((SOURCE / room).rglob("*.py"))]
+    met = {
+        (str(file.relative_to(SOURCE)), name)
+        for file in files
+        for name in named_methods(file.read_text(encoding="utf-8"))
+    }
+    assert met - ALLOWED.keys() == set(), "use ORIGINAL, REFERENCE, MASKS or a role of judging/methods.py"
+    assert ALLOWED.keys() - met == set(), "no longer there"
+
+
+def test_no_template_of_a_page_names_a_method_or_model() -> None:
+    names = "|".join([*UNLEARNERS, *MODELS])
+    for file in SOURCE.glob("reporting/*.html"):
+        assert not re.search(f"[\"']({names})[\"']", file.read_text(encoding="utf-8")), file
+
+
+def test_a_name_in_code_is_found() -> None:
+    assert named_methods('own = group.of("retrain")') == {"retrain"}
+    assert named_methods('for name in (method, "original"): style(name)') == {"original"}
+    assert named_methods('if look.role in ("original", "control"): cell["original"]') == set()

@@ -58,7 +58,7 @@ def take(project: Project, steps: list[Step], budget: Budget | None) -> dict[str
 
 
 def plan(project: Project) -> list[Step]:
-    """The steps to the evaluation of every cell, before any report; an Original comes just before it is needed, for a budget may end."""
+    """The steps to the evaluation of every cell; an Original comes just before it is needed, for a budget may end."""
     params = project.params
     steps = [prepare_step(project)]
     for name in dict.fromkeys([*params.requests, *(cell.request for cell in params.cells.values())]):
