@@ -3,8 +3,12 @@
 import ast
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from srun.evaluation.relearning import WAYS
+from srun.judging.records import relearning_figures
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/srun"
@@ -15,7 +19,7 @@ FILE = re.compile(r"[\w./-]+\.(?:py|yaml|toml|md)(?:::[\w.]+)?|[\w-]+/(?:[\w-]+/
 MADE = ("data/raw/", "data/prepared/", "data/partitions/", "models/", "evaluations/", "reports/", "runs/", "out/")
 """Folders that the flow makes."""
 SECTIONS = ("Data and requests", "Models and methods", "Figures and verdicts", "Running")
-KEPT = {"srun.search.storage"}
+KEPT = {"srun.search.storage", "srun.models.scorer", "srun.evaluation.evaluate"}
 """Modules that only lost a part."""
 WALKS = ("A request becomes a model", "A batch becomes a loss", "A trial reaches the front", "A rank reaches the page")
 
@@ -95,3 +99,21 @@ def test_what_was_renamed_is_nowhere_in_use() -> None:
             if kind == "module" and name.startswith("srun.") and name not in KEPT:
                 path = PACKAGE / name.removeprefix("srun.").replace(".", "/")
                 assert not path.with_suffix(".py").exists(), f"{name} is still there"
+
+
+def metric_words() -> set[str]:
+    """Words of the package's code, and the keys that are put together from a way of relearning and a figure of it."""
+    words = {word for file in PACKAGE.rglob("*.py") for word in re.findall(r"\w+", file.read_text())}
+    relearned = SimpleNamespace(relearning={way: {"steps": [0.0, 1.0], "hit_10": [0.5, 0.5]} for way in WAYS})
+    return words | set(relearning_figures(relearned.relearning, [relearned], [relearned]))
+
+
+def test_renamed_metrics_are_those_of_the_code() -> None:
+    words, rows = metric_words(), [row for row in table("Renamed") if row[0] == "metric"]
+    assert len(rows) >= 4
+    for _, old, new in rows:
+        first, *others = (name.rpartition("/")[2] for name in re.findall(r"`([^`]+)`", new))
+        for name in (first, *(f"{first}{other}" if other.startswith("_") else other for other in others)):
+            assert name in words, f"the code has no metric {name}"
+        for name in re.findall(r"`\w+/(\w+)`", old):
+            assert name not in words, f"{name} is still a metric"

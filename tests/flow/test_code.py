@@ -8,9 +8,15 @@ import pytest
 
 from srun.errors import RunError
 from srun.flow.code import SOURCE, closure, code_digests
+from srun.flow.digests import stage_code
+from srun.flow.params import load
 from srun.models import MODELS
+from srun.models.sasrec import SASRec
 from srun.unlearning import UNLEARNERS
+from srun.unlearning.references.retrain import Retrain
+from srun.unlearning.sruga.method import SRUGA
 
+ROOT = Path(__file__).parents[2]
 Digests = dict[str, dict[str, str]]
 ROOTS = {
     "prepare": ("srun.flow.prepare",),
@@ -137,6 +143,18 @@ def test_every_module_that_computes_is_code_of_some_stage() -> None:
         for file in (SOURCE / "srun" / folder).rglob("[a-z]*.py"):
             name = ".".join(file.relative_to(SOURCE).with_suffix("").parts)
             assert name in covered | apart, f"{name}: no stage depends on it"
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"), [(SRUGA, "title"), (SRUGA, "about"), (SRUGA, "colour"), (Retrain, "title"), (SASRec, "title")]
+)
+def test_how_an_entry_is_shown_is_read_by_judge_and_report_alone(
+    monkeypatch: pytest.MonkeyPatch, entry: type, name: str
+) -> None:
+    params = load(ROOT / "params.yaml")
+    before = stage_code(params)
+    monkeypatch.setattr(entry, name, "something else")
+    assert changed(before, stage_code(params)) == {"judge", "report"}
 
 
 def test_a_module_that_is_not_there_is_told() -> None:
