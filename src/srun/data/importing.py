@@ -176,13 +176,13 @@ def _item_rows(path: Path, wanted: Wanted) -> Iterator[tuple[str, tuple[str, str
         if not header:
             header = [name.strip() for name in row]
             refuse_doubtful_numbers(path, header, wanted)
-            found, has_header = item_columns(path, header, wanted)
+            places, has_header = item_columns(path, header, wanted)
             if has_header:
                 continue
         if len(row) != len(header):
             raise DataError(f"{path}:{number}: {len(row)} columns, expected {len(header)} as in line 1; check quotes")
-        item, title, categories = (row[found[key]].strip() if key in found else "" for key in ITEM_COLUMNS)
-        yield f"{path}:{number}, column {label(header, found['item'], has_header)}", (item, title, categories)
+        item, title, categories = (row[places[key]].strip() if key in places else "" for key in ITEM_COLUMNS)
+        yield f"{path}:{number}, column {label(header, places['item'], has_header)}", (item, title, categories)
 
 
 def _described(path: Path, rows: Iterator[tuple[str, tuple[str, str, str]]]) -> pd.DataFrame:

@@ -238,9 +238,9 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
 def verify(path: Path, sha256: str) -> None:
     """Raise DataError if a file's sha256 is not the one expected."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise DataError(f"{path.name} has sha256 {found[:12]}..., expected {sha256[:12]}...")
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
+        raise DataError(f"{path.name} has sha256 {digest[:12]}..., expected {sha256[:12]}...")
 
 
 def _reason(error: BaseException) -> str:

@@ -123,8 +123,8 @@ def _shards(params: Params, num_users: int) -> Iterator[str]:
 
 def _categories(params: Params, folder: Path) -> Iterator[str]:
     """Categories that requests of the flow name and no item has; the item table is read for them only."""
-    asked = {name: params.partition[name] for name in params.requests}
-    requests = {name: request for name, request in asked.items() if isinstance(request, CategoryRequest)}
+    blocks = {name: params.partition[name] for name in params.requests}
+    requests = {name: request for name, request in blocks.items() if isinstance(request, CategoryRequest)}
     known = sorted(read_categories(folder)) if requests else []
     for name, request in requests.items():
         for category in request.categories if known else ():

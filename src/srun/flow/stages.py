@@ -82,9 +82,9 @@ def prepare_step(project: Project) -> Step:
     name, out = params.data.name, layout.prepared
 
     def work(key: str) -> dict[str, Any]:
-        if layout.raw(name).is_dir() and (found := str(project.raw_info()["name"])) != name:
+        if layout.raw(name).is_dir() and (other := str(project.raw_info()["name"])) != name:
             raise DataError(
-                f"{layout.raw(name)}: holds data set {ascii(found)[:60]}; models are registered by that name, so rename"
+                f"{layout.raw(name)}: holds data set {ascii(other)[:60]}; models are registered by that name, so rename"
                 " the folder back, or import the log again under the new name"
             )
         with project.tracked("prepare", name, {"prepare": vars(params.prepare)}) as tracker:

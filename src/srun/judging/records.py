@@ -317,8 +317,8 @@ def _check_same_data(records: Sequence[Record]) -> None:
             )
 
 
-def _same_events(one: Record, other: Record) -> bool:
+def _same_events(record: Record, other: Record) -> bool:
     """Whether both were asked the same questions in the same order, so that ranks can be compared one by one."""
-    return one.events.keys() == other.events.keys() and all(
-        np.array_equal(one.events[split].event, other.events[split].event) for split in one.events
+    return record.events.keys() == other.events.keys() and all(
+        np.array_equal(record.events[split].event, other.events[split].event) for split in record.events
     )

@@ -219,9 +219,9 @@ def partition(
     removed, named, rows = _events(data, name, request, request_rows, read_raw)
     forget = removed & train
     if not forget.any():
-        said = "" if rows is None else f" ({_shown(rows)})"
+        outcomes = "" if rows is None else f" ({_shown(rows)})"
         raise DataError(
-            f'request "{name}": no model was trained on what it names, so there is nothing to unlearn{said}'
+            f'request "{name}": no model was trained on what it names, so there is nothing to unlearn{outcomes}'
         )
     if not (train & ~removed).any():
         raise DataError(f'request "{name}": it names every training event, so nothing stays that a model could keep')
@@ -308,7 +308,7 @@ def _lines(outcome: str, rows: pd.DataFrame) -> str:
 
 
 def _shown(rows: pd.DataFrame) -> str:
-    return "; ".join(_lines(str(outcome), found) for outcome, found in rows.groupby("outcome"))
+    return "; ".join(_lines(str(outcome), part) for outcome, part in rows.groupby("outcome"))
 
 
 def _groups(data: Dataset, request: Request, forget: Mask) -> NDArray[np.uint8]:

@@ -173,10 +173,10 @@ def _brief(value: Any) -> str:
 def _time(record: dict[str, Any], layout: Layout, where: str) -> tuple[int, int]:
     if layout.time not in record:
         raise DataError(f'{where}: no "{layout.time}" in the record')
-    found = layout.exact(record[layout.time])
-    if found is None:
+    time = layout.exact(record[layout.time])
+    if time is None:
         raise DataError(f'{where}: "{layout.time}" is {_brief(record[layout.time])}; expected a time, not negative')
-    return found
+    return time
 
 
 def _number(value: Any) -> tuple[int, int] | None:
