@@ -1,7 +1,7 @@
-"""What pydantic found wrong, told as texts: the dotted key, what was expected there, what was found, the nearest key.
+"""Turns pydantic's errors into texts: the dotted key, what was expected there, what was found, the nearest key.
 
-A fault of a union (one kind of section or another, a number or a word) has a place and the branch that found it: of
-several branches the one that fits best speaks.
+Where a value may be of several kinds (a union), pydantic reports every kind that it does not fit. Only the one that
+fits best is told.
 """
 
 import re

@@ -1,9 +1,9 @@
 """Own data files -> tables: CSV, TSV, semicolons, Parquet, lines of ids, Amazon and Steam files.
 
-Plain or gzip, which is seen from the content, never from the name. Ids are kept as text, so they may be of any size
-and "007" is not "7"; spaces around them do not count; ``values`` says which are missing, and an error. ``times`` says
-how times are read: their full precision decides the order. Without times the order of the lines is the order in time.
-Blank lines are passed over.
+A file may be plain or gzip: its content tells, never its name. Ids stay text, so they may be of any size, and "007" is
+not "7". Spaces around them do not count, and a missing id is an error (``values`` says what is missing). Times keep
+their full precision, which decides the order (``times`` reads them). Without times the order of the lines is the order
+in time. Blank lines are passed over.
 
 Whatever is wrong gives one DataError with file, line, column, what was expected and what to do.
 """

@@ -1,4 +1,4 @@
-"""The canonical raw table: one fixed form on disk for every data set, whichever place its bytes came from.
+"""The canonical raw table: one fixed form on disk for every data set, wherever its bytes came from.
 
 A raw data set is a folder:
 

@@ -1,8 +1,8 @@
 """Known data sets and the places they come from: a path or mirror the user names, the publisher, the package index.
 
-Places are tried in that order; each yields files, a reader turns them into tables, and these become the one canonical
-table (``raw.py``), whose fingerprint is what is pinned: a place that gives another table is refused. Archives of known
-sha256 are verified as well. For Amazon and Steam no pin is known; the log says so.
+Places are tried in that order. A reader turns a place's files into the one canonical table (``raw.py``). Its
+fingerprint is pinned, so a place that gives another table is refused. Archives of known sha256 are verified as well.
+For Amazon and Steam no fingerprint is pinned, and the log says so.
 
 MovieLens may not be redistributed: it is fetched, never committed.
 """

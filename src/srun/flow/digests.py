@@ -1,4 +1,4 @@
-"""The code of each stage, and digest files of it and of request files: what DVC would not see change by itself."""
+"""Digests of the code of each stage and of the request files, as small files: DVC alone would not see these change."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Not a stage of the flow: a look at the neurons that attribution finds for a category, by users of the find part only.
+"""`srun neurons`, no stage of the flow: which neurons attribution finds for a category, and what scaling them does.
 
-Nothing here touches a report user or a test target, so settings may be chosen by what it shows.
+It looks at tune users only, at no report user and no test target, so settings may be chosen by what it shows.
 """
 
 import math

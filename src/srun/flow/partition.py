@@ -1,4 +1,4 @@
-"""Stage partition: a forget request -> what is forgotten, what is retained, what is asked afterwards."""
+"""Stage partition: a forget request -> the events that are forgotten, retained, and ranked afterwards."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
-"""The stages as steps of a project: what each is given, what it is made of, what it leaves behind.
+"""The stages as steps of a project: what each reads, what it leaves behind, and the order they come in.
 
-The order of a plan is here too; DVC runs the same stages one by one.
+DVC runs the same stages one by one.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Steps of a longer work: each leaves an output behind, and is taken only where that is not up to date."""
+"""A step leaves an output behind, and is taken only where that is missing or stale."""
 
 import logging
 import shutil

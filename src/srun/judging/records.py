@@ -1,4 +1,7 @@
-"""What the report is made from: one record a cell, and the cells of one model and request taken together."""
+"""What was measured: a record for each cell, and a group for the cells of one model and one request.
+
+Figures that need other cells are added here: removal of a category, relearning, the linear probe.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 
 from srun.errors import DataError
 from srun.evaluation.linear_probe import nearer
-from srun.judging.methods import method_order
+from srun.judging.styles import method_order
 from srun.metrics.forgetting import ForgetQuality, judge
 from srun.metrics.ranking import EventRanks
 from srun.rng import numpy_stream

@@ -1,4 +1,4 @@
-"""What the trials of a search are held against: Retrain's interval, the never-seen level, and rows beside them."""
+"""What the report of a search shows beside its trials: Retrain's interval, the never-seen level, evaluated rows."""
 
 import math
 from collections.abc import Mapping, Sequence

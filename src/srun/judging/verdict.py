@@ -1,7 +1,8 @@
-"""Verdicts: passes, fails, cannot tell, not judged (evaluation.md 1b). The one place that decides and words them.
+"""Verdicts: passes, fails, cannot tell, not judged. The one place that decides and words them.
 
 A verdict has two parts: hits (Hit@10 of forgotten events beside Retrain's interval) and ranks (their distance from the
-Retrains' ranks). A part by which Original itself passes cannot tell whether anything was unlearned.
+Retrains' ranks); ``metrics.forgetting`` measures both and says where each lies. A part by which Original itself passes
+cannot tell whether anything was unlearned.
 """
 
 from collections import Counter
@@ -9,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from srun.judging.methods import style
 from srun.judging.records import KINDS, Group, Record
+from srun.judging.styles import style
 from srun.metrics.forgetting import MIN_RETRAINS, ForgetQuality, Place
 
 Word = Literal["passes", "fails", "cannot tell", "not judged"]

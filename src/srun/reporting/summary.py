@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from srun.judging.judgement import Comparison, Judgement, MethodFigures, OriginalFacts
-from srun.judging.methods import model_name, style
+from srun.judging.styles import model_name, style
 from srun.judging.verdict import MEANINGS, retrains_text
 from srun.reporting.texts import (
     INVALID,

@@ -2,7 +2,7 @@
 
 A request names events. What it names among the training events is the *forget set*; what stays of them is the
 *retain set*; what it names among held-out events leaves the held-out splits. Everything is a mask over event ids
-(see ``interactions``), so contexts are slices of retained events and nothing is copied per user.
+(see ``data.dataset``), so contexts are slices of retained events and nothing is copied per user.
 """
 
 import json

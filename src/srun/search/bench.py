@@ -1,6 +1,6 @@
-"""A search's bench: a trial is unlearning and evaluation in memory, on tune data only.
+"""The bench of a search carries out its trials: it unlearns and evaluates in memory, on tune data only.
 
-Data, partition and Original are loaded once a worker, by whoever makes the bench. Nothing here looks at forget_report
+Each worker loads data, partition and Original once, and makes a bench of them. Nothing here looks at forget_report
 or test.
 """
 

@@ -1,4 +1,4 @@
-"""Which column of a file is what: by its name in the header, by a mapping, or by its number."""
+"""Finds the user, item and time columns of a file: by their names in the header, by a mapping, or by number."""
 
 import csv
 import logging

@@ -1,7 +1,7 @@
-"""CSV, TSV and semicolons: one fast pass; only if something is wrong a second, slow one finds the line.
+"""Reads CSV, TSV and semicolon files in one fast pass; where that fails, a slow pass finds the faulty line.
 
-Both passes agree on what a line, a row and a field is. A last line of our own is put after the file's: if it does not
-come out as a row, a quote was never closed.
+Both passes agree on what a line, a row and a field is. The reader puts a last line of its own after the file's: if that
+does not come out as a row, a quote was never closed.
 """
 
 import codecs

@@ -1,4 +1,4 @@
-"""Telling the format of a file from its content."""
+"""Guesses the format of a file from its content."""
 
 import shlex
 from pathlib import Path

@@ -1,6 +1,6 @@
 """How methods and models are shown, registered or not."""
 
-from srun.judging.methods import ORIGINAL, REFERENCE, method_order, model_name, style
+from srun.judging.styles import ORIGINAL, REFERENCE, method_order, model_name, style
 from srun.models import MODELS
 from srun.unlearning import UNLEARNERS
 

@@ -1,7 +1,7 @@
-"""Whether a plan can be carried out: every mistake that shows before work begins is told then, and all at once.
+"""Checks before any work begins: every fault that would stop a flow, a training, a cell or a search, all at once.
 
-What a method cannot start from, its own class says (``Unlearner.faults``). A row without its Retrain is no mistake:
-the report says that it is not judged.
+A method's own class says what it cannot start from (``Unlearner.faults``). A row without its Retrain is no fault: the
+report says that it is not judged.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
