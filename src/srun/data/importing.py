@@ -27,8 +27,8 @@ from srun.data.formats.columns import (
     check_keys,
     delimiter_of,
     item_columns,
-    judged,
     label,
+    read_columns,
     refuse_doubtful_numbers,
 )
 from srun.data.formats.delimited import read_delimited, rows
@@ -125,7 +125,7 @@ def read_table(path: Path, form: str, wanted: Wanted) -> tuple[pd.DataFrame, Con
         content = parquet.read_parquet(path, wanted)
     else:
         content = read_lines(path, pairs=form == "pairs")
-    return judged(path, content), content
+    return read_columns(path, content), content
 
 
 def _check_log(path: Path, table: pd.DataFrame) -> None:

@@ -131,7 +131,7 @@ def _refuse(whole: Ints, text: Callable[[int], str]) -> None:
     )
 
 
-def tell(path: Path | str, times: Times) -> None:
+def log_times(path: Path | str, times: Times) -> None:
     """Log how the times were read: unit, first and last date, fractions, and what looks odd."""
     first, last = int(times.seconds.min()), int(times.seconds.max())
     log.info("%s: times from %s to %s (UTC), read as %s", path, _date(first), _date(last), times.unit)

@@ -109,7 +109,7 @@ class Output:
         return record
 
 
-def told(reasons: Sequence[str]) -> str:
+def reasons_text(reasons: Sequence[str]) -> str:
     """Reasons in a line; of many the first ones."""
     more = len(reasons) - MAX_REASONS
     return "; ".join(reasons[:MAX_REASONS]) + (f"; and {more} more" if more > 0 else "")

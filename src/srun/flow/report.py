@@ -38,7 +38,7 @@ def run(layout: Layout, tracker: Tracker) -> dict[str, Any]:
     return result
 
 
-def made(layout: Layout) -> dict[str, Any]:
+def last_report(layout: Layout) -> dict[str, Any]:
     """What ``run`` returned when the report was made that is there."""
     result: dict[str, Any] = read_json(layout.report_run, DataError, "remove it, then run again")["result"]
     return result

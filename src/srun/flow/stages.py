@@ -17,7 +17,7 @@ from srun.files import held, locked
 from srun.flow import evaluate, explain, judge, neurons, partition, prepare, report, train, unlearn
 from srun.flow.cells import Cell
 from srun.flow.digests import evaluate_code, plain_code, train_code, unlearn_code, write_digests
-from srun.flow.freshness import Output, Parts, file_digests, told
+from srun.flow.freshness import Output, Parts, file_digests, reasons_text
 from srun.flow.project import Project
 from srun.flow.steps import Step, accept_steps, take_steps
 from srun.models.scorer import INFO_FILE, WEIGHTS_FILE
@@ -41,14 +41,14 @@ def run(project: Project, budget: Budget | None = None) -> dict[str, Any]:
     judging, last = judge_step(project), report_step(project)
     if judging.stale():
         judging.run()
-    return taken | (last.run() if last.stale() else report.made(project.layout))
+    return taken | (last.run() if last.stale() else report.last_report(project.layout))
 
 
 def judge_and_report(project: Project) -> dict[str, Any]:
     """Render the judgement; it is made first where the one that is there is of other evaluations."""
     judging = judge_step(project)
     if reasons := judging.stale():
-        log.info("judge: the figures of the report are computed first (%s)", told(reasons))
+        log.info("judge: the figures of the report are computed first (%s)", reasons_text(reasons))
         judging.run()
     result: dict[str, Any] = report_step(project).run()
     return result

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from srun.data.times import Times, read_times, tell
+from srun.data.times import Times, log_times, read_times
 from srun.data.values import FaultError, read_ids, shown
 from srun.errors import DataError
 from srun.registry import suggest
@@ -103,7 +103,7 @@ def check_keys(mapping: Mapping[str, str] | None, known: tuple[str, ...], option
             raise DataError(f'{option}: unknown key "{key}"; expected {", ".join(known)}{suggest(key, list(known))}')
 
 
-def judged(path: Path, content: Content) -> pd.DataFrame:
+def read_columns(path: Path, content: Content) -> pd.DataFrame:
     """Return user_id, item_id (categorical), timestamp and nanosecond (int64), as far as the file has them.
 
     nanosecond is there only if a time has a fraction of a second. Raises DataError for the first row with a fault.
@@ -123,7 +123,7 @@ def judged(path: Path, content: Content) -> pd.DataFrame:
         row, key, first = min(faults, key=lambda fault: fault[0])
         raise DataError(f"{content.place(row, key)}: {first}") from first
     if "time" in content.columns:
-        tell(path, times)
+        log_times(path, times)
     return pd.DataFrame(table, copy=False)
 
 

@@ -49,7 +49,7 @@ def read_delimited(path: Path, form: str, wanted: Wanted) -> Content:
     skip = end if has_header else 0
     types = {index: pa.string() if key == "time" else TEXT_IDS for key, index in places.items()}
     try:
-        table = fast(path, delimiter, len(header), skip, types)
+        table = read_fast(path, delimiter, len(header), skip, types)
     except pa.ArrowInvalid as error:
         for _ in rows(path, None, delimiter, len(header)):
             pass
@@ -76,7 +76,7 @@ def _line_finder(path: Path, delimiter: str, width: int, has_header: bool) -> Ca
     return lines
 
 
-def fast(path: Path, delimiter: str, width: int, skip: int, types: dict[int, pa.DataType]) -> pa.Table:
+def read_fast(path: Path, delimiter: str, width: int, skip: int, types: dict[int, pa.DataType]) -> pa.Table:
     """Read columns (named by their number from 0) after ``skip`` lines; raises ArrowInvalid if the file has a fault."""
     names = [str(index) for index in range(width)]
     with opened(path) as file:

@@ -25,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from srun.data.times import END, exact, exact_decimal, in_seconds, tell
+from srun.data.times import END, exact, exact_decimal, in_seconds, log_times
 from srun.data.values import BROKEN, FaultError, is_missing, shown
 from srun.errors import DataError
 
@@ -124,7 +124,7 @@ def _time_columns(
         times = in_seconds(whole, part)
     except FaultError as fault:
         raise DataError(f'{where}:{lines[fault.row]}, "{layout.time}": {fault}') from fault
-    tell(where, times)
+    log_times(where, times)
     if times.nanoseconds is None:
         return {"timestamp": times.seconds}
     return {"timestamp": times.seconds, "nanosecond": times.nanoseconds}
