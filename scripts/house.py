@@ -46,7 +46,7 @@ LANES = {
 """Where an arrow goes down that would meet a room on the straight way."""
 WORDS = {
     "cli": "commands, options, printing",
-    "papers": "their tables and figures, run again",
+    "papers": "the papers' tables, made again",
     "service": "a published model in use",
     "flow": "stages, cells, freshness, layout",
     "reporting": "renders what judging wrote",
@@ -179,7 +179,7 @@ def _draw_rooms(axes: Axes, house: House) -> None:
         )
     axes.set_xlim(-0.05, 6.6)
     axes.set_ylim(-0.15, STOREY * (len(FLOORS) + 0.7))
-    axes.set_title("Rooms: data climbs, imports point down; the thicker, the more", fontsize=12, loc="left")
+    axes.set_title("Rooms: data climbs, imports point down; a thick arrow is many imports", fontsize=12, loc="left")
     axes.axis("off")
 
 

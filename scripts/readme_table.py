@@ -14,7 +14,7 @@ from pathlib import Path
 
 from srun.errors import DataError, SrunError
 from srun.judging.judgement import Judgement, read_judgement
-from srun.judging.methods import model_name
+from srun.judging.styles import model_name
 from srun.reporting.summary import FORGET_HIT, GAP, METHOD, SPEEDUP, TEST_NDCG, VERDICT, cell_text, headlines
 from srun.reporting.texts import markdown_table
 

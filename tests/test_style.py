@@ -13,8 +13,10 @@ TREES = {
 }
 MAX_LINES = 60
 """Of a function, its decorators and its docstring included."""
-NO_NAMES = {"asked"}
-"""Words that do not say what a parameter holds."""
+NO_NAMES = {"asked", "found", "given", "what"}
+"""Words that do not say what a parameter holds; `given` is fine as an adjective, as in `given_rows`."""
+STILL_NAMELESS = {"src/srun/files.py: held(what)", "src/srun/tracking.py: _search(what)"}
+"""Parameters that have yet to be renamed; none may join them."""
 NO_TUPLES = {"asked", "settings"}
 """Arguments that were passed on as a tuple without names."""
 MUTATING = {
@@ -44,11 +46,12 @@ def long_functions(tree: ast.AST) -> list[str]:
 
 def nameless_parameters(tree: ast.AST) -> list[str]:
     wrong = []
-    for node in functions(tree):
+    for node in (part for part in ast.walk(tree) if isinstance(part, Function | ast.Lambda)):
+        name = node.name if isinstance(node, Function) else "lambda"
         parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-        wrong += [f"{node.name}({parameter.arg})" for parameter in parameters if parameter.arg in NO_NAMES]
+        wrong += [f"{name}({parameter.arg})" for parameter in parameters if parameter.arg in NO_NAMES]
         if node.args.vararg is not None and node.args.vararg.arg in NO_TUPLES:
-            wrong.append(f"{node.name}(*{node.args.vararg.arg})")
+            wrong.append(f"{name}(*{node.args.vararg.arg})")
     return wrong
 
 
@@ -125,7 +128,7 @@ def test_functions_are_short() -> None:
 
 
 def test_parameters_have_names_that_say_what_they_hold() -> None:
-    assert not breaches(nameless_parameters)
+    assert set(breaches(nameless_parameters)) <= STILL_NAMELESS
 
 
 def test_nothing_changes_params() -> None:
@@ -141,6 +144,9 @@ def test_the_rules_see_what_they_forbid() -> None:
     assert long_functions(ast.parse("def f():\n" + "    x = 1\n" * MAX_LINES)) == ["f: 61 lines"]
     assert not long_functions(ast.parse("def f():\n" + "    x = 1\n" * (MAX_LINES - 1)))
     assert nameless_parameters(ast.parse("def f(a, *asked): ...\ndef g(asked=1): ...")) == ["f(*asked)", "g(asked)"]
+    nameless = "def f(what, /, found, *, given=None): ...\nh = lambda found: found[0]"
+    assert nameless_parameters(ast.parse(nameless)) == ["f(what)", "f(found)", "f(given)", "lambda(found)"]
+    assert not nameless_parameters(ast.parse("def f(given_rows, whatever): ..."))
     changes = "self.params = 1\na.params.x = 2\nb.params['k'] += 3\nname, c.params = d"
     assert len(changed_params(ast.parse(changes))) == 4
     assert not changed_params(ast.parse("class A:\n    def __init__(self, params):\n        self.params = params"))

@@ -7,7 +7,7 @@ import numpy as np
 from compared import Group, Row
 from matplotlib.figure import Figure
 
-from srun.judging.methods import model_name, style
+from srun.judging.styles import model_name, style
 from srun.metrics.ranking import hit, ndcg
 
 

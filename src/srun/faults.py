@@ -1,7 +1,7 @@
-"""What pydantic found wrong, told as texts: the dotted key, what was expected there, what was found, the nearest key.
+"""Turns pydantic's errors into texts: the dotted key, what was expected there, what was found, the nearest key.
 
-A fault of a union (one kind of section or another, a number or a word) has a place and the branch that found it: of
-several branches the one that fits best speaks.
+Where a value may be of several kinds (a union), pydantic reports every kind that it does not fit. Only the one that
+fits best is told.
 """
 
 import re
@@ -86,11 +86,11 @@ def _best_branches(faults: list[_Fault], values: Any) -> list[_Fault]:
     for place, branches in unions.items():
         if len(branches) < 2 or not isinstance(_at(values, place), dict):
             continue
-        inside = {name: found for name, found in branches.items() if any(fault.path != place for fault in found)}
+        inside = {name: branch for name, branch in branches.items() if any(fault.path != place for fault in branch)}
         if not inside:
             continue
         best = min(inside, key=lambda name: len({fault.path for fault in inside[name]}))
-        dropped |= {id(fault) for name, found in branches.items() if name != best for fault in found}
+        dropped |= {id(fault) for name, branch in branches.items() if name != best for fault in branch}
     return [fault for fault in faults if id(fault) not in dropped]
 
 
@@ -117,16 +117,16 @@ def _expected(faults: Sequence[_Fault]) -> str:
     """What one place should hold, in the words of all branches of its union."""
     first = faults[0].details
     if first["type"] == "union_tag_invalid":
-        found, choices = first["ctx"]["tag"], first["ctx"]["expected_tags"]
-        near = suggest(str(found), re.findall("'(.*?)'", choices))
-        return f"expected one of {choices}, found {_shown(found)}{near}"
+        tag, choices = first["ctx"]["tag"], first["ctx"]["expected_tags"]
+        near = suggest(str(tag), re.findall("'(.*?)'", choices))
+        return f"expected one of {choices}, found {_shown(tag)}{near}"
     wanted = list(dict.fromkeys(_wanted(fault.details) for fault in faults))
     if first["type"] == "value_error":
         return "; ".join(wanted)
-    found, near = first.get("input"), ""
-    if isinstance(found, str):
-        near = suggest(found, [word for fault in faults for word in re.findall("'(.*?)'", _wanted(fault.details))])
-    shown = "" if isinstance(found, dict) else f", found {_shown(found)}"
+    value, near = first.get("input"), ""
+    if isinstance(value, str):
+        near = suggest(value, [word for fault in faults for word in re.findall("'(.*?)'", _wanted(fault.details))])
+    shown = "" if isinstance(value, dict) else f", found {_shown(value)}"
     return f"expected {' or '.join(wanted)}{shown}{near}"
 
 

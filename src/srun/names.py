@@ -14,16 +14,16 @@ RESERVED = {
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def name_fault(name: str, what: str) -> str:
-    """Why nothing of the kind ``what`` may be called ``name``; empty where it may."""
-    lower = what in LOWER
+def name_fault(name: str, kind: str) -> str:
+    """Why a data set, a request or another ``kind`` of thing may not be called ``name``; empty where it may."""
+    lower = kind in LOWER
     if not _NAME.fullmatch(name) or ".." in name or (lower and name != name.lower()):
         letters = "lower-case letters" if lower else "letters"
         return f'expected {letters}, digits, single ".", "_" and "-", beginning with a letter or a digit'
     if len(name) > MAX_LETTERS:
         return f"it has {len(name)} letters; expected at most {MAX_LETTERS}"
-    if what == "request" and "--" in name:
+    if kind == "request" and "--" in name:
         return 'two "-" stand for a "." in the names of the registry; expected single ones'
-    if name in RESERVED.get(what, ()):
-        return f"srun keeps files of its own under this name; choose another for the {what}"
+    if name in RESERVED.get(kind, ()):
+        return f"srun keeps files of its own under this name; choose another for the {kind}"
     return ""

@@ -13,7 +13,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from srun.data.formats import delimited, lines
-from srun.data.formats.delimited import fast, rows
+from srun.data.formats.delimited import read_fast, rows
 from srun.data.formats.opening import lines_of
 from srun.data.importing import read_import
 from srun.errors import DataError
@@ -36,7 +36,7 @@ def file(tmp_path_factory):
 def fast_rows(path, width):
     """The rows by the fast way; None if it refuses them."""
     try:
-        table = fast(path, ",", width, 0, dict.fromkeys(range(width), pa.string()))
+        table = read_fast(path, ",", width, 0, dict.fromkeys(range(width), pa.string()))
     except pa.ArrowInvalid:
         return None
     return [list(row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]

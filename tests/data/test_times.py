@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from srun.data.times import END, exact, holds_times, in_seconds, read_times, tell
+from srun.data.times import END, exact, holds_times, in_seconds, log_times, read_times
 from srun.data.values import FaultError
 
 
@@ -159,7 +159,7 @@ def test_one_unit_for_all_or_none(seconds, least, power):
 )
 def test_what_is_odd_is_told(values, said, caplog):
     caplog.set_level(logging.INFO, "srun.data")
-    tell("log", read_times(pa.chunked_array([values])))
+    log_times("log", read_times(pa.chunked_array([values])))
     for text in said:
         assert text in caplog.text
 

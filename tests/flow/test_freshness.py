@@ -8,7 +8,7 @@ import pytest
 
 from srun.errors import RunError
 from srun.files import SUMS, write_folder
-from srun.flow.freshness import MAX_REASONS, Output, Parts, file_digests, told
+from srun.flow.freshness import MAX_REASONS, Output, Parts, file_digests, reasons_text
 from srun.flow.steps import Step, accept_steps, take_steps
 
 PARTS = Parts({"rate": 5.0, "of": [1, 2]}, {"may.csv": "a"}, {"srun.rng": "1", "torch": "2"})
@@ -69,8 +69,8 @@ def test_what_has_changed_is_said(world: World, reason: str) -> None:
 
 def test_of_many_reasons_the_first_are_told() -> None:
     reasons = [f"a{number} 0 -> 1" for number in range(MAX_REASONS + 2)]
-    assert told(reasons).endswith("a3 0 -> 1; and 2 more")
-    assert told(reasons[:2]) == "a0 0 -> 1; a1 0 -> 1"
+    assert reasons_text(reasons).endswith("a3 0 -> 1; and 2 more")
+    assert reasons_text(reasons[:2]) == "a0 0 -> 1; a1 0 -> 1"
 
 
 def test_an_output_that_another_has_replaced_is_made_again(world: World) -> None:

@@ -96,7 +96,7 @@ def train(original: str | None, common: Common) -> None:
     Example:
       srun train --original sasrec-0 --set train.loss=bce
     """
-    from srun.flow.plan import check_training
+    from srun.flow.preflight import check_training
     from srun.flow.stages import train_step
 
     project = common.project()
@@ -117,7 +117,7 @@ def unlearn(common: Common, **selectors: Any) -> None:
       srun unlearn --original sasrec-0 --method sruga --set unlearn.sruga.ascent_weight=0.3
       srun unlearn --original sasrec-0 --method attribution --category Action
     """
-    from srun.flow.plan import check_cell
+    from srun.flow.preflight import check_cell
     from srun.flow.stages import unlearn_step
 
     project = common.project()

@@ -1,4 +1,4 @@
-"""srun reproduce: repeat the experiments of the documents this system is made from."""
+"""srun reproduce: repeat the experiments of the thesis and the papers that srun builds on."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How results are printed: every one as JSON by the same function, else as tables and lines."""
+"""Prints results: as JSON where --json is given, else as tables and lines."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

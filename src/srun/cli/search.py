@@ -62,7 +62,7 @@ def optimize(
         _refuse_options(ctx, ctx.invoked_subcommand)
         return
     from srun.flow import optimize as searches
-    from srun.flow.plan import check_search
+    from srun.flow.preflight import check_search
     from srun.search.storage import open_storage
     from srun.search.workers import run_workers
 

@@ -1,6 +1,6 @@
-"""What the options of a command select: the project, an Original, a request, a cell. No other module here builds one.
+"""Turns the options of a command into a project, an Original, a request or a cell; nothing else in ``cli`` does.
 
-The functions that change parameters return a project with the changed ones.
+A function that changes parameters returns another project, which has the changed ones.
 """
 
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ def open_project(presets: Sequence[str], assignments: Sequence[str], out: Path |
 
 def check_flow(*projects: "Project") -> None:
     """Check the whole plan of projects before anything starts; raises ConfigError."""
-    from srun.flow import plan
+    from srun.flow import preflight
 
-    plan.check_flow((project.params, project.layout) for project in projects)
+    preflight.check_flow((project.params, project.layout) for project in projects)
 
 
 def choose_original(project: "Project", name: str | None) -> str:

@@ -40,7 +40,7 @@ Mask = NDArray[np.bool_]
 
 @config
 class PrepareConfig:
-    """How raw data become training sequences and held-out targets (methods: Interactions; Users, holdout, windows)."""
+    """How raw data become training sequences and held-out targets."""
 
     filter: Literal["none", "once", "k_core"]
     """Drop users and items with fewer than ``min_interactions``: never, once on the raw counts, or until stable."""

@@ -1,9 +1,9 @@
 """Own data files -> tables: CSV, TSV, semicolons, Parquet, lines of ids, Amazon and Steam files.
 
-Plain or gzip, which is seen from the content, never from the name. Ids are kept as text, so they may be of any size
-and "007" is not "7"; spaces around them do not count; ``values`` says which are missing, and an error. ``times`` says
-how times are read: their full precision decides the order. Without times the order of the lines is the order in time.
-Blank lines are passed over.
+A file may be plain or gzip: its content tells, never its name. Ids stay text, so they may be of any size, and "007" is
+not "7". Spaces around them do not count, and a missing id is an error (``values`` says what is missing). Times keep
+their full precision, which decides the order (``times`` reads them). Without times the order of the lines is the order
+in time. Blank lines are passed over.
 
 Whatever is wrong gives one DataError with file, line, column, what was expected and what to do.
 """
@@ -27,8 +27,8 @@ from srun.data.formats.columns import (
     check_keys,
     delimiter_of,
     item_columns,
-    judged,
     label,
+    read_columns,
     refuse_doubtful_numbers,
 )
 from srun.data.formats.delimited import read_delimited, rows
@@ -125,7 +125,7 @@ def read_table(path: Path, form: str, wanted: Wanted) -> tuple[pd.DataFrame, Con
         content = parquet.read_parquet(path, wanted)
     else:
         content = read_lines(path, pairs=form == "pairs")
-    return judged(path, content), content
+    return read_columns(path, content), content
 
 
 def _check_log(path: Path, table: pd.DataFrame) -> None:
@@ -176,13 +176,13 @@ def _item_rows(path: Path, wanted: Wanted) -> Iterator[tuple[str, tuple[str, str
         if not header:
             header = [name.strip() for name in row]
             refuse_doubtful_numbers(path, header, wanted)
-            found, has_header = item_columns(path, header, wanted)
+            places, has_header = item_columns(path, header, wanted)
             if has_header:
                 continue
         if len(row) != len(header):
             raise DataError(f"{path}:{number}: {len(row)} columns, expected {len(header)} as in line 1; check quotes")
-        item, title, categories = (row[found[key]].strip() if key in found else "" for key in ITEM_COLUMNS)
-        yield f"{path}:{number}, column {label(header, found['item'], has_header)}", (item, title, categories)
+        item, title, categories = (row[places[key]].strip() if key in places else "" for key in ITEM_COLUMNS)
+        yield f"{path}:{number}, column {label(header, places['item'], has_header)}", (item, title, categories)
 
 
 def _described(path: Path, rows: Iterator[tuple[str, tuple[str, str, str]]]) -> pd.DataFrame:

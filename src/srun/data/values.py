@@ -22,8 +22,8 @@ _SHOWN = 60
 class FaultError(Exception):
     """One row of a column is wrong; the caller knows in which place of which file it stands."""
 
-    def __init__(self, row: int, said: str) -> None:
-        super().__init__(said)
+    def __init__(self, row: int, fault: str) -> None:
+        super().__init__(fault)
         self.row = row
 
 
@@ -49,8 +49,8 @@ def id_fault(key: str, text: str) -> str | None:
     if is_missing(text):
         return f"the {key} is missing ({shown(text)}); fill it in or remove the line"
     if re.search(BROKEN, text):
-        what = "a byte order mark (U+FEFF)" if "\ufeff" in text else "a control character"
-        return f"the {key} {shown(text)} holds {what}; remove it"
+        character = "a byte order mark (U+FEFF)" if "\ufeff" in text else "a control character"
+        return f"the {key} {shown(text)} holds {character}; remove it"
     return None
 
 
@@ -62,8 +62,8 @@ def read_ids(column: pa.ChunkedArray, key: str) -> pd.Categorical:
     codes, ids = trimmed.indices.to_numpy()[encoded.indices.to_numpy()], trimmed.dictionary
     bad = pc.or_(missing(ids), pc.match_substring_regex(ids, BROKEN)).to_numpy(zero_copy_only=False)
     if bad.any() and len(rows := np.flatnonzero(bad[codes])):
-        said = id_fault(key, ids[int(codes[rows[0]])].as_py())
-        raise FaultError(int(rows[0]), str(said))
+        fault = id_fault(key, ids[int(codes[rows[0]])].as_py())
+        raise FaultError(int(rows[0]), str(fault))
     used = np.zeros(len(ids), dtype=bool)
     used[codes] = True
     codes, ids = (np.cumsum(used) - 1)[codes].astype(np.int32), ids.filter(pa.array(used))

@@ -1,4 +1,4 @@
-"""model x split -> report: per-event ranks first, means after."""
+"""Evaluates a model on every split of a request: first a rank for each event, then the means."""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""A linear probe: how well the category of the next item can be read from the hidden state (evaluation.md).
+"""A linear probe: how well the category of the next item can be read from the hidden state.
 
 Shapes: Q queries, D hidden, L length.
 """

@@ -1,4 +1,4 @@
-"""Ranks of targets in the whole catalogue and among sampled candidates (methods: Negatives, candidates, ranking).
+"""Ranks of targets in the whole catalogue and among sampled candidates.
 
 Shapes: Q queries, B batch, L length, V catalogue, C context positions, S sampled candidates. No Q x V matrix is kept.
 """

@@ -1,4 +1,4 @@
-"""Relearning: how fast training brings forgotten events back (evaluation.md 1).
+"""Relearning: how fast training brings forgotten events back.
 
 Shapes: E events, Q queries, F returned events, B batch, L length, n maximum length.
 """

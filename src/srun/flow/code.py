@@ -124,7 +124,7 @@ def _code(text: str, tree: ast.Module) -> str:
         last = node.end_lineno or node.lineno
         kept = lines[node.lineno - 1][: node.col_offset], lines[last - 1][node.end_col_offset or 0 :]
         lines[node.lineno - 1 : last] = ["".join(kept)]
-    without = TEXT_OR_COMMENT.sub(lambda found: found["text"] or "", "".join(lines))
+    without = TEXT_OR_COMMENT.sub(lambda match: match["text"] or "", "".join(lines))
     return "\n".join(line.rstrip() for line in without.split("\n") if line.strip())
 
 

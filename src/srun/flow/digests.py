@@ -1,4 +1,4 @@
-"""The code of each stage, and digest files of it and of request files: what DVC would not see change by itself."""
+"""Digests of the code of each stage and of the request files, as small files: DVC alone would not see these change."""
 
 import json
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from srun.flow.freshness import digest
 from srun.flow.layout import Layout
 from srun.flow.params import Params
 from srun.flow.partition import digests
-from srun.judging.methods import MASKS, ORIGINAL, REFERENCE, method_order, model_name, style
+from srun.judging.styles import MASKS, ORIGINAL, REFERENCE, method_order, model_name, style
 from srun.models import MODELS
 from srun.unlearning import UNLEARNERS
 

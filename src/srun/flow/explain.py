@@ -1,6 +1,6 @@
-"""Not a stage of the flow: one user's explanation over the models that are there ([T] Table 6).
+"""`srun explain`, no stage of the flow: one user's story under every model that is there ([T] Table 6).
 
-It says what somebody forgot, so it goes to the terminal of who asks, and into no file.
+It says what somebody forgot, so it is printed for whoever asks and written to no file.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """Whether an output is still what its step would make now; one answer, for `srun run` and for DVC.
 
 An output is made of *parts*: parameters, the content of every file that its step reads, and code. The step writes them
-into a key file beside the digest of what it made, so an output's own bytes say nothing of how they came about: a change
-of code that leaves them as they were runs nothing that reads them.
+into a key file, beside the digest of what it made. A later step looks at that output's bytes alone, so a change of code
+that leaves them as they were runs no later step again.
 """
 
 import hashlib
@@ -109,7 +109,7 @@ class Output:
         return record
 
 
-def told(reasons: Sequence[str]) -> str:
+def reasons_text(reasons: Sequence[str]) -> str:
     """Reasons in a line; of many the first ones."""
     more = len(reasons) - MAX_REASONS
     return "; ".join(reasons[:MAX_REASONS]) + (f"; and {more} more" if more > 0 else "")

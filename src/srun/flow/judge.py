@@ -15,7 +15,6 @@ from srun.flow.layout import CellPaths, Layout
 from srun.flow.loading import weights_sha256
 from srun.judging.comparison import judge_groups
 from srun.judging.judgement import Judgement, to_json
-from srun.judging.methods import REFERENCE
 from srun.judging.records import (
     KINDS,
     Group,
@@ -26,6 +25,7 @@ from srun.judging.records import (
     group_records,
 )
 from srun.judging.results import check_keys, long_form, over_all_seeds, to_csv, write_parquet
+from srun.judging.styles import REFERENCE
 from srun.metrics.forgetting import MIN_RETRAINS
 from srun.metrics.ranking import EventRanks
 from srun.models.published import HISTORY_FILE, load_history

@@ -1,4 +1,4 @@
-"""What stages read: the prepared data, a trained Original."""
+"""Loads what several stages read: the prepared data, a trained Original."""
 
 from pathlib import Path
 

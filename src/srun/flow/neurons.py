@@ -1,6 +1,6 @@
-"""Not a stage of the flow: a look at the neurons that attribution finds for a category, by users of the find part only.
+"""`srun neurons`, no stage of the flow: which neurons attribution finds for a category, and what scaling them does.
 
-Nothing here touches a report user or a test target, so settings may be chosen by what it shows.
+It looks at tune users only, at no report user and no test target, so settings may be chosen by what it shows.
 """
 
 import math
@@ -69,10 +69,10 @@ def run(
     def task(queries: Queries) -> RankingTask:
         return RankingTask.make(queries, model.max_length, device, evaluation.batch_size)
 
-    found = find_neurons(settings, model, split, seed, Meter())
+    by_category = find_neurons(settings, model, split, seed, Meter())
     named = read_rows(request, data), partial(read_raw, layout.raw(str(data.info["name"])))
     alone = partial(_alone, data, request, *named)
-    everything, left_out = _other_categories(data, alone, settings, shown, model, seed, found)
+    everything, left_out = _other_categories(data, alone, settings, shown, model, seed, by_category)
     neurons = {category: one.selection.neurons for category, one in everything.items()}
     edits = {category: as_edits(chosen, settings.scale) for category, chosen in neurons.items()}
     validation = original_validation(data)
@@ -82,12 +82,14 @@ def run(
         "request": name,
         "original": original,
         "settings": vars(settings),
-        "categories": {category: _summary(one) for category, one in found.items()},
-        "neurons": [row for category, one in found.items() for row in _rows(category, one, settings, shown.num_shown)],
-        "mean_attribution": {category: _mean(one).tolist() for category, one in found.items()},
+        "categories": {category: _summary(one) for category, one in by_category.items()},
+        "neurons": [
+            row for category, one in by_category.items() for row in _rows(category, one, settings, shown.num_shown)
+        ],
+        "mean_attribution": {category: _mean(one).tolist() for category, one in by_category.items()},
         "dose": dose_response(
             model,
-            _order(found, settings),
+            _order(by_category, settings),
             settings.scale,
             shown.doses,
             task(split.queries("in_category_tune")),
@@ -108,13 +110,13 @@ def _other_categories(
     shown: NeuronsConfig,
     model: SequenceModel,
     seed: int,
-    found: Mapping[str, Found],
+    own: Mapping[str, Found],
 ) -> tuple[dict[str, Found], dict[str, str]]:
     """The same for every category of the data by itself, from a sample; and why some have none."""
-    everything, left_out = dict(found), {}
+    everything, left_out = dict(own), {}
     sample = replace(settings, max_sequences=shown.max_sequences)
     for category in data.categories:
-        if category in found:
+        if category in own:
             continue
         try:
             everything |= find_neurons(sample, model, alone(category), seed, Meter())
@@ -147,10 +149,12 @@ def _mean(one: Found) -> NDArray[np.floating]:
     return one.attributions.values.mean(0).numpy()
 
 
-def _order(found: Mapping[str, Found], settings: AttributionConfig) -> list[Any]:
+def _order(by_category: Mapping[str, Found], settings: AttributionConfig) -> list[Any]:
     """All neurons, those with the largest share of sequences first; of several categories the shares add up."""
-    shares = sum(one.shared.at(settings.attribution_threshold) / one.shared.num_sequences for one in found.values())
-    return most_shared(np.asarray(shares), np.asarray(sum(_mean(one) for one in found.values())))
+    shares = sum(
+        one.shared.at(settings.attribution_threshold) / one.shared.num_sequences for one in by_category.values()
+    )
+    return most_shared(np.asarray(shares), np.asarray(sum(_mean(one) for one in by_category.values())))
 
 
 def _summary(one: Found) -> dict[str, Any]:

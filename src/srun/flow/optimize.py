@@ -1,6 +1,6 @@
-"""Searches over a method's settings: begin or go on with one, show its front, carry out a trial as a row of its own.
+"""`srun optimize`: begin or continue a search of a method's settings, show its front, carry out a trial.
 
-What a search found by tune data is published by ``apply_trial`` alone, which carries it out as any other row.
+A search keeps no model. ``apply_trial`` alone makes one: it carries a trial out as any other row.
 """
 
 import logging

@@ -96,13 +96,13 @@ class Params:
 
     def with_request(self, name: str) -> "Params":
         """The same with one request in the place of all others: the rows of the comparison whose methods can do it."""
-        asked = self.request(name)
+        request = self.request(name)
         rows: dict[Cell, str] = {}
         for key, cell in self.cells.items():
-            if asked.kind in UNLEARNERS[cell.method].kinds:
+            if request.kind in UNLEARNERS[cell.method].kinds:
                 rows.setdefault(replace(cell, request=name), key)
         if not rows:
-            raise ConfigError(f'no row of cells has a method for a request of kind "{asked.kind}"')
+            raise ConfigError(f'no row of cells has a method for a request of kind "{request.kind}"')
         return replace(self, requests=(name,), cells={key: cell for cell, key in rows.items()})
 
     def with_given(self, name: str, file: str, form: str | None, columns: dict[str, str] | None, kind: Any) -> "Params":
@@ -159,20 +159,20 @@ def load(
     file: Path,
     presets: Sequence[Path] = (),
     assignments: Sequence[str] = (),
-    given: Mapping[str, Any] | None = None,
+    partitioned: Mapping[str, Any] | None = None,
 ) -> Params:
     """As ``load_values``, checked and typed; raises ConfigError with every fault that was found, by dotted key.
 
-    ``given``: blocks of requests that the parameters need not have, since a partition of each is there already.
+    ``partitioned``: blocks of requests that already have a partition, so the parameters need not have them.
     """
     faults = Faults()
     values = _laid(file, presets, assignments, faults)
-    if given and isinstance(values.get("partition"), dict):
-        values["partition"] |= {name: block for name, block in given.items() if name not in values["partition"]}
+    if partitioned and isinstance(values.get("partition"), dict):
+        values["partition"] |= {name: block for name, block in partitioned.items() if name not in values["partition"]}
     faults += _ids(values)
     with faults.collect():
         params = build(Params, values)
-        faults += [*_names(params), *_references(params, given or {}), *_search(params)]
+        faults += [*_names(params), *_references(params, partitioned or {}), *_search(params)]
     faults.tell()
     return params
 
@@ -215,21 +215,23 @@ def _ids(values: Mapping[str, Any]) -> Iterator[str]:
 def _names(params: Params) -> Iterator[str]:
     """Names that may not be: they become paths."""
     named = [("data.name", params.data.name, "data set")]
-    for what in ("partition", "originals", "cells"):
-        named += [(f"{what}.{name}", name, SINGULAR[what]) for name in getattr(params, what)]
+    for block in ("partition", "originals", "cells"):
+        named += [(f"{block}.{name}", name, SINGULAR[block]) for name in getattr(params, block)]
     named += [(f"optimize.objectives.{name}", name, "objective") for name in params.optimize.objectives]
-    for key, name, what in named:
-        if fault := name_fault(name, what):
-            yield f'parameter "{key}": a {what} cannot be called "{name}": {fault}'
+    for key, name, noun in named:
+        if fault := name_fault(name, noun):
+            yield f'parameter "{key}": a {noun} cannot be called "{name}": {fault}'
 
 
-def _references(params: Params, given: Mapping[str, Any]) -> Iterator[str]:
+def _references(params: Params, partitioned: Mapping[str, Any]) -> Iterator[str]:
     """Names that name nothing, and rows that cannot be."""
     for name in params.requests:
         yield from _unknown("requests", name, list(params.partition))
     for name, original in params.originals.items():
         yield from _unknown(f"originals.{name}.model", original.model, list(MODELS))
-    own = [name for name, request in params.partition.items() if isinstance(request, GivenRequest) or name in given]
+    own = [
+        name for name, request in params.partition.items() if isinstance(request, GivenRequest) or name in partitioned
+    ]
     rows: dict[Cell, str] = {}
     for name, cell in params.cells.items():
         wrong = [
@@ -275,9 +277,9 @@ def _check_not_given(values: dict[str, Any], key: str, value: Any) -> None:
             )
 
 
-def _named(entries: dict[str, Any], name: str, what: str, where: str) -> Any:
+def _named(entries: dict[str, Any], name: str, noun: str, where: str) -> Any:
     if name not in entries:
-        raise ConfigError(f'unknown {what} "{name}": {where} has {", ".join(entries)}{suggest(name, list(entries))}')
+        raise ConfigError(f'unknown {noun} "{name}": {where} has {", ".join(entries)}{suggest(name, list(entries))}')
     return entries[name]
 
 

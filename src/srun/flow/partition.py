@@ -1,4 +1,4 @@
-"""Stage partition: a forget request -> what is forgotten, what is retained, what is asked afterwards."""
+"""Stage partition: a forget request -> the events that are forgotten, retained, and ranked afterwards."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ def run(
 
     Raises DataError where it would draw a request in the place of a given one.
     """
-    before = given(out)
+    before = given_request(out)
     if before is not None and kind(request) != "given":
         raise DataError(
             f'{out}: holds the request given in {before.file}; the parameters draw "{name}" at random instead. Give the'
@@ -93,18 +93,18 @@ def _not_forgotten(result: Partition, out: Path) -> dict[str, Any]:
 
 def digests(request: Request) -> dict[str, str]:
     """The sha256 of every file that a request names; raises DataError for one that cannot be read."""
-    found = {}
+    by_path = {}
     for path in input_files(request):
         try:
-            found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+            by_path[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             raise DataError(
                 f"{path}: the request file cannot be read ({error.strerror}); is the path right?"
             ) from error
-    return found
+    return by_path
 
 
-def given(folder: Path) -> GivenRequest | None:
+def given_request(folder: Path) -> GivenRequest | None:
     """The given request that a partition was made of; None for another partition, or none."""
     record = _record(folder)
     return build(GivenRequest, record["block"], RECORD) if record and kind(record["block"]) == "given" else None
@@ -120,8 +120,8 @@ def given_kind(
 
 def known_blocks(folder: Path) -> dict[str, Any]:
     """The blocks of all requests whose partitions are in a folder, by name."""
-    found = {path.parent.name: _record(path.parent) for path in sorted(folder.glob(f"[!.]*/{RECORD}"))}
-    return {name: record["block"] for name, record in found.items() if record}
+    records = {path.parent.name: _record(path.parent) for path in sorted(folder.glob(f"[!.]*/{RECORD}"))}
+    return {name: record["block"] for name, record in records.items() if record}
 
 
 def check(folder: Path, name: str, request: Request) -> None:
@@ -131,11 +131,13 @@ def check(folder: Path, name: str, request: Request) -> None:
         raise DataError(f'{folder}: no partition of request "{name}"; make it with `srun partition --request {name}`')
     there, here = record["block"], json.loads(json.dumps(asdict(request)))
     differ = [key for key in {**there, **here} if there.get(key) != here.get(key)]
-    said = [f"{key} is {there.get(key)} there and {here.get(key)} in the parameters" for key in differ]
+    differences = [f"{key} is {there.get(key)} there and {here.get(key)} in the parameters" for key in differ]
     files = {path: digest for path, digest in record["files"].items() if Path(path).is_file()}
-    said += [f"{path} has changed since" for path, digest in files.items() if digests(request).get(path) != digest]
-    if said:
-        raise DataError(f"{folder}: {'; '.join(said)}; run `srun partition --request {name}`")
+    differences += [
+        f"{path} has changed since" for path, digest in files.items() if digests(request).get(path) != digest
+    ]
+    if differences:
+        raise DataError(f"{folder}: {'; '.join(differences)}; run `srun partition --request {name}`")
 
 
 def _record(folder: Path) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from srun.flow.layout import Layout, TrialLayout
 from srun.flow.loading import load_dataset
 from srun.flow.params import Params, load, load_values
 from srun.flow.partition import given_kind, known_blocks
-from srun.flow.plan import cell_faults
+from srun.flow.preflight import cell_faults
 from srun.requests.kinds import GivenRequest
 from srun.system import distributed
 from srun.tracking import NullTracker, Tracker, tracked_run

@@ -1,4 +1,4 @@
-"""What published models are registered as."""
+"""The names under which published models enter the model registry."""
 
 from srun.data.dataset import Dataset
 from srun.tracking import Version

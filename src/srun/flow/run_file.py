@@ -1,4 +1,4 @@
-"""Run files: what differs from run to run, beside the results, which do not."""
+"""Run files: seconds, memory, machine and run id. They differ from run to run, so they stand apart from the results."""
 
 import json
 

@@ -1,6 +1,6 @@
-"""The stages as steps of a project: what each is given, what it is made of, what it leaves behind.
+"""The stages as steps of a project: what each reads, what it leaves behind, and the order they come in.
 
-The order of a plan is here too; DVC runs the same stages one by one.
+DVC runs the same stages one by one.
 """
 
 import logging
@@ -17,10 +17,10 @@ from srun.files import held, locked
 from srun.flow import evaluate, explain, judge, neurons, partition, prepare, report, train, unlearn
 from srun.flow.cells import Cell
 from srun.flow.digests import evaluate_code, plain_code, show_code, train_code, unlearn_code, write_digests
-from srun.flow.freshness import Output, Parts, file_digests, told
+from srun.flow.freshness import Output, Parts, file_digests, reasons_text
 from srun.flow.project import Project
 from srun.flow.steps import Step, accept_steps, take_steps
-from srun.judging.methods import ORIGINAL
+from srun.judging.styles import ORIGINAL
 from srun.models.published import INFO_FILE, WEIGHTS_FILE
 from srun.progress import Budget
 from srun.requests.kinds import input_files
@@ -44,7 +44,7 @@ def judge_and_report(project: Project) -> dict[str, Any]:
     """Render the judgement; it is made first where the one that is there is of other evaluations."""
     judging = judge_step(project)
     if reasons := judging.stale():
-        log.info("judge: the figures of the report are computed first (%s)", told(reasons))
+        log.info("judge: the figures of the report are computed first (%s)", reasons_text(reasons))
         judging.run()
     result: dict[str, Any] = report_step(project).run()
     return result
@@ -83,9 +83,9 @@ def prepare_step(project: Project) -> Step:
     name, out = params.data.name, layout.prepared
 
     def work(key: str) -> dict[str, Any]:
-        if layout.raw(name).is_dir() and (found := str(project.raw_info()["name"])) != name:
+        if layout.raw(name).is_dir() and (other := str(project.raw_info()["name"])) != name:
             raise DataError(
-                f"{layout.raw(name)}: holds data set {ascii(found)[:60]}; models are registered by that name, so rename"
+                f"{layout.raw(name)}: holds data set {ascii(other)[:60]}; models are registered by that name, so rename"
                 " the folder back, or import the log again under the new name"
             )
         with project.tracked("prepare", name, {"prepare": vars(params.prepare)}) as tracker:

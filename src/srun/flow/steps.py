@@ -1,4 +1,4 @@
-"""Steps of a longer work: each leaves an output behind, and is taken only where that is not up to date."""
+"""A step leaves an output behind, and is taken only where that is missing or stale."""
 
 import logging
 import shutil
@@ -9,7 +9,7 @@ from typing import Any
 
 from srun.errors import Faults, RunError
 from srun.files import held
-from srun.flow.freshness import Output, Parts, told
+from srun.flow.freshness import Output, Parts, reasons_text
 from srun.progress import Budget
 from srun.registry import suggest
 from srun.system import distributed
@@ -73,7 +73,7 @@ def take_steps(steps: Sequence[Step], budget: Budget | None) -> dict[str, list[s
                 *(budget.minutes, len(left), left[0]),
             )
             return {"done": done, "left": left}
-        log.info("%s: %s", step.name, told(reasons))
+        log.info("%s: %s", step.name, reasons_text(reasons))
         step.run()
         done.append(step.name)
     return {"done": done, "left": []}

@@ -1,4 +1,4 @@
-"""Reports of searches: the front beside the rows that are evaluated, a preset a trial, runs in the tracker."""
+"""Reports of searches: the front beside the evaluated rows, a preset for each trial, runs in the tracker."""
 
 import copy
 import io

@@ -1,4 +1,4 @@
-"""The judgement of groups of rows: what every table, picture and page is rendered from."""
+"""Computes the judgement: every figure that tables, pictures and the page show, by group of records."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ from srun.judging.judgement import (
     Settings,
     Split,
 )
-from srun.judging.methods import ORIGINAL, REFERENCE, style
 from srun.judging.records import KINDS, METRIC, SPLIT, Group, History, Record, Trained
 from srun.judging.results import categories, costs
+from srun.judging.styles import ORIGINAL, REFERENCE, style
 from srun.judging.verdict import headline, standing, verdict, verdicts, words
 from srun.metrics.ranking import CUT_OFFS, mean_and_spread
 

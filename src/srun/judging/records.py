@@ -1,4 +1,7 @@
-"""What the report is made from: one record a cell, and the cells of one model and request taken together."""
+"""What was measured: a record for each cell, and a group for the cells of one model and one request.
+
+Figures that need other cells are added here: removal of a category, relearning, the linear probe.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 
 from srun.errors import DataError
 from srun.evaluation.linear_probe import nearer
-from srun.judging.methods import MASKS, ORIGINAL, RAW, REFERENCE, method_order
+from srun.judging.styles import MASKS, ORIGINAL, RAW, REFERENCE, method_order
 from srun.metrics.forgetting import ForgetQuality, judge
 from srun.metrics.ranking import EventRanks
 from srun.rng import numpy_stream
@@ -317,8 +320,8 @@ def _check_same_data(records: Sequence[Record]) -> None:
             )
 
 
-def _same_events(one: Record, other: Record) -> bool:
+def _same_events(record: Record, other: Record) -> bool:
     """Whether both were asked the same questions in the same order, so that ranks can be compared one by one."""
-    return one.events.keys() == other.events.keys() and all(
-        np.array_equal(one.events[split].event, other.events[split].event) for split in one.events
+    return record.events.keys() == other.events.keys() and all(
+        np.array_equal(record.events[split].event, other.events[split].event) for split in record.events
     )

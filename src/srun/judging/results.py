@@ -17,8 +17,8 @@ import pandas as pd
 
 from srun.errors import DataError, RunError
 from srun.judging.judgement import Comparison
-from srun.judging.methods import REFERENCE
 from srun.judging.records import KINDS, METRIC, SPLIT, Group, Record
+from srun.judging.styles import REFERENCE
 from srun.judging.verdict import verdict
 from srun.metrics.ranking import mean_and_spread
 from srun.tables import harmless

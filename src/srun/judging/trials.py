@@ -1,4 +1,4 @@
-"""What the trials of a search are held against: Retrain's interval, the never-seen level, and rows beside them."""
+"""What the report of a search shows beside its trials: Retrain's interval, the never-seen level, evaluated rows."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from srun.judging.estimates import retrain_band
 from srun.judging.judgement import Band
-from srun.judging.methods import ORIGINAL, REFERENCE
 from srun.judging.records import KINDS, METRIC, SPLIT
+from srun.judging.styles import ORIGINAL, REFERENCE
 from srun.judging.verdict import ORIGINAL_TOO, PLACES, STAND_IN, provisional, retrains_text
 from srun.metrics.forgetting import Interval
 

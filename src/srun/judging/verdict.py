@@ -1,7 +1,8 @@
-"""Verdicts: passes, fails, cannot tell, not judged (evaluation.md 1b). The one place that decides and words them.
+"""Verdicts: passes, fails, cannot tell, not judged. The one place that decides and words them.
 
 A verdict has two parts: hits (Hit@10 of forgotten events beside Retrain's interval) and ranks (their distance from the
-Retrains' ranks). A part by which Original itself passes cannot tell whether anything was unlearned.
+Retrains' ranks); ``metrics.forgetting`` measures both and says where each lies. A part by which Original itself passes
+cannot tell whether anything was unlearned.
 """
 
 from collections import Counter
@@ -9,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from srun.judging.methods import ORIGINAL, style
 from srun.judging.records import KINDS, Group, Record
+from srun.judging.styles import ORIGINAL, style
 from srun.metrics.forgetting import MIN_RETRAINS, ForgetQuality, Place
 
 Word = Literal["passes", "fails", "cannot tell", "not judged"]
@@ -80,9 +81,9 @@ def decide(quality: ForgetQuality, originals: Sequence[ForgetQuality]) -> Verdic
         return _join(quality, None, None)
     hits = all(original.place == "above" for original in originals)
     ranks = not any(original.near for original in originals)
-    found = _join(quality, hits, ranks)
+    joined = _join(quality, hits, ranks)
     passed = hits or ranks or any(original.passes for original in originals)
-    return found if passed else replace(found, how=NEITHER)
+    return joined if passed else replace(joined, how=NEITHER)
 
 
 def verdict(group: Group, record: Record) -> Verdict | None:
@@ -102,70 +103,70 @@ def verdict(group: Group, record: Record) -> Verdict | None:
         return Verdict("not judged", few, num_retrains=number)
     if role in ("original", "reference") and quality.place is not None:
         return _join(quality, True, True)
-    found = [group.qualities[other.cell] for other in group.of(ORIGINAL) if other.cell in group.qualities]
-    return decide(quality, found)
+    originals = [group.qualities[other.cell] for other in group.of(ORIGINAL) if other.cell in group.qualities]
+    return decide(quality, originals)
 
 
 def verdicts(group: Group, method: str) -> list[Verdict]:
     """Of a method's rows, by seed."""
-    return [found for record in group.of(method) if (found := verdict(group, record)) is not None]
+    return [judged for record in group.of(method) if (judged := verdict(group, record)) is not None]
 
 
-def tally(found: Sequence[Verdict]) -> str:
+def tally(judged: Sequence[Verdict]) -> str:
     """Verdicts counted, such as ``passes 2 of 3, fails 1 (over-unlearning)``."""
     texts: list[str] = []
     for word in WORDS:
-        own = [one for one in found if one.word == word]
+        own = [one for one in judged if one.word == word]
         if own:
             hows = Counter(one.how for one in own if one.how)
             several = len(hows) > 1
             why = ", ".join(f"{how} {count}" if several else how for how, count in hows.items())
-            number = f"{word} {len(own)}" + ("" if texts else f" of {len(found)}")
+            number = f"{word} {len(own)}" + ("" if texts else f" of {len(judged)}")
             texts.append(number + (f" ({why})" if why else ""))
     return ", ".join(texts)
 
 
 def words(group: Group, method: str) -> str:
     """What a table says of a method: its verdict, or those of its seeds counted, and what it is if it is no method."""
-    role, found = style(method).role, verdicts(group, method)
+    role, rows = style(method).role, verdicts(group, method)
     if role == "raw":
         return style(method).about
     if role == "reference":
-        judged = [one for one in found if one.word != "not judged"]
+        judged = [one for one in rows if one.word != "not judged"]
         passed = sum(one.word == "passes" for one in judged)
         return "the reference" + (f"; by the same rule {passed} of {len(judged)} pass" if judged else "")
-    if role == "original" and all(one.word == "not judged" for one in found):
+    if role == "original" and all(one.word == "not judged" for one in rows):
         return "nothing removed"
     prefix = {"original": "nothing removed; ", "control": "control: "}.get(role, "")
-    texts = {one.text for one in found}
-    said = f"{texts.pop()}{_seeds(len(found))}" if len(texts) == 1 else tally(found)
-    few = next((one.provisional for one in found if one.provisional), "")
+    texts = {one.text for one in rows}
+    said = f"{texts.pop()}{_seeds(len(rows))}" if len(texts) == 1 else tally(rows)
+    few = next((one.provisional for one in rows if one.provisional), "")
     return prefix + said + (f" ({few})" if few else "")
 
 
 def headline(group: Group) -> str:
     """Passes and fails of every method and control over its seeds, in a sentence without its end."""
-    found = {method: verdicts(group, method) for method in group.methods if style(method).role in _JUDGED}
-    few = next((one.provisional for rows in found.values() for one in rows if one.provisional), "")
-    if not found:
+    by_method = {method: verdicts(group, method) for method in group.methods if style(method).role in _JUDGED}
+    few = next((one.provisional for rows in by_method.values() for one in rows if one.provisional), "")
+    if not by_method:
         number = len(group.retrains)
         few = f"not judged: {retrains_text(number)}, and " if number < MIN_RETRAINS else ""
         return few + "no method was evaluated"
-    if all(one.word == "not judged" for rows in found.values() for one in rows):
+    if all(one.word == "not judged" for rows in by_method.values() for one in rows):
         return standing(group)
-    said = "; ".join(f"{_name(method)}: {tally(rows)}" for method, rows in found.items())
+    said = "; ".join(f"{_name(method)}: {tally(rows)}" for method, rows in by_method.items())
     return said + (f" ({few})" if few else "")
 
 
 def standing(group: Group) -> str:
     """What limits every verdict of a group, for a figure's title: too few Retrains, or that Original passes too."""
-    found = [one for method in group.methods for one in verdicts(group, method) if style(method).role in _JUDGED]
-    if not found:
+    judged = [one for method in group.methods for one in verdicts(group, method) if style(method).role in _JUDGED]
+    if not judged:
         return ""
-    if all(one.word == "not judged" for one in found):
-        return f"not judged: {found[0].how}"
-    blind = next((f"cannot tell: {one.how}" for one in found if one.word == "cannot tell"), "")
-    return ", ".join(text for text in (blind, found[0].provisional) if text)
+    if all(one.word == "not judged" for one in judged):
+        return f"not judged: {judged[0].how}"
+    blind = next((f"cannot tell: {one.how}" for one in judged if one.word == "cannot tell"), "")
+    return ", ".join(text for text in (blind, judged[0].provisional) if text)
 
 
 def provisional(number: int) -> str:

@@ -1,4 +1,4 @@
-"""Intervals of means over events whose users were drawn, not the events (evaluation.md 1a).
+"""Bootstrap intervals of means over events. Users are drawn, not events, and each brings all of theirs.
 
 Shapes: Q events, U users, R resamples.
 """

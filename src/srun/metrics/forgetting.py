@@ -1,4 +1,4 @@
-"""Forget quality: are forgotten events ranked as under Retrain? From ranks alone (evaluation.md, section 1a).
+"""Forget quality: are forgotten events ranked as under Retrain? From ranks alone.
 
 Shapes: Q events, n Retrains, U users, B distinct ranks. Ranks may be tied and fractional.
 """

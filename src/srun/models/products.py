@@ -1,4 +1,4 @@
-"""Large products of float32 matrices, by the faster of the two libraries that torch brings.
+"""Matrix products of large float32 matrices, by the faster of the two libraries that torch brings.
 
 Shapes: M, N rows, K columns. MKL, which torch asks, runs at half of what recent AMD processors can do: on one core of
 Zen 5 95 GFLOP/s, oneDNN 200. A product of a new shape costs oneDNN about 0.5 ms more, so that small ones are MKL's and

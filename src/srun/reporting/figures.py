@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from srun.judging.judgement import Across, Band, Comparison, Curve, Judgement, MethodFigures, Point, Series
-from srun.judging.methods import ORIGINAL, REFERENCE, Style, method_order, model_name, style
+from srun.judging.styles import ORIGINAL, REFERENCE, Style, method_order, model_name, style
 from srun.reporting.summary import title
 
 Place = tuple[float, float]

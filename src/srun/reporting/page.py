@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, StrictUndefined
 
 from srun.judging.judgement import Comparison, Judgement, MethodFigures, Settings
-from srun.judging.methods import method_order, model_name, style
+from srun.judging.styles import method_order, model_name, style
 from srun.reporting.summary import MISSING, headlines, tabulate, title, value_text, what_was_run
 from srun.reporting.texts import NONE, estimate_text
 

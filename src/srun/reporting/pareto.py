@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from srun.errors import RunError
 from srun.files import write_text
-from srun.judging.methods import REFERENCE, model_name, style
+from srun.judging.styles import REFERENCE, model_name, style
 from srun.judging.trials import Beside, Mark, Reference
 from srun.judging.verdict import OVER
 from srun.reporting.texts import NONE

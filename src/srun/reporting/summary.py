@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from srun.judging.judgement import Comparison, Judgement, MethodFigures, OriginalFacts
-from srun.judging.methods import MASKS, ORIGINAL, REFERENCE, ShownRole, model_name, style
+from srun.judging.styles import MASKS, ORIGINAL, REFERENCE, ShownRole, model_name, style
 from srun.judging.verdict import MEANINGS, retrains_text
 from srun.reporting.texts import (
     INVALID,
@@ -216,11 +216,11 @@ def describe_request(comparison: Comparison) -> str:
 
 def headlines(comparisons: Sequence[Comparison]) -> list[str]:
     """Passes and fails of every method, a sentence a comparison, with what to run where nothing could be judged."""
-    said = []
+    sentences = []
     for comparison in comparisons:
         run = f" To judge: `{comparison.to_judge}`." if comparison.to_judge else ""
-        said.append(f"{title(comparison)}: {comparison.headline}.{run}")
-    return said
+        sentences.append(f"{title(comparison)}: {comparison.headline}.{run}")
+    return sentences
 
 
 def sizes(comparison: Comparison) -> str:
@@ -289,7 +289,7 @@ def plain_words(comparison: Comparison) -> list[str]:
 def write_summary(judgement: Judgement) -> str:
     """summary.md: headline, what is missing, tables, and what was run."""
     out = ["# Unlearning beside Retrain", ""]
-    out += [*(f"- {escape(said)}" for said in headlines(judgement.comparisons)), ""]
+    out += [*(f"- {escape(sentence)}" for sentence in headlines(judgement.comparisons)), ""]
     if judgement.missing:
         out += [MISSING, "", *(f"- {escape(text)}" for text in judgement.missing), ""]
     for table in map(tabulate, judgement.comparisons):

@@ -2,7 +2,7 @@
 
 A request names events. What it names among the training events is the *forget set*; what stays of them is the
 *retain set*; what it names among held-out events leaves the held-out splits. Everything is a mask over event ids
-(see ``interactions``), so contexts are slices of retained events and nothing is copied per user.
+(see ``data.dataset``), so contexts are slices of retained events and nothing is copied per user.
 """
 
 import json
@@ -219,20 +219,20 @@ def partition(
     removed, named, rows = _events(data, name, request, request_rows, read_raw)
     forget = removed & train
     if not forget.any():
-        said = "" if rows is None else f" ({_shown(rows)})"
+        outcomes = "" if rows is None else f" ({_shown(rows)})"
         raise DataError(
-            f'request "{name}": no model was trained on what it names, so there is nothing to unlearn{said}'
+            f'request "{name}": no model was trained on what it names, so there is nothing to unlearn{outcomes}'
         )
     if not (train & ~removed).any():
         raise DataError(f'request "{name}": it names every training event, so nothing stays that a model could keep')
     group, notes = _groups(data, request, forget), {}
-    if _of(data, forget).sum() < MIN_USERS_TO_TUNE:
-        group[_of(data, forget)] = REPORT
+    if _users_of(data, forget).sum() < MIN_USERS_TO_TUNE:
+        group[_users_of(data, forget)] = REPORT
         notes["no_tune_half"] = f"fewer than {MIN_USERS_TO_TUNE} users: schedules are fixed, nothing is chosen"
     never_trained, never_seen = removed & (calibration | data.has_role(Role.SET_ASIDE)), _never_seen(data, request)
     if rows is not None:  # whoever asked to go stands for nobody else
         never_seen &= ~removed
-        group[_of(data, calibration) & ~_of(data, calibration & ~removed)] = 0
+        group[_users_of(data, calibration) & ~_users_of(data, calibration & ~removed)] = 0
     elif isinstance(request, CategoryRequest):  # for everybody, so nobody needs to be told
         never_trained[:] = False
     info = {
@@ -240,7 +240,7 @@ def partition(
         "fingerprint": data.fingerprint,
         "prepare": data.info["config"],
         "request": _public(request, int(named.sum())),
-        "num_users": int(_of(data, forget).sum()),
+        "num_users": int(_users_of(data, forget).sum()),
         "num_forget": int(forget.sum()),
         "num_retain": int((train & ~removed).sum()),
         "num_held_out_removed": int((removed & np.isin(data.role, (Role.VALIDATION, Role.TEST))).sum()),
@@ -308,22 +308,22 @@ def _lines(outcome: str, rows: pd.DataFrame) -> str:
 
 
 def _shown(rows: pd.DataFrame) -> str:
-    return "; ".join(_lines(str(outcome), found) for outcome, found in rows.groupby("outcome"))
+    return "; ".join(_lines(str(outcome), part) for outcome, part in rows.groupby("outcome"))
 
 
 def _groups(data: Dataset, request: Request, forget: Mask) -> NDArray[np.uint8]:
     """(U,) the tune and report users of a request, and those of the never-seen events."""
-    calibration = _of(data, data.has_role(Role.CALIBRATION))
+    calibration = _users_of(data, data.has_role(Role.CALIBRATION))
     if isinstance(request, CategoryRequest):
         report = report_users(data.num_users, int(data.info["config"]["seed"]))
         group = np.where(report, REPORT, TUNE).astype(np.uint8)
         group[calibration] = 0
     else:
-        group = _halves(_of(data, forget), request.seed, "tune")
+        group = _halves(_users_of(data, forget), request.seed, "tune")
     return group | _halves(calibration, request.seed, "never-seen")
 
 
-def _of(data: Dataset, events: Mask) -> Mask:
+def _users_of(data: Dataset, events: Mask) -> Mask:
     users = np.zeros(data.num_users, dtype=bool)
     users[data.user[events]] = True
     return users

@@ -1,4 +1,4 @@
-"""Request files: rows of a user's own that say what must go, read by the readers and rules of an import."""
+"""Reads request files: rows that name what must go, in the same forms and by the same rules as an import."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""A search's bench: a trial is unlearning and evaluation in memory, on tune data only.
+"""The bench of a search carries out its trials: it unlearns and evaluates in memory, on tune data only.
 
-Data, partition and Original are loaded once a worker, by whoever makes the bench. Nothing here looks at forget_report
+Each worker loads data, partition and Original once, and makes a bench of them. Nothing here looks at forget_report
 or test.
 """
 
@@ -214,14 +214,14 @@ class _RememberingProbe(Probe):
 
 def _digest(scorer: Scorer) -> bytes:
     """Fingerprint of all that a scorer's scores depend on; the same whether an equal output table is tied or not."""
-    found = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     tensors: list[Any] = [scorer.catalogue, scorer.masked]
     for model in scorer.models:
         weights = {**model.state_dict(), "output.weight": model.output_weight}
         tensors += [weights[name] for name in sorted(weights)]
     for tensor in tensors:
-        found.update(b"none" if tensor is None else tensor.detach().cpu().contiguous().numpy())
-    return found.digest()
+        digest.update(b"none" if tensor is None else tensor.detach().cpu().contiguous().numpy())
+    return digest.digest()
 
 
 def against(figures: Figures, before: Figures) -> dict[str, float]:

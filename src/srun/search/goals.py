@@ -92,12 +92,12 @@ def read_goal(texts: Sequence[str], references: Mapping[str, Figures]) -> Goal:
     objectives, constraints = [], []
     for text in dict.fromkeys(texts):
         check_text(text)
-        if found := OBJECTIVE.fullmatch(text):
-            direction: Literal["minimize", "maximize"] = "minimize" if found["direction"] == "minimize" else "maximize"
-            objectives.append(Objective(found["key"], direction, _bound(text, found, references)))
-        elif found := CONSTRAINT.fullmatch(text):
-            sign: Literal[">=", "<="] = ">=" if found["sign"] == ">=" else "<="
-            constraints.append(Constraint(text, found["key"], sign, _bound(text, found, references)))
+        if match := OBJECTIVE.fullmatch(text):
+            direction: Literal["minimize", "maximize"] = "minimize" if match["direction"] == "minimize" else "maximize"
+            objectives.append(Objective(match["key"], direction, _bound(text, match, references)))
+        elif match := CONSTRAINT.fullmatch(text):
+            sign: Literal[">=", "<="] = ">=" if match["sign"] == ">=" else "<="
+            constraints.append(Constraint(text, match["key"], sign, _bound(text, match, references)))
     keys = [objective.key for objective in objectives]
     if not keys or len(set(keys)) < len(keys):
         raise ConfigError(f"objectives {', '.join(texts)}: expected at least one, and each key once")
@@ -117,17 +117,17 @@ def check_text(text: str, names: Sequence[str] = ()) -> None:
         )
 
 
-def _bound(text: str, found: re.Match[str], references: Mapping[str, Figures]) -> float:
+def _bound(text: str, match: re.Match[str], references: Mapping[str, Figures]) -> float:
     try:
-        number = float(found["number"])
+        number = float(match["number"])
     except ValueError as error:
-        raise ConfigError(f'objective "{text}": {found["number"]} is not a number') from error
-    name = found["reference"]
+        raise ConfigError(f'objective "{text}": {match["number"]} is not a number') from error
+    name = match["reference"]
     if name is None:
         return number
     if name not in references:
         raise ConfigError(f'objective "{text}": no reference "{name}"; there are {", ".join(references)}')
-    return number * _figure(references[name], found["key"])
+    return number * _figure(references[name], match["key"])
 
 
 def _figure(figures: Figures, key: str) -> float:

@@ -65,8 +65,8 @@ class StudyResult:
     @cached_property
     def feasible(self) -> list[TrialResult]:
         """Complete trials that keep the constraints, in the order they finished."""
-        found = [trial for trial in self.trials if trial.feasible]
-        return sorted(found, key=lambda trial: (trial.finished, trial.number))
+        kept = [trial for trial in self.trials if trial.feasible]
+        return sorted(kept, key=lambda trial: (trial.finished, trial.number))
 
     @cached_property
     def front(self) -> list[TrialResult]:
@@ -111,13 +111,13 @@ def read_study(study: "Study") -> StudyResult:
     )
     trials = study.get_trials(deepcopy=False)
     starts = [trial.datetime_start for trial in trials if trial.datetime_start is not None]
-    found = []
+    results = []
     for trial in trials:
         attrs = {key: value for key, value in trial.user_attrs.items() if key != BEAT}
         result = dict(attrs.get(RESULT, {}))
         result["history"] = tuple(result.get("history", ()))
         done = trial.datetime_complete
-        found.append(
+        results.append(
             TrialResult(
                 number=trial.number,
                 state=STATES[trial.state.name],
@@ -129,7 +129,7 @@ def read_study(study: "Study") -> StudyResult:
             )
         )
     begun = min(starts).isoformat() if starts else ""
-    return StudyResult(study.study_name, about, goal, tuple(found), begun)
+    return StudyResult(study.study_name, about, goal, tuple(results), begun)
 
 
 def importances(study: "Study", goal: Goal) -> list[Mapping[str, float]]:
@@ -148,8 +148,8 @@ def importances(study: "Study", goal: Goal) -> list[Mapping[str, float]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-            found = optuna.importance.get_param_importances(
+            importances = optuna.importance.get_param_importances(
                 study, evaluator=evaluator, target=lambda trial, index=index: trial.values[index]
             )
-        shares.append({name: float(share) for name, share in found.items()})
+        shares.append({name: float(share) for name, share in importances.items()})
     return shares

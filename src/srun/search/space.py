@@ -1,4 +1,7 @@
-"""What is searched: values of a method's block in params.yaml, by the same dotted keys; a trial is some overrides."""
+"""The space of a search: which values of a method's block of params.yaml are tried, by the same dotted keys.
+
+A trial is a set of overrides.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal

@@ -52,7 +52,7 @@ def shown_place(place: str) -> str:
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", place)
 
 
-def retried(make: Callable[[], Any], what: str) -> Any:
+def retried(make: Callable[[], Any], place: str) -> Any:
     """Several workers may create tables and studies at the same moment; the losers of such a race try again."""
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -62,7 +62,7 @@ def retried(make: Callable[[], Any], what: str) -> Any:
         except SQLAlchemyError as error:
             last = error
             time.sleep(0.05 * 2**attempt * (1 + os.getpid() % 7 / 7))
-    raise RunError(f"{what}: cannot be used ({_reason(last)}); see that the user may make and change tables") from last
+    raise RunError(f"{place}: cannot be used ({_reason(last)}); see that the user may make and change tables") from last
 
 
 def _journal(path: Path) -> "BaseStorage":

@@ -1,4 +1,4 @@
-"""Where a computation goes on after it was killed: a folder of tensors and JSON, no pickle.
+"""Resume folders, from which a killed computation goes on: tensors and JSON, no pickle.
 
 A state is written as a new folder and renamed whole; the one before is removed afterwards, so that at every moment
 at least one complete state is there. Shapes are those of the tensors given.

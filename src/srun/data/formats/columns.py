@@ -1,4 +1,4 @@
-"""Which column of a file is what: by its name in the header, by a mapping, or by its number."""
+"""Finds the user, item and time columns of a file: by their names in the header, by a mapping, or by number."""
 
 import csv
 import logging
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from srun.data.times import Times, read_times, tell
+from srun.data.times import Times, log_times, read_times
 from srun.data.values import FaultError, read_ids, shown
 from srun.errors import DataError
 from srun.registry import suggest
@@ -103,7 +103,7 @@ def check_keys(mapping: Mapping[str, str] | None, known: tuple[str, ...], option
             raise DataError(f'{option}: unknown key "{key}"; expected {", ".join(known)}{suggest(key, list(known))}')
 
 
-def judged(path: Path, content: Content) -> pd.DataFrame:
+def read_columns(path: Path, content: Content) -> pd.DataFrame:
     """Return user_id, item_id (categorical), timestamp and nanosecond (int64), as far as the file has them.
 
     nanosecond is there only if a time has a fraction of a second. Raises DataError for the first row with a fault.
@@ -123,7 +123,7 @@ def judged(path: Path, content: Content) -> pd.DataFrame:
         row, key, first = min(faults, key=lambda fault: fault[0])
         raise DataError(f"{content.place(row, key)}: {first}") from first
     if "time" in content.columns:
-        tell(path, times)
+        log_times(path, times)
     return pd.DataFrame(table, copy=False)
 
 
@@ -139,7 +139,7 @@ def delimiter_of(line: str, wanted: Wanted, forms: tuple[str, ...]) -> tuple[str
     """Return (format, fields) for the delimiter that gives a first line what is wanted, or most columns; else None."""
     split = [(form, next(csv.reader([line], delimiter=DELIMITERS[form]))) for form in forms if DELIMITERS[form] in line]
     split = [(form, [name.strip() for name in fields]) for form, fields in split]
-    return max(split, key=lambda found: (wanted.fits(found[1]), len(found[1])), default=None)
+    return max(split, key=lambda candidate: (wanted.fits(candidate[1]), len(candidate[1])), default=None)
 
 
 def listed(header: list[str]) -> str:
@@ -156,17 +156,17 @@ def find_columns(path: Path, header: list[str], wanted: Wanted) -> tuple[dict[st
                 raise DataError(f"{path}:1: {key}={value}: there are {len(header)} columns, counted from 1")
         return {key: int(value) - 1 for key, value in wanted.named.items()}, False
     mapping = wanted.mapping(header)
-    found = {}
+    columns = {}
     for key, value in mapping.items():
         if value not in header:
             raise DataError(
                 f"{path}:1: no column {shown(value)} for {key}; the header has {listed(header)}{suggest(value, header)}"
             )
-        found[key] = _only(path, header, key, [index for index, name in enumerate(header) if name == value])
+        columns[key] = _only(path, header, key, [index for index, name in enumerate(header) if name == value])
     for key, places in known_columns(header).items():
         if key in wanted.keys and key not in wanted.columns and key not in mapping:
-            found[key] = _only(path, header, key, places)
-    return found, True
+            columns[key] = _only(path, header, key, places)
+    return columns, True
 
 
 def refuse_doubtful_numbers(path: Path, header: list[str], wanted: Wanted) -> None:
@@ -192,55 +192,55 @@ def _only(path: Path, header: list[str], key: str, places: list[int]) -> int:
 def known_columns(header: list[str]) -> dict[str, list[int]]:
     """Return {user, item, ...: indices} for the header names that are understood; the first of KNOWN_NAMES wins."""
     plain = [re.sub(r"[^a-z0-9]", "", name.partition(":")[0].lower()) for name in header]
-    found = {}
+    places = {}
     for key, names in KNOWN_NAMES.items():
         name = next((name for name in names if name in plain), None)
         if name is not None:
-            found[key] = [index for index, other in enumerate(plain) if other == name]
-    return found
+            places[key] = [index for index, other in enumerate(plain) if other == name]
+    return places
 
 
 def log_columns(path: Path, header: list[str], wanted: Wanted, form: str) -> tuple[dict[str, int], bool]:
     """Find the columns of a log, or of a request; raises DataError if one is missing, logs what is taken for what."""
-    found, has_header = find_columns(path, header, wanted)
-    if len(header) == 1 and not (wanted.request and "user" in found):
+    columns, has_header = find_columns(path, header, wanted)
+    if len(header) == 1 and not (wanted.request and "user" in columns):
         names = {"csv": "commas", "tsv": "tabs", "semicolons": "semicolons"}
         raise DataError(
             f"{path}:1: one column ({shown(header[0])}); expected several, separated by {names.get(form, form)};"
             " check the delimiter, or the --format"
         )
     for key in wanted.needed:
-        if key not in found:
+        if key not in columns:
             raise DataError(
                 f"{path}:1: no column for the {key}; the header has {listed(header)}; name it with"
                 f" --columns {key}=.. (or --columns user=1,item=2,time=3 if there is no header)"
             )
-    if not wanted.request and "time" not in found:
+    if not wanted.request and "time" not in columns:
         if not wanted.without_time and len(header) > 2:
             raise DataError(
                 f"{path}:1: no column for the time; the header has {listed(header)}; name it with --columns"
                 " time=.., or say --columns time=none if the order of the lines is the order in time"
             )
         log.info("%s: no time; the order of the lines is taken as the order in time", path)
-    named = {key: header[index] if has_header else str(index + 1) for key, index in found.items()}
+    named = {key: header[index] if has_header else str(index + 1) for key, index in columns.items()}
     log.info("%s: %s", path, ", ".join(f"{key} from {listed([name])}" for key, name in named.items()))
-    return found, has_header
+    return columns, has_header
 
 
 def item_columns(path: Path, header: list[str], wanted: Wanted) -> tuple[dict[str, int], bool]:
     """Find the columns of an item table; raises DataError if one is missing."""
-    found, has_header = find_columns(path, header, wanted)
-    if "item" not in found:
+    columns, has_header = find_columns(path, header, wanted)
+    if "item" not in columns:
         raise DataError(
             f"{path}:1: no column for the item; the header has {listed(header)}; name it with --item-columns item=.."
             " (commas, semicolons or tabs must separate the columns)"
         )
-    if len(found) == 1:
+    if len(columns) == 1:
         raise DataError(
             f"{path}:1: neither a title nor categories; the header has {listed(header)}; name them with"
             " --item-columns title=..,categories=.."
         )
-    return found, has_header
+    return columns, has_header
 
 
 def label(header: list[str], index: int, has_header: bool) -> str:

@@ -1,7 +1,7 @@
-"""CSV, TSV and semicolons: one fast pass; only if something is wrong a second, slow one finds the line.
+"""Reads CSV, TSV and semicolon files in one fast pass; where that fails, a slow pass finds the faulty line.
 
-Both passes agree on what a line, a row and a field is. A last line of our own is put after the file's: if it does not
-come out as a row, a quote was never closed.
+Both passes agree on what a line, a row and a field is. The reader puts a last line of its own after the file's: if that
+does not come out as a row, a quote was never closed.
 """
 
 import codecs
@@ -38,18 +38,18 @@ csv.field_size_limit(ROW_BYTES)  # the module's default, 128 KiB, is less than t
 def read_delimited(path: Path, form: str, wanted: Wanted) -> Content:
     """Read the wanted columns; ``form`` csv takes semicolons too where the first line has them. Raises DataError."""
     forms = ("csv", "semicolons") if form == "csv" else (form,)
-    found = delimiter_of(sample_lines(path)[0][1], wanted, forms)
-    form = found[0] if found else form
+    guess = delimiter_of(sample_lines(path)[0][1], wanted, forms)
+    form = guess[0] if guess else form
     delimiter = DELIMITERS[form]
     with opened(path) as file:
         end, first = next(rows(path, file, delimiter))
     header = [name.strip() for name in first]
     refuse_doubtful_numbers(path, header, wanted)
-    found_at, has_header = log_columns(path, header, wanted, form)
+    places, has_header = log_columns(path, header, wanted, form)
     skip = end if has_header else 0
-    types = {index: pa.string() if key == "time" else TEXT_IDS for key, index in found_at.items()}
+    types = {index: pa.string() if key == "time" else TEXT_IDS for key, index in places.items()}
     try:
-        table = fast(path, delimiter, len(header), skip, types)
+        table = read_fast(path, delimiter, len(header), skip, types)
     except pa.ArrowInvalid as error:
         for _ in rows(path, None, delimiter, len(header)):
             pass
@@ -59,13 +59,13 @@ def read_delimited(path: Path, form: str, wanted: Wanted) -> Content:
     lines = _line_finder(path, delimiter, len(header), has_header)
 
     def place(row: int, key: str) -> str:
-        return f"{path}:{next(islice(lines(), row, None))}, column {label(header, found_at[key], has_header)}"
+        return f"{path}:{next(islice(lines(), row, None))}, column {label(header, places[key], has_header)}"
 
     return Content(
-        {key: table.column(str(index)) for key, index in found_at.items()},
+        {key: table.column(str(index)) for key, index in places.items()},
         place,
         lambda: np.fromiter(lines(), dtype=np.int64),
-        {key: header[index] for key, index in found_at.items()} if has_header else None,
+        {key: header[index] for key, index in places.items()} if has_header else None,
     )
 
 
@@ -76,7 +76,7 @@ def _line_finder(path: Path, delimiter: str, width: int, has_header: bool) -> Ca
     return lines
 
 
-def fast(path: Path, delimiter: str, width: int, skip: int, types: dict[int, pa.DataType]) -> pa.Table:
+def read_fast(path: Path, delimiter: str, width: int, skip: int, types: dict[int, pa.DataType]) -> pa.Table:
     """Read columns (named by their number from 0) after ``skip`` lines; raises ArrowInvalid if the file has a fault."""
     names = [str(index) for index in range(width)]
     with opened(path) as file:

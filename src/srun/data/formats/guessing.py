@@ -1,4 +1,4 @@
-"""Telling the format of a file from its content."""
+"""Guesses the format of a file from its content."""
 
 import shlex
 from pathlib import Path
@@ -23,9 +23,9 @@ def guess_format(path: Path, wanted: Wanted | None = None) -> tuple[str, str]:
     number, first = lines[0]
     if first.lstrip().startswith("{"):
         return _guess_records(path, number, first)
-    found = delimiter_of(first, wanted, tuple(DELIMITERS))
-    if (found and (wanted.columns or wanted.fits(found[1]))) or (wanted.request and wanted.fits([first.strip()])):
-        return found[0] if found else "csv", f"its first line is {shown(first)}"
+    guess = delimiter_of(first, wanted, tuple(DELIMITERS))
+    if (guess and (wanted.columns or wanted.fits(guess[1]))) or (wanted.request and wanted.fits([first.strip()])):
+        return guess[0] if guess else "csv", f"its first line is {shown(first)}"
     refuse_other_delimiters(path, number, first)
     if any(mark in first for mark in ",;"):
         raise DataError(

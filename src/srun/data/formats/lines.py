@@ -74,12 +74,12 @@ def _unix(block: bytes, line: int) -> bytes:
 
 def split(path: Path, first_line: int, block: bytes, pairs: bool) -> tuple[np.ndarray, pa.Array]:
     """Return the number of words of each line that is not blank, and all words; raises DataError if one is wrong."""
-    found = _words(block)
-    counts = np.zeros(0, dtype=np.int64) if found is None else pc.list_value_length(found).to_numpy()
-    if found is None or ((counts != 2) if pairs else (counts < 2)).any():
+    words_by_line = _words(block)
+    counts = np.zeros(0, dtype=np.int64) if words_by_line is None else pc.list_value_length(words_by_line).to_numpy()
+    if words_by_line is None or ((counts != 2) if pairs else (counts < 2)).any():
         raise_first_fault(path, first_line, block, pairs)
         raise DataError(f"{path}: cannot be read as lines of ids; save it as UTF-8")
-    return counts, found.flatten()
+    return counts, words_by_line.flatten()
 
 
 def _words(block: bytes) -> pa.ListArray | None:

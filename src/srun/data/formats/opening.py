@@ -1,4 +1,4 @@
-"""Opening a data file: plain or gzip, which is seen from the content, and its first lines as text.
+"""Opens a data file, plain or gzip by its first bytes, and reads its first lines as text.
 
 A line ends with LF, CR LF or CR, in every format and on every way of reading; no other character ends one.
 """

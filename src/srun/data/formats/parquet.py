@@ -19,9 +19,9 @@ _EXACT = {16: 1 << 11, 32: 1 << 24, 64: 1 << 53}
 
 def read_parquet(path: Path, wanted: Wanted) -> Content:
     """Read the wanted columns; raises DataError naming column and row for what cannot be an id or a time."""
-    table, found = _read(path, wanted)
+    table, names = _read(path, wanted)
     columns = {}
-    for key, name in found.items():
+    for key, name in names.items():
         try:
             column = _plain(table.column(name), key)
             if key == "time" and not holds_times(column.type):
@@ -33,17 +33,17 @@ def read_parquet(path: Path, wanted: Wanted) -> Content:
             raise DataError(f"{path}, column {shown(name)}: {error} cannot be the {key}; write it as text") from error
     return Content(
         columns,
-        lambda row, key: _place(path, found[key], row),
+        lambda row, key: _place(path, names[key], row),
         lambda: np.arange(1, len(table) + 1),
-        found,
+        names,
     )
 
 
 def read_items(path: Path, wanted: Wanted) -> list[tuple[str, str, str]]:
     """Return item, title and categories of every row of an item table; lists of categories are joined by ``|``."""
-    table, found = _read(path, wanted)
+    table, names = _read(path, wanted)
     texts: dict[str, list[str]] = dict.fromkeys(wanted.keys, [""] * len(table))
-    for key, name in found.items():
+    for key, name in names.items():
         column = table.column(name)
         try:
             if key == "categories" and (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
@@ -71,14 +71,14 @@ def _read(path: Path, wanted: Wanted) -> tuple[pa.Table, dict[str, str]]:
                 places, has_header = item_columns(path, header, wanted)
             if not has_header:
                 raise DataError(f"{path}: Parquet has column names; name them with {wanted.option}, not numbers")
-            found = {key: header[index] for key, index in places.items()}
+            names = {key: header[index] for key, index in places.items()}
             # one thread: the process would abort if an error ended it while the reader's threads are still starting
-            table = source.read(columns=list(found.values()), use_threads=False)
+            table = source.read(columns=list(names.values()), use_threads=False)
     except pa.ArrowException as error:
         raise DataError(f"{path}: cannot be read as Parquet ({one_line(error)}); write it again") from error
     if len(table) == 0:
         raise DataError(f"{path}: no rows; expected one for each interaction or item")
-    return table, found
+    return table, names
 
 
 def _place(path: Path, name: str, row: int) -> str:

@@ -25,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from srun.data.times import END, exact, exact_decimal, in_seconds, tell
+from srun.data.times import END, exact, exact_decimal, in_seconds, log_times
 from srun.data.values import BROKEN, FaultError, is_missing, shown
 from srun.errors import DataError
 
@@ -124,7 +124,7 @@ def _time_columns(
         times = in_seconds(whole, part)
     except FaultError as fault:
         raise DataError(f'{where}:{lines[fault.row]}, "{layout.time}": {fault}') from fault
-    tell(where, times)
+    log_times(where, times)
     if times.nanoseconds is None:
         return {"timestamp": times.seconds}
     return {"timestamp": times.seconds, "nanosecond": times.nanoseconds}
@@ -173,10 +173,10 @@ def _brief(value: Any) -> str:
 def _time(record: dict[str, Any], layout: Layout, where: str) -> tuple[int, int]:
     if layout.time not in record:
         raise DataError(f'{where}: no "{layout.time}" in the record')
-    found = layout.exact(record[layout.time])
-    if found is None:
+    time = layout.exact(record[layout.time])
+    if time is None:
         raise DataError(f'{where}: "{layout.time}" is {_brief(record[layout.time])}; expected a time, not negative')
-    return found
+    return time
 
 
 def _number(value: Any) -> tuple[int, int] | None:

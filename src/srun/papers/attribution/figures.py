@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from srun.judging.methods import style
 from srun.judging.records import Group, Record
+from srun.judging.styles import style
 from srun.papers.attribution.category import CategoryFigures
 from srun.papers.attribution.findings import Findings, compared, figures_of
 from srun.papers.attribution.tables import RATIOS

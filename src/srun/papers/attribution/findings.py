@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from srun.judging.methods import model_name, style
 from srun.judging.records import Group, Record, relearning_figures
+from srun.judging.styles import model_name, style
 from srun.papers.attribution.category import CategoryFigures, Figures
 
 OUR_PROTOCOL = "as in the other tables"

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from srun.judging.methods import style
 from srun.judging.records import Group, Record
 from srun.judging.results import category
+from srun.judging.styles import style
 from srun.papers.attribution.category import CategoryFigures, Figures
 from srun.papers.attribution.findings import (
     Findings,

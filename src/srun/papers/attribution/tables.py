@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from srun.data.dataset import Dataset
-from srun.judging.methods import style
 from srun.judging.records import Group, Record
 from srun.judging.results import SPEEDUPS, category, costs
+from srun.judging.styles import style
 from srun.papers.attribution import further_tables as further
 from srun.papers.attribution.findings import Findings, compared, figures_of, removal_rates, without_raw
 from srun.papers.attribution.texts import CUT_OFFS, RANKINGS, mean, percents

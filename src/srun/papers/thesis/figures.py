@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from srun.judging.methods import model_name, style
+from srun.judging.styles import model_name, style
 from srun.metrics.ranking import mean_and_spread
 from srun.papers.drawing import to_png
 from srun.papers.printed import printed_rows

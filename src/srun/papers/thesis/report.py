@@ -9,9 +9,9 @@ from srun.flow.explain import examples
 from srun.flow.judge import read_original, read_record
 from srun.flow.layout import Layout
 from srun.flow.loading import load_dataset
-from srun.judging.methods import model_name, style
 from srun.judging.records import Record, group_records
 from srun.judging.results import long_form, to_csv
+from srun.judging.styles import model_name, style
 from srun.papers.document import Rows, markdown, write_document
 from srun.papers.printed import THESIS_ODDITIES
 from srun.papers.thesis.measured import measure

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from srun.judging.methods import model_name, style
+from srun.judging.styles import model_name, style
 from srun.papers.document import Rows
 from srun.papers.printed import printed_rows
 from srun.papers.texts import mean_text

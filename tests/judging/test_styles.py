@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import srun
-from srun.judging.methods import MASKS, ORIGINAL, REFERENCE, method_order, model_name, style
+from srun.judging.styles import MASKS, ORIGINAL, REFERENCE, method_order, model_name, style
 from srun.models import MODELS
 from srun.unlearning import UNLEARNERS
 
@@ -80,7 +80,7 @@ def test_no_method_or_model_is_named_where_they_are_judged_and_shown() -> None:
         for file in files
         for name in named_methods(file.read_text(encoding="utf-8"))
     }
-    assert met - ALLOWED.keys() == set(), "use ORIGINAL, REFERENCE, MASKS or a role of judging/methods.py"
+    assert met - ALLOWED.keys() == set(), "use ORIGINAL, REFERENCE, MASKS or a role of judging/styles.py"
     assert ALLOWED.keys() - met == set(), "no longer there"
 
 

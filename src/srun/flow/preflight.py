@@ -1,7 +1,7 @@
-"""Whether a plan can be carried out: every mistake that shows before work begins is told then, and all at once.
+"""Checks before any work begins: every fault that would stop a flow, a training, a cell or a search, all at once.
 
-What a method cannot start from, its own class says (``Unlearner.faults``). A row without its Retrain is no mistake:
-the report says that it is not judged.
+A method's own class says what it cannot start from (``Unlearner.faults``). A row without its Retrain is no fault: the
+report says that it is not judged.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -123,8 +123,8 @@ def _shards(params: Params, num_users: int) -> Iterator[str]:
 
 def _categories(params: Params, folder: Path) -> Iterator[str]:
     """Categories that requests of the flow name and no item has; the item table is read for them only."""
-    asked = {name: params.partition[name] for name in params.requests}
-    requests = {name: request for name, request in asked.items() if isinstance(request, CategoryRequest)}
+    blocks = {name: params.partition[name] for name in params.requests}
+    requests = {name: request for name, request in blocks.items() if isinstance(request, CategoryRequest)}
     known = sorted(read_categories(folder)) if requests else []
     for name, request in requests.items():
         for category in request.categories if known else ():

@@ -1,4 +1,7 @@
-"""How methods and models are shown: what their classes say, and what stands in for names that are not registered."""
+"""How methods and models are shown: title, role, colour and order, as their classes have them.
+
+A method that is not registered, as in an old report, gets a style too.
+"""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -11,7 +11,7 @@ from srun.errors import ConfigError
 from srun.flow.cells import Cell
 from srun.flow.layout import Layout
 from srun.flow.params import load
-from srun.flow.plan import check_cell, check_flow, check_search, check_training
+from srun.flow.preflight import check_cell, check_flow, check_search, check_training
 
 FILE = Path(__file__).parents[2] / "params.yaml"
 
