@@ -39,9 +39,7 @@ def run(
 
     ``key``: of what it is made of; a run that was killed goes on from saved states of the same key.
     """
-    device = start(runtime)
-    data = load_dataset(layout)
-    paths = layout.original(name)
+    device, data, paths = start(runtime), load_dataset(layout), layout.original(name)
     description = _description(original, settings, data)
     info = {
         "stage": "train",
