@@ -211,7 +211,7 @@ def report_step(project: Project) -> Step:
     layout = project.layout
 
     def work(key: str) -> dict[str, Any]:
-        with project.tracked("report", project.params.data.name, {}) as tracker:
+        with project.tracked("report", project.params.data.name, {}, None) as tracker:
             return report.run(layout, tracker)
 
     def parts() -> Parts:
