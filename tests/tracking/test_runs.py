@@ -555,3 +555,25 @@ def test_a_database_whose_maker_is_killed_is_made_by_the_next(tmp_path, monkeypa
     train(tmp_path, patience=60)
     check_once(own(tmp_path), tmp_path)
     assert not list(tmp_path.glob(".mlflow.db*")), "leftovers of the killed ones are gone"
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_and_publishes_a_model_ends_as_finished(root):
+    with write_folder(root / "model") as new:
+        (new / "weights").write_text("w")
+    resume = root / "runs" / "resume" / "x"
+    resume.parent.mkdir(parents=True)
+    trackers = []
+
+    def interrupted():
+        with opened(root, patience=60, resume=resume) as tracker:
+            trackers.append(tracker)
+            tracker.resumes("mine")
+            raise KeyboardInterrupt
+
+    pytest.raises(KeyboardInterrupt, interrupted)
+    with opened(root, patience=60, resume=resume) as again:
+        again.resumes("mine")
+        again.model(root / "model", VERSION)
+    assert again.run_id == trackers[0].run_id
+    assert mlflow.get_run(again.run_id).info.status == "FINISHED"

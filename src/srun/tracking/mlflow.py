@@ -304,8 +304,8 @@ class Delivery:
 
     def _end(self, store: Store, event: Event) -> None:
         """Close the run, unless it has gone on and ended later."""
-        ended = store.client.get_run(self._run()).info.end_time if self._doubt else None
-        if (ended or 0) <= event["time"]:
+        info = store.client.get_run(self._run()).info if self._doubt else None
+        if info is None or info.status == "RUNNING" or (info.end_time or 0) <= event["time"]:
             store.client.set_terminated(self._run(), event["status"], event["time"])
 
     def _log_params(self, store: Store, run_id: str, values: Mapping[str, str], doubt: bool) -> None:
