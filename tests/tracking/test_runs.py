@@ -571,7 +571,8 @@ def test_a_run_that_goes_on_and_publishes_a_model_ends_as_finished(root):
             tracker.resumes("mine")
             raise KeyboardInterrupt
 
-    pytest.raises(KeyboardInterrupt, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with opened(root, patience=60, resume=resume) as again:
         again.resumes("mine")
         again.model(root / "model", VERSION)
