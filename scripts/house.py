@@ -90,7 +90,7 @@ class House:
 def measure(package: Path) -> House:
     """Read the rooms of a package and its imports, inside functions and for type checkers too.
 
-    A package is a room; modules that stand alone, and ``system``, are the ground floor.
+    A package is a room; modules that stand alone, ``system`` and ``tracking``, are the ground floor.
     """
     files = {_module(path, package): path for path in sorted(package.rglob("*.py"))}
     lines: Counter[str] = Counter()
@@ -113,7 +113,8 @@ def _module(path: Path, package: Path) -> str:
 
 def _room(module: str, package: Path) -> str:
     name = module.split(".")[1] if "." in module else ""
-    return name if name != "system" and (package / name / "__init__.py").is_file() and name else GROUND
+    is_room = name not in ("", "system", "tracking") and (package / name / "__init__.py").is_file()
+    return name if is_room else GROUND
 
 
 def _imported(text: str, modules: Mapping[str, Path]) -> Iterator[str]:
@@ -169,7 +170,7 @@ def _draw_rooms(axes: Axes, house: House) -> None:
     }
     for room, (x, y) in places.items():
         _draw_box(axes, (x - WIDTH / 2, y), WIDTH, f"{room}/", f"{house.lines[room]:,} lines", WORDS[room])
-    names = "errors names registry config files tables progress rng tracking system/"
+    names = "errors names registry config files tables progress rng tracking/ system/"
     _draw_box(axes, (0, 0), 6.1, "ground floor", f"{house.lines[GROUND]:,} lines; every room stands on it", names)
     for arrow in direct(house.arrows):
         way = _way(places[arrow[0]], places[arrow[1]], LANES.get(arrow))

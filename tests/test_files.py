@@ -316,3 +316,67 @@ def test_arrays_that_are_not_ours_are_one_line_that_names_them(tmp_path):
         (tmp_path / "x.safetensors").write_bytes(data)
         with pytest.raises(DataError, match=r"x\.safetensors: cannot be read"):
             read_tensors(tmp_path / "x.safetensors", ("a",), DataError, "make it again")
+
+
+def write_slowly(index, path):
+    """A writer that stays in the middle of its file."""
+
+    def stay(handle):
+        (path.parent / f"writing-{index}").touch()
+        time.sleep(60)
+
+    os.fsync = stay
+    write_text(path, "half")
+
+
+def test_what_a_killed_writer_left_is_removed_and_a_living_one_keeps_its_own(tmp_path):
+    path = tmp_path / "x.json"
+    writers = started(2, write_slowly, path)
+    while len(list(tmp_path.glob("writing-*"))) < 2:
+        time.sleep(0.01)
+    os.kill(writers[0].pid, signal.SIGKILL)
+    writers[0].join()
+    assert len(list(tmp_path.glob(".x.json.*.new"))) == 2
+    write_text(path, "whole")
+    assert len(list(tmp_path.glob(".x.json.*.new"))) == 1, "that of the one that lives"
+    os.kill(writers[1].pid, signal.SIGKILL)
+    writers[1].join()
+    write_text(path, "whole")
+    assert not list(tmp_path.glob(".x.json.*.new"))
+    assert path.read_text() == "whole"
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name_and_the_name_after(tmp_path, monkeypatch):
+    told, names = [], {}
+
+    def fsync(handle, real=os.fsync):
+        told.append(os.readlink(f"/proc/self/fd/{handle}").replace(str(tmp_path), ""))
+        real(handle)
+
+    def renamed(real):
+        def rename(source, target):
+            told.append("renamed")
+            names["new"] = Path(source).name
+            real(source, target)
+
+        return rename
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", renamed(os.replace))
+    monkeypatch.setattr(os, "rename", renamed(os.rename))
+    write_text(tmp_path / "x.txt", "text")
+    assert told == [f"/{names['new']}", "renamed", ""]
+    told.clear()
+    fill(tmp_path / "x", "text")
+    new = f"/{names['new']}"
+    assert told[-2:] == ["renamed", ""]
+    assert sorted(told[:-2]) == [new, f"{new}/a.txt", f"{new}/sub", f"{new}/sub/b.txt"]
+
+
+def test_a_text_that_is_there_already_is_not_written_again(tmp_path):
+    write_text(tmp_path / "x.txt", "text")
+    before = (tmp_path / "x.txt").stat()
+    write_text(tmp_path / "x.txt", "text")
+    assert os.path.samestat(before, (tmp_path / "x.txt").stat())
+    write_text(tmp_path / "x.txt", "other")
+    assert (tmp_path / "x.txt").read_text() == "other"

@@ -53,7 +53,9 @@ def write_folder(folder: Path, sealed: bool = False) -> Iterator[Path]:
             yield new
             if sealed:
                 seal(new)
+            _flush_folder(new)
             _replace(new, folder)
+            _flush(folder.parent)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{folder}: cannot be written ({reason}); nothing was changed there") from error
@@ -153,19 +155,91 @@ def read_tensors(path: Path, names: Sequence[str], error: type[SrunError], mend:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all; raises RunError naming the path when it cannot be written."""
+    """Write a text file in UTF-8 as ``write_bytes`` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and have it on the disk; raises RunError naming the path when it cannot.
+
+    A file that holds this already is left as it is. What a killed writer left beside it is removed.
+    """
     if distributed.rank():
         return
     new = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.new"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(new, path)
+        _remove_dead(path)
+        if path.is_file() and path.read_bytes() == content:
+            return
+        handle = _lock(new)  # for as long as it is written, which tells it from what a killed writer left
+        try:
+            with open(handle, "wb", closefd=False) as file:
+                file.write(content)
+            os.fsync(handle)
+            os.replace(new, path)
+        finally:
+            os.close(handle)
+        _flush(path.parent)
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         with contextlib.suppress(OSError):  # what was raised above says more
             new.unlink()
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[int | None]:
+    """The open file of a path that no other process holds open and locked, locked; None where one does or it is gone.
+
+    Raises OSError where the file cannot be opened.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        yield handle if _lock_at_once(path, handle) else None
+    finally:
+        os.close(handle)
+
+
+def _lock_at_once(path: Path, handle: int) -> bool:
+    """Whether a file that was opened is free, and still the one of its name."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _remove_dead(path: Path) -> None:
+    """Remove what killed writers of a file left beside it; a living one keeps its own locked."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.new"):
+        if left.is_file():
+            with claimed(left) as handle:
+                if handle is not None:
+                    left.unlink()
+
+
+def _flush(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk: a power cut cannot undo it then."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # as some network file systems say of folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def _flush_folder(folder: Path) -> None:
+    for place, _, names in os.walk(folder):
+        for name in names:
+            _flush(Path(place, name))
+        _flush(Path(place))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srun.cli import cli
-from srun.tracking import tracked_run
+from srun.tracking.runs import Tracking
 
 PRESET = ["--params", "tiny.yaml", "--set", "neurons.doses=[0, 2]", "--set", "neurons.max_sequences=30"]
 COLOURS = ("red", "green", "red|green", "", "blue, dark")
@@ -165,7 +165,7 @@ def test_of_several_processes_of_one_computation_the_first_makes_the_request(
 
 
 def track() -> None:
-    with tracked_run(Path.cwd(), "srun", "a run", {}, None) as tracker:
+    with Tracking().run(Path.cwd(), "srun", "a run", {}, None) as tracker:
         tracker.metrics({"loss": 1.0})
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from mlflow import MlflowClient
 
 from srun.cli import cli
 from srun.service.recommender import Recommender
@@ -146,12 +147,28 @@ def test_a_model_that_was_tampered_with_is_not_served(trained: Path) -> None:
     assert ok("recommend", "--model", "models/sasrec-0/original", "--history", "i1").stdout
 
 
-def test_a_tracker_that_is_away_is_known_before_training(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_is_away_ends_neither_training_nor_search(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    for words in (["train", "--set", "train.max_epochs=100000"], ["optimize"], ["unlearn", "--method", "sruga"]):
+    for words in (["train"], ["optimize", "--trials", "2"], ["unlearn", "--method", "sruga"]):
         began = time.monotonic()
+        caplog.clear()
         result = CliRunner().invoke(cli, [*words, "--params", "tiny.yaml", "--set", "runtime.tracking=true"])
-        assert result.exit_code == 1
-        [line] = result.output.strip().splitlines()
-        assert line.startswith("Error: tracking store http://127.0.0.1:9: start the server")
-        assert time.monotonic() - began < 30
+        assert result.exit_code == 0, result.output
+        [line] = [line for line in caplog.messages if "tracking store" in line]
+        assert line.startswith("tracking store http://127.0.0.1:9: start the server")
+        assert "srun sync" in line
+        assert time.monotonic() - began < 60
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    result = CliRunner().invoke(cli, ["sync"])
+    assert result.exit_code == 1, "they are for another store"
+    result = CliRunner().invoke(cli, ["sync", "--all"])
+    assert result.exit_code == 0, result.output
+    client = MlflowClient(f"sqlite:///{trained}/mlflow.db")
+    stored = client.search_runs(["1"], "attributes.status = 'FINISHED'")
+    names = [run.info.run_name for run in stored]
+    assert names.count("train: sasrec-0") == 2, "one of the fixture, one of this test"
+    assert (names.count("trial 0"), names.count("trial 1")) == (1, 1)
+    assert len(names) == 6, names
+    assert CliRunner().invoke(cli, ["sync"]).exit_code == 0, "nothing is left"

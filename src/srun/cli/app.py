@@ -11,8 +11,9 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from srun import __version__
-from srun.cli import data, flow, look, papers, requests, search
+from srun.cli import data, flow, look, papers, requests, search, sync
 from srun.cli.options import OPTION_WORDS, WORDS, InOrder
+from srun.cli.stopping import exit_code, terminable
 from srun.errors import SrunError, in_lines, one_line
 from srun.system.slurm import hand_over
 
@@ -35,6 +36,7 @@ COMMANDS: tuple[click.Command, ...] = (
     search.optimize,
     look.recommend,
     papers.reproduce,
+    sync.sync,
 )
 """Every command, in the order in which `srun --help` lists them."""
 QUOTED_COMMAND = re.compile(
@@ -66,7 +68,12 @@ class Cli(InOrder):
         # spinning OpenMP threads beside a busy neighbour are many times slower than one thread
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
-            return super().invoke(ctx)
+            with terminable():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            words = shlex.join(["srun", *ctx.meta.get(WORDS, [])])
+            click.echo(f"stopped; what was saved stays: go on with `{one_line(words)}`", err=True)
+            raise SystemExit(exit_code(stop)) from stop
         except SrunError as error:
             if ctx.params.get("debug"):
                 raise

@@ -9,7 +9,7 @@ import click
 from srun.cli.options import Common, flow_options, json_option, original_option, request_option
 from srun.cli.printing import print_rows, show
 from srun.cli.selection import DEFAULT_REQUEST, choose_original, choose_request
-from srun.errors import RunError, one_line
+from srun.errors import one_line
 
 
 @click.command()
@@ -69,12 +69,10 @@ def neurons(category: str | None, request: str | None, original: str | None, png
     project, request = choose_request(project, request, category)
     neuron_study = show_neurons(project, request, choose_original(project, original))
     if png is not None:
+        from srun.files import write_bytes
         from srun.reporting.neurons import draw_neurons
 
-        try:
-            png.write_bytes(draw_neurons(neuron_study))
-        except OSError as error:
-            raise RunError(f"{png}: cannot be written ({error.strerror})") from error
+        write_bytes(png, draw_neurons(neuron_study))
     show(neuron_study, common.as_json, _print_neurons)
 
 

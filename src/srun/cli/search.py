@@ -1,6 +1,5 @@
 """srun optimize: search a method's settings, look at a study, carry out a trial."""
 
-import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -72,13 +71,8 @@ def optimize(
     project, cell = choose_searched(project, **selectors)
     check_search(project.params, cell)
     name = study or searches.study_name(project, cell)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # scancel is Ctrl-C
     work = None if workers == 1 else lambda logs: run_workers(ctx.meta[WORDS], workers, logs)
-    try:
-        result = searches.optimize(project, cell, name, storage, work)
-    except KeyboardInterrupt:
-        click.echo(f'stopped; study "{name}" keeps its trials: go on with the same command', err=True)
-        raise SystemExit(130) from None
+    result = searches.optimize(project, cell, name, storage, work)
     num_trials = project.params.optimize.trials
     left = {"trials": num_trials, "left": max(0, num_trials - result.num_finished)}
     show(_front(result, left), common.as_json, lambda front: _print_front(result, front))

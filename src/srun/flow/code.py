@@ -20,7 +20,7 @@ SOURCE = Path(__file__).parents[2]
 CUT = {
     *("srun", "srun.models", "srun.unlearning", "srun.registry"),  # lists: the chosen model and method are roots
     *("srun.errors", "srun.faults", "srun.names", "srun.config", "srun.plain_yaml"),
-    *("srun.progress", "srun.tracking", "srun.files", "srun.flow.layout"),
+    *("srun.progress", "srun.tracking", "srun.tracking.runs", "srun.files", "srun.flow.layout"),
     *("srun.flow.code", "srun.flow.freshness", "srun.flow.steps"),
     *("srun.flow.reporter", "srun.flow.registration", "srun.flow.run_file"),
 }

@@ -25,7 +25,7 @@ from srun.search.storage import open_storage, reaching
 from srun.search.study import load_study
 from srun.system.devices import start
 from srun.system.slurm import worker
-from srun.tracking import StudyTracker, reach
+from srun.tracking.runs import StudyTracker
 from srun.unlearning import UNLEARNERS
 
 if TYPE_CHECKING:
@@ -51,11 +51,9 @@ def optimize(
     are missing.
     """
     settings, address = project.params.optimize, _address(project, name, place)
-    if project.params.runtime.tracking:
-        reach(project.layout.project)  # before anything is searched
     leads = worker(os.environ) == 0
     died: list[str] = []
-    with reaching(address):
+    with reaching(address), project.tracking.closing_studies():
         storage = open_storage(address)  # before anything is loaded: a wrong one is known at once
         check_partition(project, cell.request)
         bench = load_bench(project, cell)
@@ -162,7 +160,7 @@ def _track(project: Project, study: "Study") -> StudyTracker | None:
     tags = {"stage": "optimize", "data.name": project.params.data.name}
     tags |= project.tags(Cell(**result.about["cell"]))
     key = f"{result.name} of {result.begun}"
-    tracker = StudyTracker(project.layout.project, EXPERIMENT, result.name, key, tags)
+    tracker = project.tracking.study(project.layout.project, EXPERIMENT, result.name, key, tags)
     track(tracker, result)
     return tracker
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from srun.flow.partition import given_kind, known_blocks
 from srun.flow.preflight import cell_faults
 from srun.requests.kinds import GivenRequest
 from srun.system import distributed
-from srun.tracking import NullTracker, Tracker, tracked_run
+from srun.tracking import NullTracker, Tracker
+from srun.tracking.runs import Tracking
 
 EXPERIMENT = "srun"
 """Of the tracker."""
@@ -40,6 +41,8 @@ class Project:
     layout: Layout
     options: tuple[str, ...] = ()
     """Words that lie over params.yaml in ``params``, for commands that are shown."""
+    tracking: Tracking = field(default_factory=Tracking, repr=False, compare=False)
+    """The patience that all runs of the project have with the tracker."""
 
     @classmethod
     def open(cls, presets: Sequence[str] = (), assignments: Sequence[str] = (), out: Path | None = None) -> "Project":
@@ -63,7 +66,8 @@ class Project:
             else:
                 cells[name] = cell
         options = (*self.options, "--request", request)
-        return Project(replace(params, cells=cells), replace(self.layout, only=request), options)
+        layout = replace(self.layout, only=request)
+        return replace(self, params=replace(params, cells=cells), layout=layout, options=options)
 
     def with_category(self, category: str) -> "tuple[Project, str]":
         """The same project with the request to forget one category, and the name of that request."""
@@ -110,8 +114,13 @@ class Project:
         return read_raw(self.layout.raw(self.params.data.name))
 
     @contextmanager
-    def tracked(self, stage: str, name: str, params: Mapping[str, Any], **tags: str) -> Iterator[Tracker]:
-        """A run of a stage in the tracker, with parameters and tags; one that does nothing where tracking is off."""
+    def tracked(
+        self, stage: str, name: str, params: Mapping[str, Any], resume: Path | None, **tags: str
+    ) -> Iterator[Tracker]:
+        """A run of a stage in the tracker, with parameters and tags; one that does nothing where tracking is off.
+
+        ``resume``: the folder from which the stage goes on when it was killed, if it has one; so does the run.
+        """
         if not self.params.runtime.tracking or distributed.rank():
             yield NullTracker()
             return
@@ -121,7 +130,7 @@ class Project:
             all_tags["data.fingerprint"] = fingerprint = str(self.raw_info()["fingerprint"])
             dataset = data, fingerprint
         title = f"{stage}: {name}"
-        with tracked_run(self.layout.project, EXPERIMENT, title, all_tags, dataset) as tracker:
+        with self.tracking.run(self.layout.project, EXPERIMENT, title, all_tags, dataset, resume) as tracker:
             tracker.params({"data.name": data, **params})
             yield tracker
 

@@ -88,7 +88,7 @@ def prepare_step(project: Project) -> Step:
                 f"{layout.raw(name)}: holds data set {ascii(other)[:60]}; models are registered by that name, so rename"
                 " the folder back, or import the log again under the new name"
             )
-        with project.tracked("prepare", name, {"prepare": vars(params.prepare)}) as tracker:
+        with project.tracked("prepare", name, {"prepare": vars(params.prepare)}, None) as tracker:
             return prepare.run(layout.raw(name), out, params.prepare, tracker)
 
     def parts() -> Parts:
@@ -106,7 +106,7 @@ def partition_step(project: Project, name: str) -> Step:
     def work(key: str) -> dict[str, Any]:
         own = ("users", "file")  # which may hold raw ids, and stay here
         shown = {key: value for key, value in vars(request).items() if key not in own}
-        with project.tracked("partition", name, {"partition": {name: shown}}, request=name) as tracker:
+        with project.tracked("partition", name, {"partition": {name: shown}}, None, request=name) as tracker:
             return partition.run(layout.prepared, out, name, request, project.read_raw, tracker)
 
     def parts() -> Parts:
@@ -123,7 +123,7 @@ def train_step(project: Project, name: str) -> Step:
 
     def work(key: str) -> dict[str, float]:
         logged = {"original": vars(original), "model": {original.model: vars(settings)}, "train": vars(params.train)}
-        with project.tracked("train", name, logged, model=original.model, method=ORIGINAL) as tracker:
+        with project.tracked("train", name, logged, paths.resume, model=original.model, method=ORIGINAL) as tracker:
             batch = params.evaluate.batch_size
             return train.run(layout, name, original, settings, params.train, batch, params.runtime, tracker, key)
 
@@ -143,7 +143,7 @@ def unlearn_step(project: Project, cell: Cell, name: str = "") -> Step:
     def work(key: str) -> dict[str, float]:
         check_partition(project, cell.request)
         logged = {"cell": vars(cell), "unlearn": {cell.method: vars(settings), "seed": seed}}
-        with project.tracked("unlearn", project.title(cell), logged, **project.tags(cell)) as tracker:
+        with project.tracked("unlearn", project.title(cell), logged, paths.resume, **project.tags(cell)) as tracker:
             batch = params.evaluate.batch_size
             cost = unlearn.run(layout, cell, settings, seed, batch, params.runtime, tracker, key)
         return cost.exact() | cost.measured()
@@ -166,7 +166,7 @@ def evaluate_step(project: Project, cell: Cell, name: str = "") -> Step:
     def work(key: str) -> dict[str, dict[str, float]]:
         check_partition(project, cell.request)
         logged = {"cell": vars(cell), "evaluate": vars(params.evaluate), "relearning": vars(params.relearning)}
-        with project.tracked("evaluate", project.title(cell), logged, **project.tags(cell)) as tracker:
+        with project.tracked("evaluate", project.title(cell), logged, None, **project.tags(cell)) as tracker:
             return evaluate.run(layout, cell, params.evaluate, params.relearning, params.runtime, tracker)
 
     def parts() -> Parts:
@@ -190,7 +190,7 @@ def judge_step(project: Project) -> Step:
     params, layout = project.params, project.layout
 
     def work(key: str) -> dict[str, Any]:
-        with project.tracked("judge", params.data.name, {}) as tracker:
+        with project.tracked("judge", params.data.name, {}, None) as tracker:
             judge.run(layout, params.cells, tracker, project.options)
         return {"written": {path.name: str(path) for path in layout.judged}}
 
@@ -213,7 +213,7 @@ def report_step(project: Project) -> Step:
     layout = project.layout
 
     def work(key: str) -> dict[str, Any]:
-        with project.tracked("report", project.params.data.name, {}) as tracker:
+        with project.tracked("report", project.params.data.name, {}, None) as tracker:
             return report.run(layout, tracker)
 
     def parts() -> Parts:

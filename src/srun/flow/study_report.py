@@ -21,7 +21,7 @@ from srun.search.bench import against
 from srun.search.goals import Figures
 from srun.search.results import StudyResult, importances, read_study
 from srun.search.storage import shown_place
-from srun.tracking import StudyTracker
+from srun.tracking.runs import StudyTracker
 from srun.unlearning import UNLEARNERS
 
 if TYPE_CHECKING:

@@ -40,9 +40,7 @@ def run(
 
     ``key``: of what it is made of; a run that was killed goes on from saved states of the same key.
     """
-    device = start(runtime)
-    data = load_dataset(layout)
-    paths = layout.original(name)
+    device, data, paths = start(runtime), load_dataset(layout), layout.original(name)
     description = _description(original, settings, data)
     info = {
         "stage": "train",
@@ -56,6 +54,7 @@ def run(
     }
     probe = Probe({"validation": original_validation(data)}, data.max_length, device, evaluation_batch)
     resume = ResumeFolder(paths.resume, digest({**info, **description, "key": key}))
+    tracker.resumes(resume.key)
     reporter = Reporter(f"train {name}", "validation/ndcg_10", runtime.progress, tracker)
     meter = Meter(PeakMemory(device))
     shards = Shards.make(data, original.shards, original.seed)
@@ -72,6 +71,7 @@ def run(
     scorer = Scorer([model for model, _, _ in trained])
     figures = probe(scorer, "validation")
     fits = [fit for _, found, _ in trained for fit in found]
+    tracker.backfill(row for fit in fits for row in fit.history)
     for fit in fits:
         meter.include(fit.cost)
     cost = meter.read()

@@ -61,11 +61,13 @@ def run(
     probe = Probe(request.splits, data.max_length, device, evaluation_batch)
     together = trains_together(runtime, device)
     reporter = Reporter(f"{cell.method} on {cell.original}", "forget_tune/hit_10", runtime.progress, tracker)
+    resume = ResumeFolder(paths.resume, digest({**info, "key": key}))
+    tracker.resumes(resume.key)
     with out_of_memory_hint(f"unlearn.{cell.method}.batch_size or train.batch_size"), reporter:
         meter = Meter(PeakMemory(device))
-        resume = ResumeFolder(paths.resume, digest({**info, "key": key}))
         context = Context(device, seed, probe, reporter.on_epoch, resume, meter, together)
         result = method(settings).unlearn(original, request, context)
+    tracker.backfill(result.history)
     info |= {**result.info, "cost": result.cost.exact()}
     publish(paths.model, result.scorer.to("cpu"), info, result.history, data.items)
     write_run(paths, result.cost, tracker)

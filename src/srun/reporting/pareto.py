@@ -17,8 +17,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from srun.errors import RunError
-from srun.files import write_text
+from srun.files import write_bytes, write_text
 from srun.judging.styles import REFERENCE, model_name, style
 from srun.judging.trials import Beside, Mark, Reference
 from srun.judging.verdict import OVER
@@ -66,11 +65,8 @@ def write_report(
     ]
     write_text(folder / "importances.csv", _csv(shares))
     front_png, progress_png = _png(_draw_front(study, beside)), _png(_draw_progress(study, importances))
-    try:
-        (folder / "front.png").write_bytes(front_png)
-        (folder / "progress.png").write_bytes(progress_png)
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    write_bytes(folder / "front.png", front_png)
+    write_bytes(folder / "progress.png", progress_png)
     write_text(folder / "index.html", _page(study, beside, again, progress_png))
 
 
