@@ -194,7 +194,7 @@ def unlearn_step(project: Project, cell: Cell, name: str = "") -> Step:
 
     def work(key: str) -> dict[str, float]:
         check_partition(project, cell.request)
-        logged = {"cell": vars(cell), "unlearn": {cell.method: vars(settings), "seed": seed}}
+        logged = {"cell": vars(cell), "unlearn": {cell.method: asdict(settings), "seed": seed}}
         with project.tracked("unlearn", project.title(cell), logged, **project.tags(cell)) as tracker:
             cost = unlearn.run(layout, cell, settings, seed, params.evaluate, params.runtime, tracker, key)
         return cost.exact() | cost.measured()

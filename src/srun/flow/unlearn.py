@@ -1,7 +1,7 @@
 """Stage unlearn: a request carried out by one method on one Original."""
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from srun.config import Section
 from srun.evaluation.evaluate import EvaluateConfig, Probe
@@ -51,7 +51,7 @@ def run(
     info = {
         "stage": "unlearn",
         "cell": vars(cell),
-        "settings": vars(settings),
+        "settings": asdict(settings),
         "unlearning_seed": unlearning_seed,
         "fingerprint": data.fingerprint,
         "prepare": data.info["config"],
