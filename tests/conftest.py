@@ -33,6 +33,7 @@ from srun.training.fit import TrainConfig, Watch, train_new
 from srun.training.shards import Shards
 from srun.unlearning import UNLEARNERS
 from srun.unlearning.base import Context, Original
+from srun.unlearning.crossfit import CrossFit
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -205,7 +206,9 @@ def make_world(data: Dataset, request, folder: Path, model: str = "sasrec", num_
         return train_new(describe_model(data, model), windows, settings, shards.training_seed(shard, 0), watch)[0]
 
     info = {"train": vars(settings), "seed": 0, "shards": num_shards}
-    return World(data, carry_out(data, request), Original(Scorer([trained(s) for s in range(num_shards)]), info))
+    scorer = Scorer([trained(s) for s in range(num_shards)])
+    crossfit = CrossFit(np.random.default_rng(0).normal(size=data.num_events).astype(np.float32))
+    return World(data, carry_out(data, request), Original(scorer, info, crossfit=crossfit))
 
 
 def weight_bytes(scorer: Scorer) -> bytes:
@@ -243,27 +246,38 @@ def coloured() -> Dataset:
     return make_data(random_events(60, 30), CATEGORIES, calibration_users=0.2)
 
 
+REQUESTS = {
+    "interactions": interactions_request(),
+    "category": category_request(),
+    "users": users_request(share_of_users=0.5),
+}
+
+
 @pytest.fixture(scope="session")
 def worlds(coloured: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], World]:
     """(kind of request, in shards or not) -> an Original and a request to it."""
-    requests = {
-        "interactions": interactions_request(),
-        "category": category_request(),
-        "users": users_request(share_of_users=0.5),
-    }
     return {
         (kind, sharded): make_world(coloured, request, tmp_path_factory.mktemp("world"), num_shards=2 if sharded else 1)
-        for kind, request in requests.items()
+        for kind, request in REQUESTS.items()
         for sharded in (False, True)
     }
 
 
 @pytest.fixture(scope="session")
-def world_for(worlds: dict[tuple[str, bool], World]):
+def aside_worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
+    """Kind of request -> a world in which half of the users have events set aside."""
+    data = make_data(random_events(60, 30), CATEGORIES, calibration_users=0.2, calibration_events=0.5)
+    return {kind: make_world(data, request, tmp_path_factory.mktemp("world")) for kind, request in REQUESTS.items()}
+
+
+@pytest.fixture(scope="session")
+def world_for(worlds: dict[tuple[str, bool], World], aside_worlds: dict[str, World]):
     """The world for a method: of the kind of request given, or the first it is defined for."""
 
     def world_for(name: str, kind: str | None = None) -> World:
-        return worlds[kind or UNLEARNERS[name].kinds[0], UNLEARNERS[name].needs_shards]
+        method = UNLEARNERS[name](method_settings(name))
+        kind = kind or method.kinds[0]
+        return aside_worlds[kind] if method.predicts_levels else worlds[kind, method.needs_shards]
 
     return world_for
 

@@ -26,7 +26,7 @@ from srun.data.raw import write_raw
 from srun.flow.optimize import optimize, study_name
 from srun.flow.params import FREE, REPLACED, load_values
 from srun.flow.project import Project
-from srun.flow.stages import partition_step, plan, train_step
+from srun.flow.stages import partition_step, plan, take, train_step
 from srun.training.checkpoint import ResumeFolder
 
 ROOT = Path(__file__).parents[1]
@@ -142,6 +142,44 @@ def base_models(scene: Scene) -> None:
     assert 0 < cut["test/ndcg_10"] < 1
     assert "(cut off after 1 epochs)" in (scene.path / "base_models.md").read_text()
     assert (scene.path / "base_models.png").is_file()
+
+
+@smokes("benchmarks/by_event.py")
+def by_event(scene: Scene) -> None:
+    small = scene.request.getfixturevalue("small")
+    raw = small.make_raw(small.random_events(80, 30, low=8))
+    write_raw(scene.path / "data/raw/tiny", replace(raw, name="tiny", info={**raw.info, "name": "tiny"}))
+    shutil.copy(ROOT / "params.yaml", scene.path)
+    shutil.copytree(ROOT / "presets", scene.path / "presets")
+    scene.patch.chdir(scene.path)
+    sets = [
+        "data.name=tiny",
+        "prepare.filter=none",
+        "runtime.tracking=false",
+        "partition.interactions.share_of_users=0.5",
+    ]
+    tiny = [
+        *sets,
+        "model.sasrec.hidden=8",
+        "prepare.calibration_events=0.5",
+        "unlearn.sruga.max_steps=2",
+        *TINY_TRAINING,
+    ]
+    project = Project.open(["presets/by-event.yaml"], tiny)
+    take(project, plan(project), None)
+    preset = scene.path / "tiny.yaml"
+    preset.write_text("unlearn: {sruga: {max_steps: 2}}\nmodel: {sasrec: {hidden: 8}}\n")
+    words = ["--out", scene.path, "--original", "sasrec-0", "--other", "sasrec-1", "--params", preset]
+    file = scene.path / "by_event.json"
+    for _ in range(2):
+        scene.run("benchmarks/by_event.py", *words, "--only", "closed form", "SRUGA by event", "--json", file)
+        rows = json.loads(file.read_text())
+        assert [row["name"] for row in rows] == [
+            *("Original", "Retrain 0", "Retrain 1", "Retrain 2", "closed form", "SRUGA by event")
+        ]
+    assert rows[0]["memory_left"] == 1
+    assert rows[4]["processor_seconds"] > 0
+    assert {"recover_own", "recover_ridge", "recover_softmax_zero", "recover_softmax_input"} < set(rows[4])
 
 
 @smokes("benchmarks/peer_quality.py")

@@ -97,13 +97,13 @@ def train(original: str | None, common: Common) -> None:
       srun train --original sasrec-0 --set train.loss=bce
     """
     from srun.flow.preflight import check_training
-    from srun.flow.stages import train_step
+    from srun.flow.stages import train_original
 
     project = common.project()
     name = choose_original(project, original)
     with joined():
         check_training(project.params, name)
-        show(train_step(project, name).run(), common.as_json, print_mapping)
+        show(train_original(project, name), common.as_json, print_mapping)
 
 
 @click.command()

@@ -43,6 +43,11 @@ def train_code(model: str) -> dict[str, str]:
     return code_digests("srun.flow.train", MODELS[model].__module__)
 
 
+def crossfit_code(model: str) -> dict[str, str]:
+    """Digests of the code that the table of an Original's cross-fitted models is made by."""
+    return code_digests("srun.flow.crossfit", MODELS[model].__module__)
+
+
 def unlearn_code(params: Params, cell: Cell) -> dict[str, str]:
     """Digests of the code that a cell's model is made by."""
     model, method = MODELS[params.original(cell.original).model], UNLEARNERS[cell.method]

@@ -1,6 +1,6 @@
 """Where everything lies under the project's root; stages are the only code that knows paths."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from srun.flow.cells import Cell
@@ -55,6 +55,10 @@ class Layout:
 
     def original(self, name: str) -> CellPaths:
         return self._cell(Path(name), "original")
+
+    def crossfit(self, original: str) -> CellPaths:
+        """The private table of an Original's cross-fitted models, which is published nowhere, in place of a model."""
+        return replace(self._cell(Path(original), "crossfit"), model=self.root / "runs" / "private" / original)
 
     def cell(self, cell: Cell) -> CellPaths:
         return self._cell(Path(cell.original) / cell.request, f"{cell.method}-{cell.seed}")

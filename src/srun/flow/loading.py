@@ -6,11 +6,15 @@ import torch
 
 from srun.data.dataset import Dataset
 from srun.errors import CheckpointError
-from srun.files import sha256
+from srun.files import read_json, read_tensors, sha256, verify_folder
 from srun.flow.layout import Layout
 from srun.models.checks import check_parts
 from srun.models.published import PARTS_FILE, WEIGHTS_FILE, load_parts, load_published
 from srun.unlearning.base import Original
+from srun.unlearning.crossfit import CrossFit
+
+CROSSFIT_FILE = "crossfit.safetensors"
+CROSSFIT_MEND = "run `srun train` for this Original again"
 
 
 def load_dataset(layout: Layout) -> Dataset:
@@ -27,6 +31,21 @@ def load_original(layout: Layout, name: str, data: Dataset, device: torch.device
     parts = load_parts(source)
     check_parts(source / PARTS_FILE, parts, scorer.models, data.num_users)
     return Original(scorer, info, parts)
+
+
+def load_crossfit(layout: Layout, name: str, data: Dataset) -> CrossFit | None:
+    """The private table of an Original's cross-fitted models, or None where it was never made.
+
+    Raises CheckpointError if it was made for other data than the prepared set.
+    """
+    folder = layout.crossfit(name).model
+    if not folder.is_dir():
+        return None
+    verify_folder(folder, CheckpointError, CROSSFIT_MEND)
+    info = read_json(folder / "info.json", CheckpointError, CROSSFIT_MEND)
+    if info["fingerprint"] != data.fingerprint or info["prepare"] != data.info["config"]:
+        raise CheckpointError(f"{folder}: made for other data than the prepared set; {CROSSFIT_MEND}")
+    return CrossFit(read_tensors(folder / CROSSFIT_FILE, ("z",), CheckpointError, CROSSFIT_MEND)["z"])
 
 
 def weights_sha256(folder: Path) -> str:

@@ -25,6 +25,7 @@ from srun.search.space import Space
 from srun.system.devices import RuntimeConfig
 from srun.training.fit import TrainConfig
 from srun.unlearning import UNLEARNERS
+from srun.unlearning.crossfit import LevelsConfig
 
 NAMED = ("partition", "originals", "cells")
 """Sections whose entries users name themselves."""
@@ -61,6 +62,7 @@ class Params:
     partition: dict[str, Request]
     model: ModelSection
     train: TrainConfig
+    levels: LevelsConfig
     unlearn: UnlearnSection
     evaluate: EvaluateConfig
     relearning: RelearningConfig

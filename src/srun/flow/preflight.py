@@ -82,7 +82,18 @@ def cell_faults(params: Params, cell: Cell) -> Iterator[str]:
     original = params.original(cell.original)
     shards = original.shards if isinstance(original.shards, int) else original.shards.number
     start = Start(params.request(cell.request).kind, MODELS[original.model], params.train, shards)
-    yield from UNLEARNERS[cell.method](params.method_settings(cell.method)).faults(start)
+    method = UNLEARNERS[cell.method](params.method_settings(cell.method))
+    yield from method.faults(start)
+    if method.predicts_levels and not params.prepare.calibration_events:
+        yield (
+            f"{cell.method} learns levels from events set aside, and prepare.calibration_events is 0: set it above, "
+            "to 0.05 for example"
+        )
+    if method.needs_crossfit and not params.levels.folds:
+        yield (
+            f"{cell.method} predicts levels from cross-fitted models, and levels.folds is 0: set it to 2, or "
+            f"unlearn.{cell.method}.level_from to retained"
+        )
 
 
 def _machine(params: Params) -> Iterator[str]:

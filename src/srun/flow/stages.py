@@ -14,18 +14,28 @@ from srun.config import flatten
 from srun.data.raw import INFO
 from srun.errors import DataError
 from srun.files import held, locked
-from srun.flow import evaluate, explain, judge, neurons, partition, prepare, report, train, unlearn
+from srun.flow import crossfit, evaluate, explain, judge, neurons, partition, prepare, report, train, unlearn
 from srun.flow.cells import Cell
-from srun.flow.digests import evaluate_code, plain_code, show_code, train_code, unlearn_code, write_digests
+from srun.flow.digests import (
+    crossfit_code,
+    evaluate_code,
+    plain_code,
+    show_code,
+    train_code,
+    unlearn_code,
+    write_digests,
+)
 from srun.flow.freshness import Output, Parts, file_digests, reasons_text
+from srun.flow.loading import load_dataset
 from srun.flow.project import Project
 from srun.flow.steps import Step, accept_steps, take_steps
 from srun.judging.styles import ORIGINAL
 from srun.models.published import INFO_FILE, WEIGHTS_FILE
 from srun.progress import Budget
 from srun.requests.kinds import input_files
-from srun.requests.partition import MASKS
+from srun.requests.partition import MASKS, Partition
 from srun.system import distributed
+from srun.unlearning import UNLEARNERS
 
 log = logging.getLogger("srun")
 
@@ -68,6 +78,8 @@ def plan(project: Project) -> list[Step]:
         if cell.original not in trained:
             trained.add(cell.original)
             steps.append(train_step(project, cell.original))
+            if wants_crossfit(project, cell.original):
+                steps.append(crossfit_step(project, cell.original))
         steps += [unlearn_step(project, cell, name), evaluate_step(project, cell, name)]
     return steps
 
@@ -135,6 +147,55 @@ def train_step(project: Project, name: str) -> Step:
     return _step(project, step, ("prepare",), work, parts, paths.model, resume=paths.resume, purpose="training")
 
 
+def wants_crossfit(project: Project, name: str) -> bool:
+    """Whether an Original has a table of cross-fitted models: one of several shards, for SISA, needs none."""
+    return project.params.levels.folds > 0 and project.params.original(name).shards == 1
+
+
+def crossfit_step(project: Project, name: str) -> Step:
+    """The prepared data -> the private table of an Original's cross-fitted models."""
+    params, layout, original = project.params, project.layout, project.params.original(name)
+    settings, paths, levels = params.model_settings(original.model), layout.crossfit(name), params.levels
+
+    def work(key: str) -> dict[str, float]:
+        described = train.description(original, settings, load_dataset(layout))
+        logged = {"levels": vars(levels)}
+        with project.tracked("levels", name, logged, paths.resume, model=original.model, method=ORIGINAL) as tracker:
+            batch, seed = params.evaluate.batch_size, original.seed
+            cost = crossfit.run(
+                layout, name, seed, described, params.train, levels, batch, params.runtime, tracker, key
+            )
+        return cost.exact() | cost.measured()
+
+    def parts() -> Parts:
+        parameters = _flat(
+            originals={name: original}, model={original.model: settings}, train=params.train, levels=levels
+        )
+        return Parts(parameters, file_digests(layout.root, layout.prepared), crossfit_code(original.model))
+
+    step = f"levels {name}"
+    return _step(project, step, ("prepare",), work, parts, paths.model, resume=paths.resume, purpose="making")
+
+
+def train_original(project: Project, name: str) -> dict[str, float]:
+    """Train an Original, and make the table of its cross-fitted models where it is asked for and not there."""
+    figures: dict[str, float] = train_step(project, name).run()
+    if wants_crossfit(project, name) and crossfit_step(project, name).stale():
+        crossfit_step(project, name).run()
+    return figures
+
+
+def erase_from_crossfit(project: Project, name: str, request: str) -> None:
+    """Take the forgotten events of a request that was carried out from the table of an Original's cross-fitted models.
+
+    The table counts as up to date afterwards: its rows come back only when what it is made of changes.
+    """
+    data = load_dataset(project.layout)
+    step = crossfit_step(project, name)
+    crossfit.erase(project.layout, name, data, Partition.load(project.layout.partition(request), data).forget)
+    step.output.write_key(step.parts())
+
+
 def unlearn_step(project: Project, cell: Cell, name: str = "") -> Step:
     """A request carried out by a cell's method on its Original; ``name``: of the cell in the parameters."""
     params, layout = project.params, project.layout
@@ -142,7 +203,7 @@ def unlearn_step(project: Project, cell: Cell, name: str = "") -> Step:
 
     def work(key: str) -> dict[str, float]:
         check_partition(project, cell.request)
-        logged = {"cell": vars(cell), "unlearn": {cell.method: vars(settings), "seed": seed}}
+        logged = {"cell": vars(cell), "unlearn": {cell.method: asdict(settings), "seed": seed}}
         with project.tracked("unlearn", project.title(cell), logged, paths.resume, **project.tags(cell)) as tracker:
             batch = params.evaluate.batch_size
             cost = unlearn.run(layout, cell, settings, seed, batch, params.runtime, tracker, key)
@@ -150,11 +211,15 @@ def unlearn_step(project: Project, cell: Cell, name: str = "") -> Step:
 
     def parts() -> Parts:
         source = layout.original(cell.original).model
-        inputs = (layout.prepared, *_partition_files(project, cell), source / INFO_FILE, source / WEIGHTS_FILE)
+        inputs = [layout.prepared, *_partition_files(project, cell), source / INFO_FILE, source / WEIGHTS_FILE]
+        if UNLEARNERS[cell.method](settings).needs_crossfit:
+            inputs.append(layout.crossfit(cell.original).model / "info.json")
         parameters = _flat(unlearn={cell.method: settings, "seed": seed}, cell=cell)
         return Parts(parameters, file_digests(layout.root, *inputs), unlearn_code(params, cell))
 
-    needs = f"partition {cell.request}", f"train {cell.original}"
+    needs: tuple[str, ...] = f"partition {cell.request}", f"train {cell.original}"
+    if UNLEARNERS[cell.method](settings).needs_crossfit:
+        needs = (*needs, f"levels {cell.original}")
     step = f"unlearn {name or project.title(cell)}"
     return _step(project, step, needs, work, parts, paths.model, resume=paths.resume, purpose="unlearning into")
 

@@ -41,7 +41,7 @@ def run(
     ``key``: of what it is made of; a run that was killed goes on from saved states of the same key.
     """
     device, data, paths = start(runtime), load_dataset(layout), layout.original(name)
-    description = _description(original, settings, data)
+    described = description(original, settings, data)
     info = {
         "stage": "train",
         "seed": original.seed,
@@ -53,7 +53,7 @@ def run(
         "device": str(device),
     }
     probe = Probe({"validation": original_validation(data)}, data.max_length, device, evaluation_batch)
-    resume = ResumeFolder(paths.resume, digest({**info, **description, "key": key}))
+    resume = ResumeFolder(paths.resume, digest({**info, **described, "key": key}))
     tracker.resumes(resume.key)
     reporter = Reporter(f"train {name}", "validation/ndcg_10", runtime.progress, tracker)
     meter = Meter(PeakMemory(device))
@@ -64,7 +64,7 @@ def run(
 
     with out_of_memory_hint("train.batch_size"), reporter:
         trainings = [
-            _training(shard, shards, data, description, original.seed, probe, reporter, resume, device)
+            _training(shard, shards, data, described, original.seed, probe, reporter, resume, device)
             for shard in range(shards.number)
         ]
         trained = train_shards(shards, trainings, recipe, {}, trains_together(runtime, device))
@@ -91,7 +91,7 @@ def _training(
     shard: int,
     shards: Shards,
     data: Dataset,
-    description: dict[str, Any],
+    described: dict[str, Any],
     seed: int,
     probe: Probe,
     reporter: Reporter,
@@ -113,10 +113,11 @@ def _training(
         )
 
     windows = partial(shards.data, data, data.role == Role.TRAIN, shard, None, device)
-    return ShardTraining(shard, description, shards.training_seed(shard, seed), windows, watch)
+    return ShardTraining(shard, described, shards.training_seed(shard, seed), windows, watch)
 
 
-def _description(original: OriginalCell, settings: Section, data: Dataset) -> dict[str, Any]:
+def description(original: OriginalCell, settings: Section, data: Dataset) -> dict[str, Any]:
+    """Name, settings and sizes of an Original's model, to make one."""
     return {
         "name": original.model,
         "settings": dict(vars(settings)),

@@ -157,6 +157,19 @@ class Partition:
         """Every forget event with a context, of tune and report users alike: what methods may train on."""
         return self._ask_forget()
 
+    def never_trained(self, *, audit: bool) -> Queries:
+        """Events set aside before training, after the retained history, of one half of their users.
+
+        One half is what methods may learn from; the other is for the audit only, which would else compare forgotten
+        events with what the method was fitted to. The halves are drawn by the data seed, whatever the request.
+        """
+        data = self.data
+        owners = np.unique(data.user[data.role == Role.SET_ASIDE])
+        order = numpy_stream(data.info["config"]["seed"], "audit").permutation(len(owners))
+        chosen = np.zeros(data.num_users, dtype=bool)
+        chosen[owners[order[len(owners) // 2 :] if audit else order[: len(owners) // 2]]] = True
+        return self._ask(self.retain, (data.role == Role.SET_ASIDE) & ~self.removed & chosen[data.user])
+
     @cached_property
     def _never_seen_context(self) -> Mask:
         calibration = self.data.has_role(Role.CALIBRATION)

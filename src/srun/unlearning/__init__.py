@@ -9,6 +9,7 @@ from srun.registry import Registry
 from srun.unlearning.attribution.method import Attribution
 from srun.unlearning.attribution.plus import AttributionPlus
 from srun.unlearning.base import Unlearner
+from srun.unlearning.closed_form.method import ClosedForm
 from srun.unlearning.controls.finetune_only import FinetuneOnly
 from srun.unlearning.controls.largest_neurons import LargestNeurons
 from srun.unlearning.controls.output_mask import OutputMask
@@ -25,6 +26,7 @@ UNLEARNERS: Registry[type[Unlearner[Any]]] = Registry(
         "retrain": Retrain,
         "sisa": SISA,
         "sruga": SRUGA,
+        "closed_form": ClosedForm,
         "attribution": Attribution,
         "attribution_plus": AttributionPlus,
         "output_mask": OutputMask,

@@ -18,6 +18,7 @@ from srun.system.meter import Cost, Meter
 from srun.training.checkpoint import NoResume, ResumeFolder
 from srun.training.fit import OnEpoch, TrainConfig
 from srun.training.shards import Shards
+from srun.unlearning.crossfit import CrossFit
 
 Settings = TypeVar("Settings")
 Role = Literal["original", "reference", "method", "control"]
@@ -31,6 +32,8 @@ class Original:
     info: dict[str, Any]
     parts: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """What it keeps for requests: shards and slices that were not drawn at random, and the states before slices."""
+    crossfit: CrossFit | None = None
+    """Where every training event stands under a model that never saw its user; from a private place, if it is there."""
 
     @property
     def model(self) -> SequenceModel:
@@ -45,6 +48,15 @@ class Original:
     def recipe(self) -> TrainConfig:
         """The training recipe, which Retrain and SISA repeat."""
         return build(TrainConfig, self.info["train"], "train")
+
+    def require_crossfit(self) -> CrossFit:
+        """The table of cross-fitted models, or ConfigError that says how to make it."""
+        if self.crossfit is None:
+            raise ConfigError(
+                "the table of cross-fitted models of this Original is not there: set levels.folds to 2 and run `srun "
+                "train` for it again, or let the level be predicted without it (level_from=retained)"
+            )
+        return self.crossfit
 
     def shards(self, data: Dataset) -> Shards:
         """Which shard every user was in when it was trained."""
@@ -184,6 +196,16 @@ class Unlearner(Generic[Settings]):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+
+    @property
+    def predicts_levels(self) -> bool:
+        """Whether its settings ask for a level by event, which is learned from events set aside."""
+        return False
+
+    @property
+    def needs_crossfit(self) -> bool:
+        """Whether its settings ask for ``Original.crossfit``."""
+        return False
 
     def faults(self, start: Start) -> Iterator[str]:
         """Why it cannot carry out a request from a start, a text a reason; a subclass adds what its settings rule out.

@@ -15,6 +15,8 @@ from srun.rng import Streams, numpy_stream
 from srun.system.meter import Meter
 from srun.training.checkpoint import ResumeFolder
 from srun.unlearning import UNLEARNERS
+from srun.unlearning.closed_form.levels import predict_level
+from srun.unlearning.closed_form.rows import RowsConfig
 from srun.unlearning.sruga.ascent import Ascent, ascent_loss, level_loss, npo_loss, reversed_negatives
 from srun.unlearning.sruga.catalogue import Scratch, kl, rank_logit
 from srun.unlearning.sruga.comparable import comparable
@@ -28,7 +30,10 @@ BASE = {
     **{"anneal_epochs": 2, "anneal_floor": 0.1, "weighting": "fixed", "weighting_rate": 0.1},
     **{"update": "all", "retain_batch_size": 16, "retain_sample": None, "max_steps": None, "kl_positions": "last"},
     **{"ascent": "ga", "npo_beta": 0.5, "ascent_negatives": False, "mask_all_forgotten": False},
+    **{"level": "pooled", "level_from": "crossfit", "rows": None},
 }
+BY_EVENT = {"ascent": "level", "level": "by_event"}
+ROWS = {"strength": 0.1, "ridge": 1.0, "damping": 1.0, "rounds": 2, "retained_states": 200}
 ONLY = {
     "ascent": {"kl_weight": 0.0, "finetune_weight": 0.0},
     "kl": {"ascent_weight": 0.0, "finetune_weight": 0.0},
@@ -189,6 +194,9 @@ FIELDS = {
     "finetune_weight": (0.1, {}),
     "ascent": ("npo", {}),
     "npo_beta": (2.0, {"ascent": "npo"}),
+    "level": ("by_event", {"ascent": "level"}),
+    "level_from": ("retained", BY_EVENT),
+    "rows": (ROWS, BY_EVENT),
     "ascent_negatives": (True, {}),
     "mask_all_forgotten": (True, {}),
     "kl_items": ("targets", {}),
@@ -212,7 +220,15 @@ FIELDS = {
     "weighting": ("pcgrad", {}),
     "weighting_rate": (0.5, {"weighting": "uncertainty", "ascent": "npo"}),
 }
-WORLDS = {"ascent_negatives": "bce_world", "mask_all_forgotten": "cloze_world"}
+WORLDS = {
+    **{"ascent_negatives": "bce_world", "mask_all_forgotten": "cloze_world"},
+    **dict.fromkeys(("level", "level_from", "rows"), "aside_world"),
+}
+
+
+@pytest.fixture(scope="module")
+def aside_world(aside_worlds):
+    return aside_worlds["interactions"]
 
 
 @pytest.fixture(scope="module")
@@ -838,3 +854,58 @@ def test_a_level_is_refused_for_a_category(worlds, tmp_path):
     world = worlds["category", False]
     with pytest.raises(ConfigError, match=r"level is not defined for a category.*use ga"):
         run(world, tmp_path, ascent="level")
+
+
+def test_a_level_by_event_brings_each_event_near_its_own(aside_world, tmp_path):
+    """From where Original has them to their levels, which are as far from each other as the events themselves."""
+    level = predict_level(
+        aside_world.original.model, aside_world.request, aside_world.original.crossfit, 0, torch.device("cpu")
+    )
+    only = {**ONLY["ascent"], **BY_EVENT, "batch_size": 10_000, "learning_rate": 0.02, "max_epochs": 60}
+
+    def missed(scorer):
+        z = standings(scorer, aside_world.request.forget_queries())
+        return np.abs(z - level.wanted.numpy()).mean()
+
+    after = run(aside_world, tmp_path, **only)
+    assert missed(after.scorer) < 0.4 * missed(aside_world.original.scorer)
+    assert after.info["level_events"] == level.info["level_events"]
+
+
+def test_a_level_by_event_is_measured_without_dropout(aside_world, tmp_path):
+    """What one step says of the distance does not depend on masks, and the model goes on with dropout."""
+    losses = [
+        run(aside_world, tmp_path / str(on), **ONLY["ascent"], **BY_EVENT, unlearn_dropout=on, max_epochs=1).history[1]
+        for on in (True, False)
+    ]
+    assert losses[0]["unlearn/ascent_loss"] == losses[1]["unlearn/ascent_loss"]
+
+
+def test_a_level_by_event_goes_on_after_a_kill(small, aside_world, tmp_path):
+    changes = {**BY_EVENT, "rows": ROWS, "max_epochs": 3}
+
+    def kill(row, epoch, cap):
+        if epoch == 2:
+            raise Killed
+
+    method = UNLEARNERS["sruga"](small.method_settings("sruga", **{**BASE, **changes}))
+    with pytest.raises(Killed):
+        method.unlearn(
+            aside_world.original, aside_world.request, aside_world.context(tmp_path / "killed", on_epoch=kill)
+        )
+    again = method.unlearn(aside_world.original, aside_world.request, aside_world.context(tmp_path / "killed"))
+    whole = run(aside_world, tmp_path / "whole", **changes)
+    assert small.weight_bytes(again.scorer) == small.weight_bytes(whole.scorer)
+    assert again.cost.exact() == whole.cost.exact()
+
+
+@pytest.mark.parametrize("kind", ["users", "category"])
+def test_a_level_by_event_is_for_every_kind_of_request(small, aside_worlds, tmp_path, kind):
+    world = aside_worlds[kind]
+    after = run(world, tmp_path, **BY_EVENT, max_epochs=1).scorer
+    assert small.weight_bytes(after) != small.weight_bytes(world.original.scorer)
+
+
+def test_rows_need_a_level_by_event():
+    with pytest.raises(ValueError, match="set ascent to level, level to by_event, or rows to null"):
+        SRUGAConfig(**{**BASE, "ascent": "level", "rows": RowsConfig(**ROWS)})

@@ -40,6 +40,8 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
             kl_weight=0.0,
             finetune_weight=1.0,
             ascent="ga",
+            level="pooled",
+            level_from="retained",
             npo_beta=1.0,
             ascent_negatives=False,
             mask_all_forgotten=False,
@@ -57,6 +59,7 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
             anneal_floor=1.0,
             weighting="fixed",
             weighting_rate=1.0,
+            rows=None,
             **vars(self.settings),
         )
         return carry_out(settings, original, request, context)

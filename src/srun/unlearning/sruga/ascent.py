@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from srun.data.batches import Cycle, TrainingData
 from srun.data.dataset import Role
-from srun.data.sequences import Queries, cut, pad
+from srun.data.sequences import cut, pad
 from srun.errors import DataError
 from srun.models.base import SequenceModel
 from srun.requests.partition import Partition
@@ -19,6 +19,7 @@ from srun.rng import Streams, numpy_stream
 from srun.system.meter import FORWARD_SHARE, Meter
 from srun.training.fit import TrainConfig
 from srun.training.losses import ce
+from srun.unlearning.closed_form.standing import questions
 from srun.unlearning.sruga.catalogue import Scratch, rank_logit
 from srun.unlearning.sruga.comparable import comparable
 from srun.unlearning.sruga.settings import SRUGAConfig
@@ -85,9 +86,11 @@ class Ascent:
         recipe: TrainConfig,
         streams: Streams,
         meter: Meter,
+        wanted: Tensor | None = None,
     ) -> None:
+        """``wanted`` (F,) is the level by event, if there is one."""
         self.settings, self.model, self.original, self.recipe = settings, model, original, recipe
-        self.streams, self.meter, self.scratch = streams, meter, Scratch()
+        self.streams, self.meter, self.scratch, self.wanted = streams, meter, Scratch(), wanted
         make = self._windows if settings.mask_all_forgotten else self._queries
         self.items, self.forgotten, self.users = (part.to(streams.device) for part in make(request))
         self.rows = Cycle(len(self.items), settings.batch_size, streams["forget"])
@@ -95,7 +98,7 @@ class Ascent:
             self.fixed_states = (
                 self.states(original, self.items) if settings.update == "output_layer" else None
             )  # (F, D)
-        self.level = Level(self, request) if settings.ascent == "level" else None
+        self.level = Level(self, request) if settings.ascent == "level" and not settings.by_event else None
         self.negatives: TrainingData | None = None
         if settings.ascent_negatives:  # those that the original was trained with: no item the user ever had in training
             self.negatives = TrainingData(request.data, request.data.role == Role.TRAIN, None, streams.device)
@@ -109,6 +112,8 @@ class Ascent:
         """Mean L_GA of the next batch."""
         rows = self.rows.next()
         inputs, place, targets = self._batch(rows)  # (B, L), (B, L), (T,)
+        if self.wanted is not None:
+            return self._by_event(rows, self.wanted[rows])
         if self.fixed_states is None:
             self.meter.count_inputs(inputs)
             state = self.model.hidden(inputs)[place]  # (T, D)
@@ -127,6 +132,22 @@ class Ascent:
             drawn = self.negatives.negatives(users, self.recipe.num_negatives, self.streams["ascent_negatives"])
             log_p = log_p + reversed_negatives(self.model, state, drawn)
         return log_p.mean()
+
+    def _by_event(self, rows: Tensor, wanted: Tensor) -> Tensor:
+        """Mean distance of events from their own levels, without dropout: under it they would stand lower than asked.
+
+        Each level was measured, and is asked for afterwards, without.
+        """
+        inputs, place, targets = self._batch(rows)
+        training = self.model.training
+        self.model.eval()
+        if self.fixed_states is None:
+            self.meter.count_inputs(inputs)
+            state = self.model.hidden(inputs)[place]
+        else:
+            state = self.fixed_states[rows]
+        self.model.train(training)
+        return (self.standing(self.model, state, targets) - wanted).abs().mean()
 
     def skip(self) -> None:
         """Pass over a batch without a look, so that other draws stay as they are."""
@@ -170,7 +191,7 @@ class Ascent:
         queries = request.forget_queries()
         if not len(queries):
             raise DataError("no forgotten event has a context to ascend on; use retrain for this request")
-        items = _questions(queries, request)
+        items = questions(queries, request.data.max_length)
         forgotten = torch.zeros_like(items, dtype=torch.bool)
         forgotten[:, -1] = True
         return items, forgotten, torch.from_numpy(queries.user.astype("int64"))
@@ -202,7 +223,7 @@ class Level:
         self.ascent = ascent
         rng = numpy_stream(ascent.streams.seed, "level")
         unseen = comparable(request, request.forget_queries(), PARTNERS, rng)[1]
-        items = torch.cat([_questions(queries, request) for queries in unseen])
+        items = torch.cat([questions(queries, request.data.max_length) for queries in unseen])
         if not len(items):
             raise DataError(
                 "unlearn.sruga.ascent: level needs never-seen events comparable to the forgotten ones, and there is "
@@ -234,9 +255,3 @@ class Level:
         parts = zip(*(part.split(ascent.settings.batch_size) for part in (states, self.items[:, -1])), strict=True)
         self.value = torch.cat([ascent.standing(model, *part) for part in parts])
         model.train(training)
-
-
-def _questions(queries: Queries, request: Partition) -> Tensor:
-    """(Q, n+1) histories, and last the item that is asked for."""
-    histories = torch.from_numpy(queries.histories(request.data.max_length).astype("int64"))
-    return torch.cat([histories, torch.from_numpy(queries.target.astype("int64"))[:, None]], 1)

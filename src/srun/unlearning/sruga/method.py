@@ -26,10 +26,10 @@ class SRUGA(Unlearner[SRUGAConfig]):
     def faults(self, start: Start) -> Iterator[str]:
         yield from super().faults(start)
         settings = self.settings
-        if settings.ascent == "level" and start.kind == "category":
+        if settings.ascent == "level" and settings.level == "pooled" and start.kind == "category":
             yield (
                 "unlearn.sruga.ascent: level is not defined for a category, whose items others have taught; use ga "
-                "or npo"
+                "or npo, or level by_event"
             )
         if settings.stop == "match" and start.kind == "category":
             yield (
@@ -40,6 +40,14 @@ class SRUGA(Unlearner[SRUGAConfig]):
             yield "unlearn.sruga.ascent_negatives: train.loss ce has no negatives; use it with bce or gbce"
         if settings.mask_all_forgotten and start.model.next_item:
             yield "unlearn.sruga.mask_all_forgotten: only a cloze model such as bert4rec has masks"
+
+    @property
+    def predicts_levels(self) -> bool:
+        return self.settings.by_event
+
+    @property
+    def needs_crossfit(self) -> bool:
+        return self.settings.by_event and self.settings.level_from == "crossfit"
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         self.require(original, request)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 
 from srun.config import config
+from srun.unlearning.closed_form.levels import LevelFrom
+from srun.unlearning.closed_form.rows import RowsConfig
 from srun.unlearning.sruga.schedule import Anneal, annealed
 from srun.unlearning.sruga.stopping import Stop
 from srun.unlearning.sruga.weighting import Kind
@@ -21,6 +23,12 @@ class SRUGAConfig:
     ascent: Literal["ga", "npo", "level"]
     """``ga``: log p ([T] eq. 4). ``npo``: negative preference optimisation, which fades as p falls. ``level``:
     distance of their ranks from those of comparable never-seen events, so that it ends there."""
+    level: Literal["pooled", "by_event"]
+    """Of ascent level. ``pooled``: the distribution of matched never-seen events, whichever event is where in it.
+    ``by_event``: where each event would stand, had it never been trained on, as the closed form predicts it."""
+    level_from: LevelFrom
+    """Of level by_event. ``crossfit``: cross-fitted models, whose table `srun train` makes with levels.folds 2, and
+    retained data. ``retained``: retained data alone."""
     npo_beta: Annotated[float, Field(gt=0)]
     ascent_negatives: bool
     """The whole BCE reversed, negatives included; [T] tried and rejected it."""
@@ -68,6 +76,8 @@ class SRUGAConfig:
     gradients without their conflicts, or the shortest mean of them."""
     weighting_rate: Annotated[float, Field(gt=0)]
     """Adam's rate for the factors of ``uncertainty``."""
+    rows: RowsConfig | None
+    """After the steps, rows of forgotten items solved for the level by event, as the closed form does; null: not."""
 
     def __post_init__(self) -> None:
         active = [weight > 0 for weight in (self.ascent_weight, self.kl_weight, self.finetune_weight)]
@@ -79,6 +89,10 @@ class SRUGAConfig:
             raise ValueError("weighting uncertainty needs ascent npo: the loss of ga has no lower bound")
         if self.ascent != "ga" and self.ascent_negatives:
             raise ValueError(f"ascent {self.ascent} has no negatives: set ascent_negatives to false, or ascent to ga")
+        if self.rows is not None and not self.by_event:
+            raise ValueError(
+                "rows are solved for a level by event: set ascent to level, level to by_event, or rows to null"
+            )
         if self.ascent == "level" and self.mask_all_forgotten:
             raise ValueError("ascent level asks for one event at a time: set mask_all_forgotten to false")
         if self.update == "output_layer" and self.unlearn_dropout:
@@ -87,6 +101,11 @@ class SRUGAConfig:
             raise ValueError("update output_layer asks for one event at a time: set mask_all_forgotten to false")
         if self.anneal == "exponential" and self.anneal_floor == 0:
             raise ValueError("anneal exponential never reaches an anneal_floor of 0: give one above")
+
+    @property
+    def by_event(self) -> bool:
+        """Whether each forgotten event has a level of its own."""
+        return self.ascent == "level" and self.level == "by_event"
 
     def in_epochs(self, num_batches: int) -> Self:
         """The settings with both ends told in epochs of ``num_batches`` steps."""

@@ -15,9 +15,12 @@ from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, clone_model, untied_copy
 from srun.requests.partition import Partition
 from srun.rng import Streams
-from srun.system.meter import Cost
+from srun.system.meter import Cost, Meter
 from srun.training.checkpoint import copy_weights, load_optimiser, optimiser_tensors, pack, unpack
 from srun.unlearning.base import Context, Original, Result
+from srun.unlearning.closed_form.levels import Level as Aim
+from srun.unlearning.closed_form.levels import predict_level
+from srun.unlearning.closed_form.rows import RowsConfig, move_rows, rows_look
 from srun.unlearning.sruga.ascent import Ascent
 from srun.unlearning.sruga.retain import Remaining
 from srun.unlearning.sruga.settings import SRUGAConfig
@@ -53,7 +56,9 @@ class _Run:
         self.history: list[dict[str, float]] = []
         retain = TrainingData(request.data, request.retain, request.catalogue, context.device)
         models = self.model, original.model
-        self.ascent = Ascent(settings, *models, request, original.recipe, self.streams, self.meter)
+        self.aim = self._predict(settings, original, request, context) if settings.by_event else None
+        wanted = None if self.aim is None else self.aim.wanted
+        self.ascent = Ascent(settings, *models, request, original.recipe, self.streams, self.meter, wanted)
         self.settings = settings.in_epochs(self.ascent.num_batches)
         self.remaining = Remaining(
             settings, *models, retain, original.recipe, self.streams, self.meter, self.weighting.separate
@@ -61,6 +66,14 @@ class _Run:
         self.stop = make_stop(settings.stop, settings.patience, request, context)
         self.reason = ""
         self.best: tuple[dict[str, Tensor], Cost] | None = None
+
+    def _predict(self, settings: SRUGAConfig, original: Original, request: Partition, context: Context) -> Aim:
+        """The level of every forgotten event, at the cost of the method."""
+        crossfit = original.require_crossfit() if settings.level_from == "crossfit" else None
+        with self.meter.running():
+            aim = predict_level(original.model, request, crossfit, context.seed, context.device)
+        self.meter.count_look(aim.positions, aim.scored)
+        return aim
 
     @property
     def epoch(self) -> int:
@@ -134,7 +147,23 @@ class _Run:
             cost = self.meter.read_until(best_cost)
             info = {"epochs": cost.epochs, "stop": self.reason, "stopped_after": self.epoch}
         self.model.eval()
+        if self.aim is not None:
+            info |= self.aim.info
+            if self.settings.rows is not None:
+                cost = self._solve_rows(self.aim, self.settings.rows, cost)
         return Result(self.scorer, cost, self.history, info)
+
+    def _solve_rows(self, aim: Aim, settings: RowsConfig, cost: Cost) -> Cost:
+        """Solve the rows of forgotten items for their levels, under the states that the steps have left."""
+        meter = Meter()
+        meter.include(cost)
+        with meter.running():
+            windows = self.remaining.data.windows
+            drawn = torch.randperm(len(windows), generator=self.streams["rows"], device=windows.device)
+            retained = windows[drawn[: settings.retained_states]]
+            move_rows(self.model, aim.items, aim.wanted, retained, settings, self.streams["rows_sample"])
+        meter.count_look(*rows_look(self.model, aim.items, retained, settings))
+        return meter.read()
 
     def save(self) -> None:
         tensors = pack("model", copy_weights(self.model)) | pack("streams", self.streams.state())

@@ -1,0 +1,178 @@
+"""Forget event by event: recipes judged by single events and by what their file gives back: by_event.json.
+
+    python benchmarks/by_event.py --out out/beauty --original sasrec-0 --other sasrec-1 --json benchmarks/by_event.json
+
+The folder is one of `srun run --out`: Original, another Original with the same data, three Retrains or more, and the
+table of cross-fitted models. Each entry is run once, in this process, on one thread; seconds are of the processor. The
+rows of Original and of each Retrain, measured by the other Retrains, stand beside them. Entries that the JSON file has
+of this folder's data already are not run again. Figures choose settings on this data, so they are no evidence for them.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from records import read_rows, write_rows
+
+from srun.config import read_yaml
+from srun.evaluation.ranking import RankingTask
+from srun.evaluation.recovery import recover
+from srun.flow.layout import Layout
+from srun.flow.loading import load_crossfit, load_dataset, load_original
+from srun.flow.params import load
+from srun.metrics.forgetting import ks_among_retrains, ks_to_retrains, prediction_bound
+from srun.metrics.memory import event_corr, event_mae, memory_left, z_rank
+from srun.metrics.ranking import hit, ndcg
+from srun.models.published import load_published
+from srun.models.scorer import Scorer
+from srun.requests.partition import Partition
+from srun.unlearning import UNLEARNERS
+from srun.unlearning.base import Context, Original
+from srun.unlearning.closed_form.features import RetainedFeatures
+
+CPU = torch.device("cpu")
+ENTRIES = Path(__file__).with_suffix(".yaml")
+SPLITS = ("forget_report", "test")
+BATCH = 512
+Ranks = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What a model is measured by."""
+
+    original: Original
+    request: Partition
+    own: Ranks
+    """Of the Original that methods start from."""
+    other: Ranks
+    """Of an Original of another seed."""
+    retrains: list[Ranks]
+    features: NDArray[np.float64]
+    """Of forgotten events of report users, from retained data."""
+
+    def figures(self, ranks: Ranks, retrains: list[Ranks]) -> dict[str, float]:
+        """Figures of one model by ``retrains``, which a Retrain itself is not among."""
+        num_items, forgotten = self.original.scorer.num_items, ranks["forget_report"]
+        others = np.stack([one["forget_report"] for one in retrains])
+        z, z_others = z_rank(forgotten, num_items), z_rank(others, num_items)
+        left_out = [(z_others[i], np.delete(z_others, i, axis=0)) for i in range(len(z_others))]
+        hits = [hit(one, 10) for one in others]
+        left = memory_left(
+            z,
+            z_rank(self.own["forget_report"], num_items),
+            z_rank(self.other["forget_report"], num_items),
+            z_others,
+            self.features,
+            self.request.queries("forget_report").user.astype(np.int64),
+            np.random.default_rng(0),
+        )
+        return {
+            "utility": ndcg(ranks["test"], 10) / float(np.mean([ndcg(one["test"], 10) for one in retrains])),
+            "hit_10_gap": hit(forgotten, 10) - float(np.mean(hits)),
+            "hit_10_gap_bound": prediction_bound(hits),
+            "ks_d": ks_to_retrains(forgotten, others),
+            "ks_d_retrain_max": ks_among_retrains(others),
+            "event_corr": event_corr(z, z_others),
+            "event_corr_share": event_corr(z, z_others) / float(np.mean([event_corr(*pair) for pair in left_out])),
+            "event_mae": event_mae(z, z_others),
+            "event_mae_ratio": event_mae(z, z_others) / float(np.mean([event_mae(*pair) for pair in left_out])),
+            "memory_left": left.value,
+            "memory_left_low": left.low,
+            "memory_left_high": left.high,
+        }
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of `srun run --out`")
+    parser.add_argument("--original", required=True, help="name of the Original that methods start from")
+    parser.add_argument("--other", required=True, help="name of an Original of another seed")
+    parser.add_argument("--params", action="append", default=["presets/by-event.yaml"], help="presets to lay over")
+    parser.add_argument("--list", type=Path, default=ENTRIES, help="entries to try")
+    parser.add_argument("--only", nargs="*", help="entries; all if not given")
+    parser.add_argument("--seed", type=int, default=0, help="of unlearning")
+    parser.add_argument("--json", type=Path, required=True, help="file that gets the rows")
+    options = parser.parse_args(words)
+    torch.set_num_threads(1)
+    layout = Layout(options.out, options.out)
+    data = load_dataset(layout)
+    request = Partition.load(layout.partition("interactions"), data)
+    rows = read_rows(options.json)
+    about = {
+        **{"data": data.info["name"], "original": options.original, "seed": options.seed},
+        "calibration_events": data.info["config"]["calibration_events"],
+        "partition_seed": request.info["request"]["seed"],
+    }
+    done = {row["name"] for row in rows if about.items() <= row.items()}
+    todo = [name for name in read_yaml(options.list) if not options.only or name in options.only]
+    if set(todo) <= done:
+        return
+    judge = _judge(options, layout, request)
+    for name, figures in _references(judge):
+        if name not in done:
+            rows.append({**about, "name": name, **_rounded(figures)})
+    for name in todo:
+        if name not in done:
+            rows.append({**about, "name": name, **_try(options, judge, name)})
+            write_rows(rows, options.json)
+
+
+def _judge(options: argparse.Namespace, layout: Layout, request: Partition) -> Judge:
+    """Rank Original, the other one and every Retrain."""
+    trained = load_original(layout, options.original, request.data, CPU)
+    original = replace(trained, crossfit=load_crossfit(layout, options.original, request.data))
+    folder = layout.original(options.original).model.parent / "interactions"
+    retrains = [_ranks(request, load_published(path)[0]) for path in sorted(folder.glob("retrain-*"))]
+    other = load_published(layout.original(options.other).model)[0]
+    features = RetainedFeatures(request, 0)(request.queries("forget_report"))
+    own, others = _ranks(request, original.scorer), _ranks(request, other)
+    return Judge(original, request, own, others, retrains, features)
+
+
+def _ranks(request: Partition, scorer: Scorer) -> Ranks:
+    tasks = {split: RankingTask.make(request.queries(split), scorer.max_length, CPU, BATCH) for split in SPLITS}
+    return {split: task.ranks(scorer).rank for split, task in tasks.items()}
+
+
+def _references(judge: Judge) -> Iterator[tuple[str, dict[str, float]]]:
+    """Original, and each Retrain by the others."""
+    yield "Original", judge.figures(judge.own, judge.retrains)
+    for index, ranks in enumerate(judge.retrains):
+        yield f"Retrain {index}", judge.figures(ranks, judge.retrains[:index] + judge.retrains[index + 1 :])
+
+
+def _try(options: argparse.Namespace, judge: Judge, name: str) -> dict[str, Any]:
+    """Run an entry and measure what comes of it."""
+    original, request, changes = judge.original, judge.request, dict(read_yaml(options.list)[name])
+    method = changes.pop("method")
+    assignments = [f"unlearn.{method}.{key}={'null' if value is None else value}" for key, value in changes.items()]
+    presets = [Path(preset) for preset in options.params]
+    settings = load(Path("params.yaml"), presets, assignments).method_settings(method)
+    result = UNLEARNERS[method](settings).unlearn(original, request, Context.quiet(CPU, options.seed))
+    figures = judge.figures(_ranks(request, result.scorer), judge.retrains)
+    recovered = recover(result.scorer.model, request, BATCH, 0, CPU)
+    return {
+        **_rounded(figures),
+        **{f"recover_{attack.attack}": round(attack.hit_10, 4) for attack in recovered},
+        "processor_seconds": round(result.cost.processor_seconds, 2),
+        "method": method,
+        "settings": {key: _plain(value) for key, value in vars(settings).items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    return vars(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {name: round(float(value), 4) for name, value in figures.items()}
+
+
+if __name__ == "__main__":
+    main()

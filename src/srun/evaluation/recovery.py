@@ -1,0 +1,140 @@
+"""What someone who has a model's file can have back of forgotten events, with retained data at hand and in seconds.
+
+Own tables: the file may hold Original beside what is shown. Ridge and sampled softmax: a new table fitted to the states
+that the file's network gives, which are frozen; states that were never unlearned then tell again what rows no longer
+say. Shapes: T positions with a target, D hidden, V catalogue, N negatives.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from srun.data.dataset import training_windows
+from srun.errors import DataError
+from srun.evaluation.ranking import RankingTask
+from srun.metrics.ranking import hit, ndcg
+from srun.models.base import SequenceModel
+from srun.models.scorer import Scorer, clone_model, untied_copy
+from srun.requests.partition import Partition
+from srun.rng import stream
+from srun.training.fit import make_adam
+
+RIDGE = 0.01  # share of the mean squared state
+NEGATIVES, BATCH, PASSES = 512, 1024, 2
+FROM_ZERO, FROM_TABLE = 5e-3, 1e-3  # Adam's rates
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What one attack has back."""
+
+    attack: str
+    """``own``: the model as it is; ``scored_by_<table>``; ``swapped``; ``ridge``; ``softmax_zero``;
+    ``softmax_<table>``. Tables are ``input`` and, where embeddings are not tied, ``output``."""
+    hit_10: float
+    """Of the forgotten events of report users."""
+    test_ndcg_10: float
+    """What the recovered model is worth otherwise: one that finds nothing finds no forgotten event either."""
+
+
+def recover(
+    model: SequenceModel, request: Partition, batch_size: int, seed: int, device: torch.device
+) -> list[Recovered]:
+    """Attack ``model`` in every way; raises DataError for a request without forgotten events of report users."""
+    if not len(request.queries("forget_report")):
+        raise DataError("no forgotten event of a report user has a context, so nothing can be recovered")
+    tasks = [
+        RankingTask.make(request.queries(split), model.max_length, device, batch_size)
+        for split in ("forget_report", "test")
+    ]
+    found = []
+    for attack, attacked in _attacked(model, request, seed, device):
+        scorer = Scorer([attacked])
+        forgotten, test = (task.ranks(scorer).rank for task in tasks)
+        found.append(Recovered(attack, hit(forgotten, 10), ndcg(test, 10)))
+    return found
+
+
+def item_tables(model: SequenceModel) -> dict[str, Tensor]:
+    """(V, D) rows of the items in every table of a model's file, by name."""
+    tables = {"input": model.embedding} | ({} if model.output is None else {"output": model.output})
+    return {name: table.weight[1 : model.num_items + 1].detach().clone() for name, table in tables.items()}
+
+
+def scored_by(model: SequenceModel, table: Tensor) -> SequenceModel:
+    """A copy of which the states are compared with ``table`` (V, D); the input table stays."""
+    copy = untied_copy(model) if model.output is None else clone_model(model)
+    copy.output_table.data[1 : model.num_items + 1] = table
+    return copy
+
+
+@torch.no_grad()
+def retained_states(model: SequenceModel, request: Partition, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """States (T, D) and targets (T,) at all positions of retained windows that the model's own training predicts."""
+    windows = torch.from_numpy(training_windows(request.data, request.retain).items.astype("int64")).to(device)
+    generator = stream(seed, "recovery", device)
+    states, found = [], []
+    for part in windows.split(BATCH):
+        inputs, targets = model.training_pairs(part, generator)
+        states.append(model.hidden(inputs)[targets != 0])
+        found.append(targets[targets != 0])
+    return torch.cat(states), torch.cat(found)
+
+
+def ridge_table(states: Tensor, targets: Tensor, num_items: int) -> Tensor:
+    """(V, D) W = (H'H + .01 mean diag I)^-1 H'Y, row i over n_i^.5; float64 inside.
+
+    Y has a one where the target of a position is the item, and n_i is how often it is one.
+    """
+    state = states.double()
+    gram = state.T @ state
+    size = gram.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+    sums = torch.zeros(num_items + 1, state.shape[1], dtype=torch.float64, device=states.device)
+    sums = sums.index_add_(0, targets, state)[1:]
+    ridge = RIDGE * size * torch.eye(len(gram), dtype=torch.float64, device=gram.device)
+    table: Tensor = torch.linalg.solve(gram + ridge, sums.T)
+    count = torch.bincount(targets, minlength=num_items + 1)[1:].clamp(min=1)
+    return (table.T / count[:, None].sqrt()).float()
+
+
+def softmax_table(states: Tensor, targets: Tensor, start: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    """(V, D) a table trained from ``start`` (V, D) by sampled softmax: negatives shared by a batch, with log q."""
+    table = torch.nn.Parameter(start.clone())
+    optimiser = make_adam(torch.nn.ParameterList([table]), rate)
+    log_q = math.log(len(table) / NEGATIVES)
+    for _ in range(PASSES):
+        order = torch.randperm(len(states), generator=generator, device=generator.device)
+        for rows in order.split(BATCH):
+            drawn = torch.randint(len(table), (NEGATIVES,), generator=generator, device=generator.device)
+            wanted = targets[rows] - 1
+            others = (states[rows] @ table[drawn].T + log_q).masked_fill(drawn[None] == wanted[:, None], -torch.inf)
+            own = (states[rows] * table[wanted]).sum(1, keepdim=True)
+            loss = -torch.cat([own, others], 1).log_softmax(1)[:, 0].mean()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+    return table.detach()
+
+
+def _attacked(
+    model: SequenceModel, request: Partition, seed: int, device: torch.device
+) -> Iterator[tuple[str, SequenceModel]]:
+    """Every attack's name and the model that it makes."""
+    yield "own", model
+    tables = item_tables(model)
+    if model.output is not None:
+        for name, table in tables.items():
+            yield f"scored_by_{name}", scored_by(model, table)
+        swapped = scored_by(model, tables["input"])
+        swapped.embedding.weight.data[1 : model.num_items + 1] = tables["output"]
+        yield "swapped", swapped
+    states, targets = retained_states(model, request, seed, device)
+    yield "ridge", scored_by(model, ridge_table(states, targets, model.num_items))
+    starts = {"zero": (torch.zeros_like(tables["input"]), FROM_ZERO)}
+    starts |= {name: (table, FROM_TABLE) for name, table in tables.items()}
+    for name, (start, rate) in starts.items():
+        generator = stream(seed, f"recovery-{name}", device)
+        yield f"softmax_{name}", scored_by(model, softmax_table(states, targets, start, rate, generator))
