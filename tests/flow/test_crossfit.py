@@ -67,7 +67,7 @@ def test_it_lies_beside_what_is_published_and_the_models_are_gone(project, layou
     ]
     assert not list((layout.root / "models").rglob("*crossfit*"))
     assert not list((layout.root / "runs/resume").rglob("*.safetensors"))
-    run = json.loads((layout.root / "runs/o/crossfit.json").read_text())
+    run = json.loads((layout.root / "runs/measured/o/crossfit.json").read_text())
     assert run["cost"]["seconds"] > 0
 
 
