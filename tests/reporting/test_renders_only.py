@@ -19,7 +19,7 @@ COMPUTE = (
     "srun.data",
 )
 LIBRARIES = ("numpy", "scipy", "pandas", "statistics", "sklearn", "torch", "random")
-JUDGING = {"judgement", "methods", "trials", "verdict"}
+JUDGING = {"judgement", "styles", "trials", "verdict"}
 WORDS = {"MEANINGS", "OVER", "retrains_text"}
 """What is used of the verdicts' module: how they are worded."""
 
