@@ -15,7 +15,7 @@ MAX_LINES = 60
 """Of a function, its decorators and its docstring included."""
 NO_NAMES = {"asked", "found", "given", "what"}
 """Words that do not say what a parameter holds; `given` is fine as an adjective, as in `given_rows`."""
-STILL_NAMELESS = {"src/srun/files.py: held(what)", "src/srun/tracking.py: _search(what)"}
+STILL_NAMELESS = {"src/srun/files.py: held(what)"}
 """Parameters that have yet to be renamed; none may join them."""
 NO_TUPLES = {"asked", "settings"}
 """Arguments that were passed on as a tuple without names."""
