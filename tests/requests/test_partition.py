@@ -280,7 +280,7 @@ def test_draws_follow_their_seed(small):
 
 
 @pytest.mark.parametrize("kind", ["interactions", "users"])
-@given(num_users=st.integers(2, 60), seed=st.integers(0, 9))
+@given(num_users=st.integers(8, 60), seed=st.integers(0, 9))
 def test_halves_are_disjoint_by_user_and_even(small, kind, num_users, seed):
     data = small.make_data(small.random_events(num_users, 12), calibration_users=0.3, seed=seed)
     make = small.interactions_request if kind == "interactions" else small.users_request
