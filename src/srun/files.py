@@ -254,10 +254,10 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held(path: Path, what: str) -> Iterator[None]:
+def held(path: Path, purpose: str) -> Iterator[None]:
     """Do something that two processes must not do at once; the second does not wait, and readers are not kept out.
 
-    ``what``: a noun phrase that names it, for the message. The lock is as that of ``locked``; of several processes that
+    ``purpose``: a noun phrase that names it, for the message. The lock is as that of ``locked``; of several processes that
     do one computation the first holds it for all. Raises RunError, which says who is at it, where another process is.
     """
     if distributed.rank():
@@ -267,14 +267,14 @@ def held(path: Path, what: str) -> Iterator[None]:
         try:
             handle = stack.enter_context(_locked(path, HELD, wait=False))
         except BlockingIOError as error:
-            who = _holder(_lock_file(path, HELD)) or what
+            who = _holder(_lock_file(path, HELD)) or purpose
             raise RunError(
                 f"{who} goes on already; wait until it ends, or end it, then give the same command again"
             ) from error
         started = time.strftime("%Y-%m-%d %H:%M")
         with contextlib.suppress(OSError):  # a full disk: the lock holds, and others are told less
             os.ftruncate(handle, 0)
-            os.write(handle, f"{what} (process {os.getpid()} on {socket.gethostname()}, since {started})".encode())
+            os.write(handle, f"{purpose} (process {os.getpid()} on {socket.gethostname()}, since {started})".encode())
         yield
 
 
