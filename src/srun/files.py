@@ -257,8 +257,9 @@ def locked(path: Path, purpose: str) -> Iterator[None]:
 def held(path: Path, purpose: str) -> Iterator[None]:
     """Do something that two processes must not do at once; the second does not wait, and readers are not kept out.
 
-    ``purpose``: a noun phrase that names it, for the message. The lock is as that of ``locked``; of several processes that
-    do one computation the first holds it for all. Raises RunError, which says who is at it, where another process is.
+    ``purpose``: a noun phrase that names it, for the message. The lock is as that of ``locked``; of several processes
+    that do one computation the first holds it for all. Raises RunError, which says who is at it, where another process
+    is.
     """
     if distributed.rank():
         yield
