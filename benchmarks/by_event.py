@@ -72,7 +72,7 @@ class Judge:
             self.request.queries("forget_report").user.astype(np.int64),
             np.random.default_rng(0),
         )
-        return {
+        figures = {
             "utility": ndcg(ranks["test"], 10) / float(np.mean([ndcg(one["test"], 10) for one in retrains])),
             "hit_10_gap": hit(forgotten, 10) - float(np.mean(hits)),
             "hit_10_gap_bound": prediction_bound(hits),
@@ -86,6 +86,7 @@ class Judge:
             "memory_left_low": left.low,
             "memory_left_high": left.high,
         }
+        return {name: round(value, 4) for name, value in figures.items()}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -111,24 +112,24 @@ def main(words: Sequence[str] | None = None) -> None:
     }
     done = {row["name"] for row in rows if about.items() <= row.items()}
     todo = [name for name in read_yaml(options.list) if not options.only or name in options.only]
-    if set(todo) <= done:
+    retrains = sorted((layout.original(options.original).model.parent / "interactions").glob("retrain-*"))
+    if done >= {*todo, "Original", *(path.name for path in retrains)}:
         return
-    judge = _judge(options, layout, request)
-    for name, figures in _references(judge):
-        if name not in done:
-            rows.append({**about, "name": name, **_rounded(figures)})
+    judge = _judge(options, layout, request, retrains)
+    for name, figures in _references(judge, retrains, done):
+        rows.append({**about, "name": name, **figures})
+        write_rows(rows, options.json)
     for name in todo:
         if name not in done:
             rows.append({**about, "name": name, **_try(options, judge, name)})
             write_rows(rows, options.json)
 
 
-def _judge(options: argparse.Namespace, layout: Layout, request: Partition) -> Judge:
+def _judge(options: argparse.Namespace, layout: Layout, request: Partition, folders: Sequence[Path]) -> Judge:
     """Rank Original, the other one and every Retrain."""
     trained = load_original(layout, options.original, request.data, CPU)
     original = replace(trained, crossfit=load_crossfit(layout, options.original, request.data))
-    folder = layout.original(options.original).model.parent / "interactions"
-    retrains = [_ranks(request, load_published(path)[0]) for path in sorted(folder.glob("retrain-*"))]
+    retrains = [_ranks(request, load_published(path)[0]) for path in folders]
     other = load_published(layout.original(options.other).model)[0]
     features = RetainedFeatures(request, 0)(request.queries("forget_report"))
     own, others = _ranks(request, original.scorer), _ranks(request, other)
@@ -140,11 +141,22 @@ def _ranks(request: Partition, scorer: Scorer) -> Ranks:
     return {split: task.ranks(scorer).rank for split, task in tasks.items()}
 
 
-def _references(judge: Judge) -> Iterator[tuple[str, dict[str, float]]]:
-    """Original, and each Retrain by the others."""
-    yield "Original", judge.figures(judge.own, judge.retrains)
-    for index, ranks in enumerate(judge.retrains):
-        yield f"Retrain {index}", judge.figures(ranks, judge.retrains[:index] + judge.retrains[index + 1 :])
+def _references(judge: Judge, folders: Sequence[Path], done: set[str]) -> Iterator[tuple[str, dict[str, float]]]:
+    """Original, and each Retrain by the others, where they are not done."""
+    if "Original" not in done:
+        yield "Original", judge.figures(judge.own, judge.retrains) | _recovered(judge, judge.original.scorer)
+    for index, folder in enumerate(folders):
+        if folder.name not in done:
+            others = judge.retrains[:index] + judge.retrains[index + 1 :]
+            yield (
+                folder.name,
+                judge.figures(judge.retrains[index], others) | _recovered(judge, load_published(folder)[0]),
+            )
+
+
+def _recovered(judge: Judge, scorer: Scorer) -> dict[str, float]:
+    attacks = recover(scorer.model, judge.request, BATCH, 0, CPU)
+    return {f"recover_{attack.attack}": round(attack.hit_10, 4) for attack in attacks}
 
 
 def _try(options: argparse.Namespace, judge: Judge, name: str) -> dict[str, Any]:
@@ -155,11 +167,9 @@ def _try(options: argparse.Namespace, judge: Judge, name: str) -> dict[str, Any]
     presets = [Path(preset) for preset in options.params]
     settings = load(Path("params.yaml"), presets, assignments).method_settings(method)
     result = UNLEARNERS[method](settings).unlearn(original, request, Context.quiet(CPU, options.seed))
-    figures = judge.figures(_ranks(request, result.scorer), judge.retrains)
-    recovered = recover(result.scorer.model, request, BATCH, 0, CPU)
     return {
-        **_rounded(figures),
-        **{f"recover_{attack.attack}": round(attack.hit_10, 4) for attack in recovered},
+        **judge.figures(_ranks(request, result.scorer), judge.retrains),
+        **_recovered(judge, result.scorer),
         "processor_seconds": round(result.cost.processor_seconds, 2),
         "method": method,
         "settings": {key: _plain(value) for key, value in vars(settings).items()},
@@ -168,10 +178,6 @@ def _try(options: argparse.Namespace, judge: Judge, name: str) -> dict[str, Any]
 
 def _plain(value: Any) -> Any:
     return vars(value) if hasattr(value, "__dataclass_fields__") else value
-
-
-def _rounded(figures: dict[str, float]) -> dict[str, float]:
-    return {name: round(float(value), 4) for name, value in figures.items()}
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ def by_event(scene: Scene) -> None:
         scene.run("benchmarks/by_event.py", *words, "--only", "closed form", "SRUGA by event", "--json", file)
         rows = json.loads(file.read_text())
         assert [row["name"] for row in rows] == [
-            *("Original", "Retrain 0", "Retrain 1", "Retrain 2", "closed form", "SRUGA by event")
+            *("Original", "retrain-100", "retrain-101", "retrain-102", "closed form", "SRUGA by event")
         ]
     assert rows[0]["memory_left"] == 1
     assert rows[4]["processor_seconds"] > 0

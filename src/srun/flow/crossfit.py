@@ -74,7 +74,7 @@ def run(
             validation_positions=probe.positions("validation", users),
             validation_queries=probe.queries("validation", users),
         )
-        events = (data.role == Role.TRAIN) & users[data.user]
+        events = data.has_role(Role.TRAIN) & users[data.user]
         windows = partial(TrainingData, data, events, None, device)
         return Job(description, windows, derive(seed, f"fold-{fold}") % 2**31, watch)
 
@@ -115,8 +115,8 @@ def _rank(
     data: Dataset, models: list[SequenceModel], fold_of_user: NDArray[np.int64], device: torch.device
 ) -> NDArray[np.float32]:
     """(E,) z_rank of every training event and every one set aside that has a context; NaN for the others."""
-    train = data.role == Role.TRAIN
-    queries = make_queries(data.item, data.user, data.offsets, train, train | (data.role == Role.SET_ASIDE))
+    train = data.has_role(Role.TRAIN)
+    queries = make_queries(data.item, data.user, data.offsets, train, train | data.has_role(Role.SET_ASIDE))
     z = np.full(data.num_events, np.nan, dtype=np.float32)
     for fold, model in enumerate(models):
         part = queries.select(fold_of_user[queries.user] == fold)
