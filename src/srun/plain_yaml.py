@@ -2,11 +2,12 @@
 
 import re
 import unicodedata
+import warnings
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer, ComposerError
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from srun.errors import ConfigError, Faults
@@ -44,7 +45,9 @@ def parse(text: str, where: str) -> Any:
     try:
         if directive := re.search("^%.*", text, re.MULTILINE):
             raise ConfigError(f"{where}: {directive[0]}: parameters are YAML 1.2 and have no directives")
-        node = yaml.compose(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)  # an anchor may be set anew; a key twice is refused
+            node = yaml.compose(text)
         if node is None:
             return None
         _measure(node, {})

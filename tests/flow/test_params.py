@@ -184,10 +184,10 @@ def test_a_block_without_a_kind_or_of_an_unknown_one_is_named():
 def test_every_parameter_that_names_a_file_is_marked_as_one():
     """Unmarked, its content would be part of no key and no dependency, and a change to it would go unseen."""
     request = load(FILE, [], [f"partition.mine={GIVEN}"]).request("mine")
-    assert list(input_files(request)) == [Path("mine.csv")]
+    assert input_files(request) == {"file": Path("mine.csv")}
     names_files = re.compile(r"(^|_)(file|csv|folder)s?$")
     for values, block in _blocks(load(FILE, [], [f"partition.mine={GIVEN}"])):
-        marked = {str(path) for path in input_files(block)}
+        marked = {str(path) for path in input_files(block).values()}
         for name, value in values.items():
             if names_files.search(name) and value is not None:
                 assert str(value) in marked, name

@@ -93,15 +93,15 @@ def _not_forgotten(result: Partition, out: Path) -> dict[str, Any]:
 
 def digests(request: Request) -> dict[str, str]:
     """The sha256 of every file that a request names; raises DataError for one that cannot be read."""
-    by_path = {}
-    for path in input_files(request):
+    by_key = {}
+    for key, path in input_files(request).items():  # a file's name may hold a raw id, and DVC shares what is written
         try:
-            by_path[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+            by_key[key] = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
             raise DataError(
                 f"{path}: the request file cannot be read ({error.strerror}); is the path right?"
             ) from error
-    return by_path
+    return by_key
 
 
 def given_request(folder: Path) -> GivenRequest | None:

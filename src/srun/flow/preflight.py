@@ -152,7 +152,7 @@ def _request_files(params: Params, recorded: Mapping[str, str] | None) -> Iterat
     for name in params.requests:
         request = params.partition[name]
         form, columns = (request.format, request.columns) if isinstance(request, GivenRequest) else (None, None)
-        for file in input_files(request):
+        for file in input_files(request).values():
             if not file.is_file():
                 faults.append(f"partition.{name}: no file {file}, seen from {Path.cwd()}")
                 continue

@@ -25,7 +25,7 @@ from srun.flow.digests import (
     unlearn_code,
     write_digests,
 )
-from srun.flow.freshness import Output, Parts, file_digests, reasons_text
+from srun.flow.freshness import Output, Parts, digest, file_digests, output_digest, reasons_text
 from srun.flow.loading import load_dataset
 from srun.flow.project import Project
 from srun.flow.steps import Step, accept_steps, take_steps
@@ -122,8 +122,11 @@ def partition_step(project: Project, name: str) -> Step:
             return partition.run(layout.prepared, out, name, request, project.read_raw, tracker)
 
     def parts() -> Parts:
-        files = file_digests(layout.root, layout.prepared) | file_digests(Path.cwd(), *input_files(request))
-        return Parts(_flat(partition={name: request}), files, plain_code("partition"))
+        parameters, files = _flat(partition={name: request}), file_digests(layout.root, layout.prepared)
+        for own, path in input_files(request).items():  # a name may hold a raw id, and key files are shared
+            parameters[f"partition.{name}.{own}"] = digest({own: str(path)})
+            files[f"named by partition.{name}.{own}"] = output_digest(path)
+        return Parts(parameters, files, plain_code("partition"))
 
     return _step(project, f"partition {name}", ("prepare",), work, parts, out)
 

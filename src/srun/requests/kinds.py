@@ -5,7 +5,6 @@ blocks, so a drawn request never stands in for a given one.
 """
 
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -103,12 +102,14 @@ Request = Annotated[
 """What must go."""
 
 
-def input_files(block: Any) -> Iterator[Path]:
-    """Every file that a block of parameters names (see ``InputFile``)."""
+def input_files(block: Any) -> dict[str, Path]:
+    """Every file that a block of parameters names (see ``InputFile``), by the key that names it."""
+    files = {}
     for name, hint in get_type_hints(type(block), include_extras=True).items():
         value = getattr(block, name)
         if value is not None and _is_file(hint):
-            yield Path(value)
+            files[name] = Path(value)
+    return files
 
 
 def _is_file(hint: Any) -> bool:
