@@ -132,9 +132,9 @@ def check(folder: Path, name: str, request: Request) -> None:
     there, here = record["block"], json.loads(json.dumps(asdict(request)))
     differ = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     differences = [f"{key} is {there.get(key)} there and {here.get(key)} in the parameters" for key in differ]
-    files = {path: digest for path, digest in record["files"].items() if Path(path).is_file()}
+    files = {key: path for key, path in input_files(request).items() if path.is_file()}
     differences += [
-        f"{path} has changed since" for path, digest in files.items() if digests(request).get(path) != digest
+        f"{path} has changed since" for key, path in files.items() if record["files"].get(key) != sha256(path)
     ]
     if differences:
         raise DataError(f"{folder}: {'; '.join(differences)}; run `srun partition --request {name}`")
