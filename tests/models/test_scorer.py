@@ -181,7 +181,9 @@ def test_masked_pairs_out_of_range_are_an_error(tmp_path, sasrec, masked):
 
 
 def test_no_masked_pair_is_well(tmp_path, sasrec):
-    load_published(masked_folder(tmp_path / "m", sasrec, torch.zeros(0, 2, dtype=torch.int64)))
+    scorer, _ = load_published(masked_folder(tmp_path / "m", sasrec, torch.zeros(0, 2, dtype=torch.int64)))
+    assert scorer.masked is not None
+    assert scorer.masked.shape == (0, 2)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

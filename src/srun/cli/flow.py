@@ -158,8 +158,7 @@ def judge(request: str | None, common: Common) -> None:
     """
     from srun.flow.stages import judge_step
 
-    project = common.project()
-    project = project if request is None else project.only(request)
+    project = common.project_on(request)
     show(judge_step(project).run(), common.as_json, print_report)
 
 
@@ -176,8 +175,7 @@ def report(request: str | None, common: Common) -> None:
     """
     from srun.flow.stages import judge_and_report
 
-    project = common.project()
-    project = project if request is None else project.only(request)
+    project = common.project_on(request)
     show(judge_and_report(project), common.as_json, print_report)
 
 
@@ -197,8 +195,7 @@ def run(request: str | None, budget: float | None, common: Common) -> None:
     """
     from srun.flow import stages
 
-    project = common.project()
-    project = project if request is None else project.only(request)
+    project = common.project_on(request)
     check_flow(project)
     show(stages.run(project, read_budget(budget)), common.as_json, print_report)
 
@@ -220,8 +217,7 @@ def accept(steps: tuple[str, ...], request: str | None, common: Common) -> None:
     """
     from srun.flow import stages
 
-    project = common.project()
-    project = project if request is None else project.only(request)
+    project = common.project_on(request)
     show(stages.accept(project, steps), common.as_json, _print_accepted)
 
 

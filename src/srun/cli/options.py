@@ -47,6 +47,11 @@ class Common:
             click.get_current_context().meta[OPTION_WORDS] = self.words
         return open_project([*presets, *self.presets], [*assignments, *self.assignments], self.out or out)
 
+    def project_on(self, request: str | None) -> "Project":
+        """The project of these options, for one request only where it is named."""
+        project = self.project()
+        return project if request is None else project.only(request)
+
     @property
     def words(self) -> list[str]:
         """The options as typed, --json aside."""

@@ -106,7 +106,7 @@ def prepare(root: Path) -> None:
     uri = tracking_uri(root)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     with suppress(StoreError), reaching(uri):
-        import mlflow  # noqa: F401
+        import mlflow  # noqa: F401  # imported here, so that no other thread meets it half imported
 
         if uri == _own_store(root):
             make_database(root)

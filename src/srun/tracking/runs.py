@@ -185,7 +185,7 @@ class Tracking:
         """Close the runs of studies that the block leaves unfinished, as ``run`` does."""
         try:
             yield
-        except BaseException as error:
+        except BaseException as error:  # however the block ends, its runs are closed with what ended it
             while self._studies:
                 self._studies.popitem()[1].close(_status(error))
             raise
@@ -244,7 +244,7 @@ class RunTracker:
             self.open()
         try:
             yield
-        except BaseException as error:
+        except BaseException as error:  # however the block ends, its run is closed with what ended it
             self.close(_status(error))
             raise
         self.close("FINISHED")
