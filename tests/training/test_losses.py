@@ -3,6 +3,7 @@
 Shapes: T targets, N negatives, D hidden, V catalogue.
 """
 
+import math
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -153,6 +154,25 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(run.stdout) < 400  # MiB; the allocator's own needs vary
+
+
+def test_sampled_ce_against_every_item_is_ce(model: SequenceModel, state: Tensor, targets: Tensor) -> None:
+    every = torch.arange(1, V + 1)
+    sampled = losses.sampled_ce(state, model.output_weight, targets, every, V)
+    torch.testing.assert_close(sampled, losses.ce(model, state, targets, None))
+
+
+def test_sampled_ce_counts_each_drawn_item_for_those_not_drawn(
+    model: SequenceModel, state: Tensor, targets: Tensor
+) -> None:
+    drawn = torch.tensor([1, 2, 5])
+    scores = state @ model.output_weight.T
+    for row, (own, loss) in enumerate(
+        zip(targets, losses.sampled_ce(state, model.output_weight, targets, drawn, V), strict=True)
+    ):
+        others = [float(scores[row, item].exp()) * V / 3 for item in drawn if item != own]
+        mine = float(scores[row, own].exp())
+        assert float(loss) == pytest.approx(-math.log(mine / (mine + sum(others))), rel=1e-4)
 
 
 def test_catalogue_scores_keep_their_columns(model: SequenceModel, state: Tensor) -> None:

@@ -74,15 +74,16 @@ class TrainingData:
     def negatives(self, users: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """(T, N) items drawn uniformly from the catalogue without the users' own training items; ``users`` is (T,)."""
         keys = users[:, None] * (self.num_items + 1)
-        drawn = self._draw((len(users), count), generator)
+        drawn = self.draw((len(users), count), generator)
         for _ in range(MAX_ROUNDS):
             bad = self._is_known(keys + drawn).flatten().nonzero()[:, 0]
             if not len(bad):
                 return drawn
-            drawn.view(-1)[bad] = self._draw((len(bad),), generator)
+            drawn.view(-1)[bad] = self.draw((len(bad),), generator)
         raise RunError(f"no negative item found for a user in {MAX_ROUNDS} draws; use train.loss=ce, which needs none")
 
-    def _draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Items of a ``shape``, drawn uniformly from the catalogue, some more than once."""
         return self.candidates[torch.randint(len(self.candidates), shape, generator=generator, device=self.device)]
 
     def _is_known(self, keys: Tensor) -> Tensor:

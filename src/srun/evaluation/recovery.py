@@ -5,7 +5,6 @@ that the file's network gives, which are frozen; states that were never unlearne
 say. Shapes: T positions with a target, D hidden, V catalogue, N negatives.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from srun.models.scorer import Scorer, clone_model, untied_copy
 from srun.requests.partition import Partition
 from srun.rng import stream
 from srun.training.fit import make_adam
+from srun.training.losses import sampled_ce
 
 RIDGE = 0.01  # share of the mean squared state
 NEGATIVES, BATCH, PASSES = 512, 1024, 2
@@ -104,15 +104,11 @@ def softmax_table(states: Tensor, targets: Tensor, start: Tensor, rate: float, g
     """(V, D) a table trained from ``start`` (V, D) by sampled softmax: negatives shared by a batch, with log q."""
     table = torch.nn.Parameter(start.clone())
     optimiser = make_adam(torch.nn.ParameterList([table]), rate)
-    log_q = math.log(len(table) / NEGATIVES)
     for _ in range(PASSES):
         order = torch.randperm(len(states), generator=generator, device=generator.device)
         for rows in order.split(BATCH):
             drawn = torch.randint(len(table), (NEGATIVES,), generator=generator, device=generator.device)
-            wanted = targets[rows] - 1
-            others = (states[rows] @ table[drawn].T + log_q).masked_fill(drawn[None] == wanted[:, None], -torch.inf)
-            own = (states[rows] * table[wanted]).sum(1, keepdim=True)
-            loss = -torch.cat([own, others], 1).log_softmax(1)[:, 0].mean()
+            loss = sampled_ce(states[rows], table, targets[rows] - 1, drawn, len(table)).mean()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

@@ -3,6 +3,7 @@
 Shapes: T targets, D hidden, N negatives, V catalogue.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,19 @@ def ce(model: SequenceModel, state: Tensor, targets: Tensor, catalogue: Tensor |
     if not torch.is_grad_enabled():
         table = table.detach()  # a parameter asks for a gradient all the same
     return _catalogue_ce(state, table, places, items)
+
+
+def sampled_ce(states: Tensor, table: Tensor, targets: Tensor, negatives: Tensor, num_items: int) -> Tensor:
+    """Sampled softmax cross-entropy (T,) of ``targets`` (T,) against ``negatives`` (N,) shared by all, with log q.
+
+    ``negatives`` are drawn evenly from ``num_items`` items; one that is the target of a row does not count there.
+    ``table`` (rows, D): both count its rows. Bengio and Senecal, 2003; Jean et al., 2015, section 3.
+    """
+    log_q = math.log(num_items / max(len(negatives), 1))
+    others = states @ table[negatives].T + log_q
+    others = others.masked_fill(negatives[None] == targets[:, None], float("-inf"))
+    own = (states * table[targets]).sum(1, keepdim=True)
+    return -torch.cat([own, others], 1).log_softmax(1)[:, 0]
 
 
 def catalogue_scores(model: SequenceModel, state: Tensor, catalogue: Tensor | None) -> Tensor:

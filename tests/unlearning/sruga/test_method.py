@@ -30,7 +30,7 @@ BASE = {
     **{"anneal_epochs": 2, "anneal_floor": 0.1, "weighting": "fixed", "weighting_rate": 0.1},
     **{"update": "all", "retain_batch_size": 16, "retain_sample": None, "max_steps": None, "kl_positions": "last"},
     **{"ascent": "ga", "npo_beta": 0.5, "ascent_negatives": False, "mask_all_forgotten": False},
-    **{"level": "pooled", "level_from": "crossfit", "rows": None},
+    **{"level": "pooled", "level_from": "crossfit", "rows": None, "finetune_items": "all"},
 }
 BY_EVENT = {"ascent": "level", "level": "by_event"}
 ROWS = {"strength": 0.1, "ridge": 1.0, "damping": 1.0, "rounds": 2, "retained_states": 200}
@@ -200,6 +200,7 @@ FIELDS = {
     "ascent_negatives": (True, {}),
     "mask_all_forgotten": (True, {}),
     "kl_items": ("targets", {}),
+    "finetune_items": (5, {}),
     "unlearn_dropout": (True, {}),
     "update": ("embeddings", {}),
     "kl_positions": ("targets", {}),
@@ -712,9 +713,11 @@ def test_kl_at_all_targets_counts_each_as_scored(world, tmp_path):
 
 
 def test_a_sample_counts_no_position_scored_over_the_catalogue(world, tmp_path):
-    sampled, whole = (run(world, tmp_path / str(i), **ONLY["kl"], kl_items=i).cost for i in (5, "all"))
-    assert sampled.scored_positions == 0 < whole.scored_positions
-    assert sampled.target_gradients == whole.target_gradients
+    for term in ("kl", "finetune"):
+        settings = [{**ONLY[term], f"{term}_items": items} for items in (5, "all")]
+        sampled, whole = (run(world, tmp_path / f"{term}-{i}", **one).cost for i, one in enumerate(settings))
+        assert sampled.scored_positions == 0 < whole.scored_positions
+        assert sampled.target_gradients == whole.target_gradients
 
 
 def test_the_original_passes_forward_once_more_for_npo(world, tmp_path):
@@ -794,6 +797,7 @@ def test_options_without_an_effect_are_refused_with_their_key(world, tmp_path, c
         ({"ascent": "npo", "ascent_negatives": True}, "has no negatives"),
         ({"anneal": "exponential", "anneal_floor": 0.0}, "anneal_floor"),
         ({"kl_items": 1}, "kl_items"),
+        ({"finetune_items": 1}, "finetune_items"),
         ({"kl_items": "some"}, "kl_items"),
     ],
 )
@@ -816,7 +820,7 @@ def test_what_is_annealed():
     "changes",
     [
         {"weighting": "uncertainty", "ascent": "npo", "weighting_rate": 0.1},
-        {"weighting": "pcgrad", "kl_items": 7},
+        {"weighting": "pcgrad", "kl_items": 7, "finetune_items": 9},
         {"weighting": "mgda", "anneal": "cosine", "anneal_what": "unlearning_rate"},
         {"mask_all_forgotten": True, "ascent_negatives": True},
         {"update": "output_layer", "unlearn_dropout": False, "ascent": "npo"},

@@ -46,6 +46,7 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
             ascent_negatives=False,
             mask_all_forgotten=False,
             kl_items="all",
+            finetune_items="all",
             kl_positions="last",
             update="all",
             retain_batch_size=self.settings.batch_size,

@@ -14,6 +14,7 @@ from srun.models.base import SequenceModel
 from srun.rng import Streams, numpy_stream
 from srun.system.meter import FORWARD_SHARE, Meter
 from srun.training.fit import TrainConfig, target_loss
+from srun.training.losses import sampled_ce
 from srun.unlearning.sruga.catalogue import kl
 from srun.unlearning.sruga.settings import SRUGAConfig
 
@@ -92,13 +93,21 @@ class Remaining:
         batch = self._pass(self.sample[rows], kl, finetune) if self.kept is None else self.kept.rows(rows)
         terms: dict[str, Tensor] = {}
         if finetune:
-            users, targets = batch.users, batch.targets
-            loss = target_loss(self.model, batch.hidden, targets, users, self.data, self.recipe, self.streams)
-            terms["finetune"] = loss.mean()
-            self.meter.count(scored_positions=len(loss) if self.recipe.loss == "ce" else 0)
+            terms["finetune"] = self._finetune(batch).mean()
         if kl:
             terms["kl"] = self._kl(batch.kl_inputs, batch.states, batch.targets)
         return terms
+
+    def _finetune(self, batch: _Pass) -> Tensor:
+        """Losses (T,) of fine-tuning: those of training, or sampled ones."""
+        number, recipe, model = self.settings.finetune_items, self.recipe, self.model
+        if isinstance(number, int) and recipe.loss == "ce":
+            place, drawn = batch.targets != 0, self.data.draw((number,), self.streams["finetune_items"])
+            state, targets = batch.hidden[place], batch.targets[place]
+            return sampled_ce(state, model.output_weight, targets, drawn, len(self.data.candidates))
+        loss = target_loss(model, batch.hidden, batch.targets, batch.users, self.data, recipe, self.streams)
+        self.meter.count(scored_positions=len(loss) if recipe.loss == "ce" else 0)
+        return loss
 
     def _keep(self) -> _Pass | None:
         """The states of the whole sample; None where no term asks for any."""
