@@ -166,10 +166,9 @@ def test_sampled_ce_counts_each_drawn_item_for_those_not_drawn(
     model: SequenceModel, state: Tensor, targets: Tensor
 ) -> None:
     drawn = torch.tensor([1, 2, 5])
-    scores = state @ model.output_weight.T
-    for row, (own, loss) in enumerate(
-        zip(targets, losses.sampled_ce(state, model.output_weight, targets, drawn, V), strict=True)
-    ):
+    scores = (state @ model.output_weight.T).detach()
+    sampled = losses.sampled_ce(state, model.output_weight, targets, drawn, V).detach()
+    for row, (own, loss) in enumerate(zip(targets, sampled, strict=True)):
         others = [float(scores[row, item].exp()) * V / 3 for item in drawn if item != own]
         mine = float(scores[row, own].exp())
         assert float(loss) == pytest.approx(-math.log(mine / (mine + sum(others))), rel=1e-4)
