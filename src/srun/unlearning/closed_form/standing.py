@@ -1,4 +1,4 @@
-"""Where events stand under a model, and the scores at which they would stand elsewhere; nothing here has a gradient.
+"""Where events stand under a model, and the scores at which they would stand elsewhere; most of it without gradients.
 
 Shapes: N events, n maximum length, D hidden, V catalogue, S sampled items. An event is a row (n+1) of items: its
 history, padded at the front, and last the item that is asked for.
@@ -24,15 +24,23 @@ def questions(queries: Queries, max_length: int) -> Tensor:
     return torch.cat([histories, torch.from_numpy(queries.target.astype("int64"))[:, None]], 1)
 
 
-@torch.no_grad()
-def last_states(model: SequenceModel, items: Tensor) -> Tensor:
-    """(N, D) the states that predict the last of ``items`` (N, n+1), by length so that little is padded."""
+def states_by_length(model: SequenceModel, items: Tensor, size: int) -> Tensor:
+    """(N, D) the states that predict the last of ``items`` (N, n+1), ``size`` alike in length at a time.
+
+    So little is padded. Gradients pass.
+    """
     lengths = (items[:, :-1] != 0).sum(1)
     states = model.output_weight.new_zeros(len(items), model.settings.hidden)
-    for part in lengths.argsort(stable=True).split(STATES):
+    for part in lengths.argsort(stable=True).split(size):
         width = max(int(lengths[part].max()), 1)
         states[part] = model.last_state(model.prediction_inputs(items[part, :-1][:, -width:]))
     return states
+
+
+@torch.no_grad()
+def last_states(model: SequenceModel, items: Tensor) -> Tensor:
+    """(N, D) the same without gradients."""
+    return states_by_length(model, items, STATES)
 
 
 @torch.no_grad()

@@ -19,9 +19,10 @@ from srun.rng import Streams, numpy_stream
 from srun.system.meter import FORWARD_SHARE, Meter
 from srun.training.fit import TrainConfig
 from srun.training.losses import ce
-from srun.unlearning.closed_form.standing import questions
+from srun.unlearning.closed_form.standing import questions, states_by_length
 from srun.unlearning.sruga.catalogue import Scratch, rank_logit
 from srun.unlearning.sruga.comparable import comparable
+from srun.unlearning.sruga.retain import LENGTHS
 from srun.unlearning.sruga.settings import SRUGAConfig
 
 PARTNERS = 2
@@ -111,9 +112,9 @@ class Ascent:
     def loss(self) -> Tensor:
         """Mean L_GA of the next batch."""
         rows = self.rows.next()
-        inputs, place, targets = self._batch(rows)  # (B, L), (B, L), (T,)
         if self.wanted is not None:
             return self._by_event(rows, self.wanted[rows])
+        inputs, place, targets = self._batch(rows)  # (B, L), (B, L), (T,)
         if self.fixed_states is None:
             self.meter.count_inputs(inputs)
             state = self.model.hidden(inputs)[place]  # (T, D)
@@ -138,16 +139,15 @@ class Ascent:
 
         Each level was measured, and is asked for afterwards, without.
         """
-        inputs, place, targets = self._batch(rows)
-        training = self.model.training
+        items, training = self.items[rows], self.model.training
         self.model.eval()
         if self.fixed_states is None:
-            self.meter.count_inputs(inputs)
-            state = self.model.hidden(inputs)[place]
+            self.meter.count_inputs(self.model.prediction_inputs(items[:, :-1]))
+            state = states_by_length(self.model, items, -(-len(items) // LENGTHS))
         else:
             state = self.fixed_states[rows]
         self.model.train(training)
-        return (self.standing(self.model, state, targets) - wanted).abs().mean()
+        return (self.standing(self.model, state, items[:, -1]) - wanted).abs().mean()
 
     def skip(self) -> None:
         """Pass over a batch without a look, so that other draws stay as they are."""

@@ -19,6 +19,10 @@ from srun.unlearning.sruga.catalogue import kl
 from srun.unlearning.sruga.settings import SRUGAConfig
 
 
+LENGTHS = 3
+"""Parts of a batch, by length, that pass through the network one after the other."""
+
+
 def kl_loss(log_p: Tensor, log_p_original: Tensor) -> Tensor:
     """L_KL (B,) = sum of p_A * log(p_A / p) ([T] eq. 6), forward; entries of -inf in both count nothing."""
     p_original = log_p_original.exp()
@@ -90,7 +94,7 @@ class Remaining:
         if not (kl or finetune):
             return {}
         rows = self.rows.next().to(self.data.device)
-        batch = self._pass(self.sample[rows], kl, finetune) if self.kept is None else self.kept.rows(rows)
+        batch = self._passes(self.sample[rows], kl, finetune) if self.kept is None else self.kept.rows(rows)
         terms: dict[str, Tensor] = {}
         if finetune:
             terms["finetune"] = self._finetune(batch).mean()
@@ -116,7 +120,12 @@ class Remaining:
             return None
         with self.meter.running():
             batches = self.sample.split(self.settings.retain_batch_size)
-            return _Pass.join([self._pass(rows, kl, finetune) for rows in batches])
+            return _Pass.join([self._passes(rows, kl, finetune) for rows in batches])
+
+    def _passes(self, rows: Tensor, kl: bool, finetune: bool) -> _Pass:
+        """``_pass`` of windows alike in length, one part after the other: so little is padded."""
+        ordered = rows[self.data.length[rows].argsort(stable=True)]
+        return _Pass.join([self._pass(part, kl, finetune) for part in ordered.split(-(-len(rows) // LENGTHS))])
 
     def _pass(self, rows: Tensor, kl: bool, finetune: bool) -> _Pass:
         """What the terms wanted need of the windows ``rows`` (B,): one pass for both where the model allows it."""
