@@ -10,7 +10,7 @@ of this folder's data already are not run again. Figures choose settings on this
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from srun.config import read_yaml
 from srun.evaluation.ranking import RankingTask
 from srun.evaluation.recovery import recover
 from srun.flow.layout import Layout
-from srun.flow.loading import load_crossfit, load_dataset, load_original
+from srun.flow.loading import load_dataset, load_original
 from srun.flow.params import load
 from srun.metrics.forgetting import ks_among_retrains, ks_to_retrains, prediction_bound
 from srun.metrics.memory import event_corr, event_mae, memory_left, z_rank
@@ -127,8 +127,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _judge(options: argparse.Namespace, layout: Layout, request: Partition, folders: Sequence[Path]) -> Judge:
     """Rank Original, the other one and every Retrain."""
-    trained = load_original(layout, options.original, request.data, CPU)
-    original = replace(trained, crossfit=load_crossfit(layout, options.original, request.data))
+    original = load_original(layout, options.original, request.data, CPU)
     retrains = [_ranks(request, load_published(path)[0]) for path in folders]
     other = load_published(layout.original(options.other).model)[0]
     features = RetainedFeatures(request, 0)(request.queries("forget_report"))

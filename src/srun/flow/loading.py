@@ -23,14 +23,17 @@ def load_dataset(layout: Layout) -> Dataset:
 
 
 def load_original(layout: Layout, name: str, data: Dataset, device: torch.device) -> Original:
-    """A trained Original; raises CheckpointError if it was trained on other data than the prepared set."""
+    """A trained Original, with the table of its cross-fitted models where there is one.
+
+    Raises CheckpointError if it was trained on other data than the prepared set.
+    """
     source = layout.original(name).model
     scorer, info = load_published(source, device, "train")
     if info["fingerprint"] != data.fingerprint or info["prepare"] != data.info["config"]:
         raise CheckpointError(f"{source}: trained on other data than the prepared set; run `srun train` again")
     parts = load_parts(source)
     check_parts(source / PARTS_FILE, parts, scorer.models, data.num_users)
-    return Original(scorer, info, parts)
+    return Original(scorer, info, parts, load_crossfit(layout, name, data))
 
 
 def load_crossfit(layout: Layout, name: str, data: Dataset) -> CrossFit | None:

@@ -1,14 +1,14 @@
 """Stage unlearn: a request carried out by one method on one Original."""
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from srun.config import Section
 from srun.evaluation.probe import Probe
 from srun.flow.cells import Cell
 from srun.flow.freshness import digest
 from srun.flow.layout import Layout
-from srun.flow.loading import load_crossfit, load_dataset, load_original, weights_sha256
+from srun.flow.loading import load_dataset, load_original, weights_sha256
 from srun.flow.registration import registered
 from srun.flow.reporter import Reporter
 from srun.flow.run_file import write_run
@@ -44,8 +44,6 @@ def run(
     original = load_original(layout, cell.original, data, device)
     method = UNLEARNERS[cell.method]
     method(settings).require(original, request)
-    if method(settings).needs_crossfit:
-        original = replace(original, crossfit=load_crossfit(layout, cell.original, data))
     seed = cell.seed if method.from_scratch else unlearning_seed
     paths = layout.cell(cell)
     info = {

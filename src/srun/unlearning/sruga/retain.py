@@ -18,7 +18,6 @@ from srun.training.losses import sampled_ce
 from srun.unlearning.sruga.catalogue import kl
 from srun.unlearning.sruga.settings import SRUGAConfig
 
-
 LENGTHS = 3
 """Parts of a batch, by length, that pass through the network one after the other."""
 
