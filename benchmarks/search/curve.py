@@ -1,6 +1,6 @@
 """Draw quality against cost from the CSV of sruga.py: distance to never-seen events, and utility, after each epoch.
 
-python benchmarks/search/curve.py reports/sruga/round_1.csv --data beauty-5core --out docs/sruga.png
+python benchmarks/search/curve.py reports/sruga/round_1.csv --data beauty-5core --out docs/research/sruga.png
 """
 
 import argparse

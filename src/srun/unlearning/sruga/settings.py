@@ -80,7 +80,8 @@ class SRUGAConfig:
     weighting_rate: Annotated[float, Field(gt=0)]
     """Adam's rate for the factors of ``uncertainty``."""
     rows: RowsConfig | None
-    """After the steps, rows of forgotten items solved for the level by event, as the closed form does; null: not."""
+    """Of level by_event: after the steps, rows of forgotten items are solved for it, as the closed form does; null:
+    not."""
 
     def __post_init__(self) -> None:
         active = [weight > 0 for weight in (self.ascent_weight, self.kl_weight, self.finetune_weight)]
@@ -92,10 +93,6 @@ class SRUGAConfig:
             raise ValueError("weighting uncertainty needs ascent npo: the loss of ga has no lower bound")
         if self.ascent != "ga" and self.ascent_negatives:
             raise ValueError(f"ascent {self.ascent} has no negatives: set ascent_negatives to false, or ascent to ga")
-        if self.rows is not None and not self.by_event:
-            raise ValueError(
-                "rows are solved for a level by event: set ascent to level, level to by_event, or rows to null"
-            )
         if self.ascent == "level" and self.mask_all_forgotten:
             raise ValueError("ascent level asks for one event at a time: set mask_all_forgotten to false")
         if self.update == "output_layer" and self.unlearn_dropout:
