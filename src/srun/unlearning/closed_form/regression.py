@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 KNOTS = (-0.3, -0.1, 0.1, 0.3)
 """Ranks, from -1/2 to 1/2, at which the slope of a feature may change."""
@@ -29,62 +30,56 @@ class Regression:
     @classmethod
     def fit(cls, features: Floats, values: Floats) -> "Regression":
         """Fit ``values`` (P,) of ``features`` (P, X)."""
-        return cls(features, float(values.mean()), _ridge(basis(features, features), values))
+        columns, mean = basis(features, features), float(values.mean())
+        return cls(features, mean, _ridge(_gram(columns), columns, values - mean))
+
+    @classmethod
+    def fit_crossed(
+        cls, features: Floats, values: Floats, users: NDArray[np.int32], rng: np.random.Generator
+    ) -> tuple["Regression", Floats]:
+        """The same, and predictions (P,) of ``values`` (P,), each by a regression on other users' values.
+
+        Ranks and scales are among the features of all, so that one sum of products less that of a fold serves all.
+        """
+        known, owner = np.unique(users, return_inverse=True)
+        fold = rng.permutation(len(known))[owner] % min(FOLDS, len(known))
+        columns, mean = basis(features, features), float(values.mean())
+        parts = [columns[fold == number] for number in range(int(fold.max()) + 1)]
+        grams = [_gram(part) for part in parts]
+        whole, predicted = torch.stack(grams).sum(0), np.empty(len(values))
+        for number, (part, gram) in enumerate(zip(parts, grams, strict=True)):
+            out = fold == number
+            centred = np.where(out, 0, values - values[~out].mean())
+            predicted[out] = _times(part, _ridge(whole - gram, columns, centred)) + values[~out].mean()
+        return cls(features, mean, _ridge(whole, columns, values - mean)), predicted
 
     def predict(self, features: Floats) -> Floats:
         """(Q,) of ``features`` (Q, X)."""
         return _times(basis(features, self.features), self.weights) + self.mean
 
 
-def crossed(features: Floats, values: Floats, users: NDArray[np.int32], rng: np.random.Generator) -> Floats:
-    """(P,) predictions of ``values`` (P,), each by a regression on other users' events."""
-    known, owner = np.unique(users, return_inverse=True)
-    fold = rng.permutation(len(known))[owner] % min(FOLDS, len(known))
-    order = np.argsort(features, axis=0)
-    places = [_places(column[rising], column) for column, rising in zip(features.T, order.T, strict=True)]
-    predicted = np.empty(len(values))
-    for number in range(int(fold.max()) + 1):
-        out = fold == number
-        columns = _expand(features, _ranks_among(~out, order, places), features[~out])
-        predicted[out] = _times(columns[out], _ridge(columns[~out], values[~out])) + values[~out].mean()
-    return predicted
-
-
 def basis(features: Floats, known: Floats) -> Floats:
     """(Q, B) of ``features`` (Q, X): 1, each feature, its rank among ``known`` (P, X) with knots, products of ranks."""
     ranks = np.empty_like(features)
-    for column, rising in enumerate(np.sort(known, axis=0).T):
-        ranks[:, column] = _places(rising, features[:, column]).sum(0) / (2 * len(known)) - 0.5
-    return _expand(features, ranks, known)
-
-
-def _places(rising: Floats, column: Floats) -> NDArray[np.int64]:
-    """(2, Q) how many of the values ``rising`` (P,) are below each of ``column`` (Q,), and how many not above it."""
-    return np.stack([np.searchsorted(rising, column, "left"), np.searchsorted(rising, column, "right")])
-
-
-def _ranks_among(kept: NDArray[np.bool_], order: NDArray[np.int64], places: list[NDArray[np.int64]]) -> Floats:
-    """(P, X) ranks of all events among those that are ``kept`` (P,), from their ``places`` (2, P) among all."""
-    ranks = np.empty(order.shape)
-    for column, (rising, place) in enumerate(zip(order.T, places, strict=True)):
-        below = np.concatenate([[0], np.cumsum(kept[rising])])
-        ranks[:, column] = below[place].sum(0) / (2 * below[-1]) - 0.5
-    return ranks
-
-
-def _expand(features: Floats, ranks: Floats, known: Floats) -> Floats:
-    """(Q, B) columns of ``features`` (Q, X) and their ``ranks`` (Q, X); the scale is that of ``known`` (P, X)."""
+    for column, ordered in enumerate(np.sort(known, axis=0).T):
+        sides = [np.searchsorted(ordered, features[:, column], side) for side in ("left", "right")]
+        ranks[:, column] = np.sum(sides, axis=0) / (2 * len(known)) - 0.5
     scaled = ((features - known.mean(0)) / np.maximum(known.std(0), 1e-9)).clip(-CLIP, CLIP)
     bends = [np.maximum(ranks - knot, 0) for knot in KNOTS]
     one, other = np.triu_indices(features.shape[1])
     return np.column_stack([np.ones(len(features)), scaled, ranks, *bends, ranks[:, one] * ranks[:, other]])
 
 
-def _ridge(columns: Floats, values: Floats) -> Floats:
-    """(B,) weights of ``columns`` (P, B) for ``values`` (P,) less their mean."""
-    known, centred = torch.from_numpy(columns), torch.from_numpy(values - values.mean())
-    gram = known.T @ known + RIDGE * torch.eye(known.shape[1], dtype=known.dtype)
-    return np.asarray(torch.linalg.solve(gram, known.T @ centred).numpy())
+def _gram(columns: Floats) -> Tensor:
+    """(B, B) products of the ``columns`` (P, B) with each other."""
+    known = torch.from_numpy(columns)
+    return known.T @ known
+
+
+def _ridge(gram: Tensor, columns: Floats, centred: Floats) -> Floats:
+    """(B,) weights for values ``centred`` (P,) of ``columns`` (P, B), of which ``gram`` (B, B) are the products."""
+    right = torch.from_numpy(columns).T @ torch.from_numpy(centred)
+    return np.asarray(torch.linalg.solve(gram + RIDGE * torch.eye(len(gram), dtype=gram.dtype), right).numpy())
 
 
 def _times(columns: Floats, weights: Floats) -> Floats:
