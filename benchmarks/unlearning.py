@@ -4,14 +4,14 @@
 
 The folder is one of `srun run --out`: prepared data, an Original and, where a method asks for it, its private table of
 cross-fitted models. Requests of one user, 1 % and 10 % of the users are drawn here. Of each, Retrain is run and then
-every method, the median of ``--repeats``; seconds are of the processor, to the model that is returned. Retrain is run to
-its end once, which says where its best epoch is, and after that no further than there.
+every method, the median of ``--repeats``; seconds are of the processor, to the model that is returned. Retrain is run
+to its end once, which says where its best epoch is, and after that no further than there.
 
 *Cold*: all that a method does after the request is known. *Prepared*: the same with what all requests have in common at
 hand; what it took and how large it is stands beside it. The table of cross-fitted models is at hand for both, as
-Original is; its seconds are those of `srun train`. Operations are counted in a run of their own, which nobody times, and
-so are the seconds inside torch's operators; the share of all others is of the median run. Entries that the JSON file has
-are not run again. The machine should have nothing else to do: its load is written down.
+Original is; its seconds are those of `srun train`. Operations are counted in a run of their own, which nobody times,
+and so are the seconds inside torch's operators; the share of all others is of the median run. Entries that the JSON
+file has are not run again. The machine should have nothing else to do: its load is written down.
 """
 
 import argparse
@@ -242,6 +242,9 @@ def main(words: Sequence[str] | None = None) -> None:
     params = load(engine.ROOT / "params.yaml", options.params, options.set)
     trained = load_original(layout, options.original, data, CPU)
     original = replace(trained, crossfit=load_crossfit(layout, options.original, data))
+    for name in options.methods:
+        if UNLEARNERS[name](params.method_settings(name)).needs_crossfit:
+            original.require_crossfit()
     table = _table(layout, options.original)
     stop_at = time.monotonic() + options.budget
     rows = read_rows(options.json)
