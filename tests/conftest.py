@@ -375,7 +375,10 @@ def make_record(method: str = "retrain", seed: int = 0, hit: float = 0.2, **chan
         "metrics": metrics,
         "untrained_raw": None,
         "counts": {"epochs": 10, "steps": 100, "target_gradients": 1000.0, "scored_positions": 500},
-        "measured": {"seconds": 10.0, "seconds_patience": 0.0, "seconds_evaluation": 1.0, "peak_memory_mb": 64.0},
+        "measured": {
+            **{"seconds": 12.5, "seconds_patience": 0.0, "seconds_evaluation": 1.0},
+            **{"processor_seconds": 10.0, "peak_memory_mb": 64.0},
+        },
         "machine": MACHINE,
         "info": {"version": "1", "prepare": {"seed": 0}, "train": {"loss": "ce"}, "settings": {}, "models": []},
         "history": [],

@@ -26,7 +26,7 @@ from srun.data.raw import write_raw
 from srun.flow.optimize import optimize, study_name
 from srun.flow.params import FREE, REPLACED, load_values
 from srun.flow.project import Project
-from srun.flow.stages import partition_step, plan, take, train_step
+from srun.flow.stages import crossfit_step, partition_step, plan, prepare_step, take, train_step
 from srun.training.checkpoint import ResumeFolder
 
 ROOT = Path(__file__).parents[1]
@@ -180,6 +180,62 @@ def by_event(scene: Scene) -> None:
     assert rows[0]["memory_left"] == 1
     assert rows[4]["processor_seconds"] > 0
     assert {"recover_own", "recover_ridge", "recover_softmax_zero", "recover_softmax_input"} < set(rows[4])
+
+
+@smokes("benchmarks/unlearning.py")
+def unlearning(scene: Scene) -> None:
+    small = scene.request.getfixturevalue("small")
+    raw = small.make_raw(small.random_events(80, 30, low=8))
+    write_raw(scene.path / "data/raw/tiny", replace(raw, name="tiny", info={**raw.info, "name": "tiny"}))
+    shutil.copy(ROOT / "params.yaml", scene.path)
+    shutil.copytree(ROOT / "presets", scene.path / "presets")
+    scene.patch.chdir(scene.path)
+    tiny = ["model.sasrec.hidden=8", "prepare.calibration_events=0.5", "unlearn.sruga.max_steps=2", *TINY_TRAINING]
+    sets = [*tiny, "data.name=tiny", "prepare.filter=none", "runtime.tracking=false"]
+    project = Project.open(["presets/by-event.yaml"], sets)
+    take(project, [prepare_step(project), train_step(project, "sasrec-0"), crossfit_step(project, "sasrec-0")], None)
+    file = scene.path / "unlearning.json"
+    words = ["--out", scene.path, "--original", "sasrec-0", "--params", "presets/by-event.yaml", "--repeats", 1]
+    words += [word for text in sets for word in ("--set", text)]
+    for methods in (["closed_form"], ["closed_form", "sruga"]):
+        scene.run("benchmarks/unlearning.py", *words, "--shares", 0, 0.5, "--methods", *methods, "--json", file)
+    rows = {(row["method"], row["users"]): row for row in json.loads(file.read_text())}
+    assert len(rows) == 6
+    [one, many] = sorted({users for _, users in rows})
+    assert one == 1 < many
+    closed, retrain = rows["closed_form", many], rows["retrain", many]
+    assert closed["ratio"] == pytest.approx(closed["retrain_seconds"] / closed["cold_seconds"], rel=0.02)
+    assert retrain["ratio"] == retrain["flops_ratio"] == 1
+    assert closed["flops"] > 0
+    assert closed["prepared_seconds"] > 0
+    assert closed["prepare_seconds"] > closed["table_seconds"] > 0
+    assert closed["prepare_mb"] > 0
+    assert rows["sruga", many]["prepared_seconds"] is None
+    table = file.with_suffix(".md").read_text()
+    assert table.count("| tiny | sasrec |") == 6
+
+
+@smokes("benchmarks/large_catalogue.py")
+def large_catalogue(scene: Scene) -> None:
+    file = scene.path / "large.json"
+    scene.run(
+        "benchmarks/large_catalogue.py",
+        "--sizes",
+        40,
+        13000,
+        "--users",
+        8,
+        "--steps",
+        1,
+        "--repeats",
+        1,
+        "--json",
+        file,
+    )
+    rows = {(row["items"], row["chunks"]): row for row in json.loads(file.read_text())}
+    assert all(row["ns_per_score"] > 0 for row in rows.values())
+    assert rows[40, "as it is"]["targets_of_a_chunk"] == rows[40, "as many scores"]["targets_of_a_chunk"]
+    assert rows[13000, "as it is"]["targets_of_a_chunk"] == 256
 
 
 @smokes("benchmarks/peer_quality.py")

@@ -44,11 +44,14 @@ def test_figures_without_a_value_are_left_out(record, retrains):
 
 
 def test_speedups_are_the_retrains_mean_over_the_rows_own(record, retrains):
-    slow = replace(retrains[2], measured={**retrains[2].measured, "seconds": 40.0})
+    slow = replace(retrains[2], measured={**retrains[2].measured, "processor_seconds": 40.0})
     counts = {**retrains[0].counts, "target_gradients": 250.0}
-    sruga = record("sruga", 0, 0.05, measured={**retrains[0].measured, "seconds": 4.0}, counts=counts)
+    sruga = record(
+        "sruga", 0, 0.05, measured={**retrains[0].measured, "seconds": 5.0, "processor_seconds": 4.0}, counts=counts
+    )
     rows = table([*retrains[:2], slow, sruga])
-    assert figure(rows, "sruga", "cost", "speedup") == 5.0  # (10 + 10 + 40) / 3 / 4
+    assert figure(rows, "sruga", "cost", "speedup") == 5.0  # of the processor: (10 + 10 + 40) / 3 / 4
+    assert figure(rows, "sruga", "cost", "speedup_clock") == 2.5
     assert figure(rows, "sruga", "cost", "speedup_target_gradients") == 4.0
     assert figure(rows, "retrain", "cost", "speedup", "2") == 0.5
 
@@ -64,12 +67,23 @@ def test_nothing_measured_means_no_rows_rather_than_zero(record, retrains):
 def test_seconds_of_another_machine_are_not_compared(record, retrains):
     other = {**retrains[0].machine, "threads": "8"}
     rows = table([*retrains, record("sruga", 0, 0.05, machine=other)])
-    assert figure(rows, "sruga", "cost", "seconds") == 10
+    assert figure(rows, "sruga", "cost", "seconds") == 12.5
+    assert figure(rows, "sruga", "cost", "speedup") is None
+    assert figure(rows, "sruga", "cost", "speedup_clock") is None
+
+
+def test_a_run_that_did_not_measure_the_processor_has_no_headline_but_its_clock(record, retrains):
+    old = {name: value for name, value in retrains[0].measured.items() if name != "processor_seconds"}
+    rows = table([*retrains, record("sruga", 0, 0.05, measured=old)])
+    assert figure(rows, "sruga", "cost", "processor_seconds") is None
+    assert figure(rows, "sruga", "cost", "speedup") is None
+    assert figure(rows, "sruga", "cost", "speedup_clock") == 1.0
+    rows = table([replace(retrain, measured=old) for retrain in retrains] + [record("sruga", 0, 0.05)])
     assert figure(rows, "sruga", "cost", "speedup") is None
 
 
 def test_no_computation_has_no_speedup(record, retrains):
-    nothing = {"counts": {"target_gradients": 0.0}, "measured": {"seconds": 0.0}}
+    nothing = {"counts": {"target_gradients": 0.0}, "measured": {"seconds": 0.0, "processor_seconds": 0.0}}
     rows = table([*retrains, record("output_mask", 0, 0.0, **nothing)])
     assert figure(rows, "output_mask", "cost", "seconds") == 0
     assert figure(rows, "output_mask", "cost", "speedup") is None

@@ -86,6 +86,7 @@ def test_memory_is_read_where_it_is_watched() -> None:
 
 
 def test_every_figure_is_either_exact_or_measured() -> None:
-    cost = Cost()
+    cost = Cost(flops=1.0)
     assert {**cost.exact(), **cost.measured()} == asdict(cost)
-    assert set(cost.exact()) == {"epochs", "steps", "target_gradients", "scored_positions"}
+    assert set(cost.exact()) == {"epochs", "steps", "target_gradients", "scored_positions", "flops"}
+    assert "flops" not in Cost().exact(), "nobody counted them, which is not the same as none"

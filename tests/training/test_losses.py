@@ -100,6 +100,22 @@ def test_gradients_of_ce_are_those_of_torch(
     torch.testing.assert_close(found, gradients(cross_entropy(scores, targets - 1, reduction="none"), state))
 
 
+def test_a_chunk_has_as_many_scores_until_too_few_targets_share_its_sum() -> None:
+    assert losses._chunk_size(12_101, "cpu") == 3 * 2**19 // 12_101  # 129
+    assert losses._chunk_size(12_289, "cpu") == 256
+    assert losses._chunk_size(23_715, "cpu") == 256
+    assert losses._chunk_size(100_000, "cpu") == 3 * 2**21 // 100_000
+    assert losses._chunk_size(10_000_000, "cpu") == 32
+    assert losses._chunk_size(1_000_000, "cuda") == 2**26 // 1_000_000
+
+
+def test_the_loss_of_a_target_that_has_no_probability_left_is_still_a_number() -> None:
+    rows, places = torch.tensor([[100.0], [-100.0]]), torch.tensor([1])
+    loss, by_state, _ = losses._ce_chunks(torch.tensor([[1.0]]), rows, places, torch.ones(1), torch.float32)
+    assert loss.tolist() == [200.0]
+    assert by_state.tolist() == [[200.0]]
+
+
 def test_ce_without_targets_or_gradients(model: SequenceModel, state: Tensor, targets: Tensor) -> None:
     empty = losses.ce(model, state[:0], targets[:0], None)
     assert empty.shape == (0,)

@@ -338,7 +338,7 @@ def training_windows(data: Dataset, events: Mask) -> Windows:
     user, item = data.user[events], data.item[events]
     offsets = np.searchsorted(user, np.arange(data.num_users + 1)).astype(np.int64)
     start, stop, _ = cut(offsets, data.max_length, data.drop_short)
-    return Windows(pad(item, start, stop, data.max_length + 1), user[start])
+    return Windows(pad(item, start, stop, data.max_length + 1), user[start], np.flatnonzero(events)[stop - 1])
 
 
 def original_validation(data: Dataset) -> Queries:

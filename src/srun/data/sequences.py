@@ -45,10 +45,11 @@ def pad(items: NDArray[np.int32], start: NDArray[np.int64], stop: NDArray[np.int
 
 @dataclass(frozen=True)
 class Windows:
-    """Training windows: W rows of n+1 items, padded at the front, and whose they are."""
+    """Training windows: W rows of n+1 items, padded at the front, whose they are, and the event they end with."""
 
     items: NDArray[np.int32]  # (W, n+1)
     user: NDArray[np.int32]  # (W,)
+    event: NDArray[np.int64]  # (W,)
 
 
 @dataclass(frozen=True)

@@ -163,12 +163,8 @@ class Partition:
         One half is what methods may learn from; the other is for the audit only, which would else compare forgotten
         events with what the method was fitted to. The halves are drawn by the data seed, whatever the request.
         """
-        data = self.data
-        owners = np.unique(data.user[data.role == Role.SET_ASIDE])
-        order = numpy_stream(data.info["config"]["seed"], "audit").permutation(len(owners))
-        chosen = np.zeros(data.num_users, dtype=bool)
-        chosen[owners[order[len(owners) // 2 :] if audit else order[: len(owners) // 2]]] = True
-        return self._ask(self.retain, (data.role == Role.SET_ASIDE) & ~self.removed & chosen[data.user])
+        events = (self.data.role == Role.SET_ASIDE) & ~self.removed
+        return set_aside_queries(self.data, self.retain, events, audit=audit)
 
     @cached_property
     def _never_seen_context(self) -> Mask:
@@ -389,3 +385,12 @@ def category_items(data: Dataset, categories: Sequence[str]) -> Mask:
             raise DataError(f'unknown category "{category}"{suggest(category, known)}; known: {", ".join(known[:30])}')
         items |= data.categories[category]
     return items
+
+
+def set_aside_queries(data: Dataset, context: Mask, events: Mask, *, audit: bool) -> Queries:
+    """Those of ``events`` (E,), set aside before training, whose users are in one half; after ``context`` (E,)."""
+    owners = np.unique(data.user[data.role == Role.SET_ASIDE])
+    order = numpy_stream(data.info["config"]["seed"], "audit").permutation(len(owners))
+    chosen = np.zeros(data.num_users, dtype=bool)
+    chosen[owners[order[len(owners) // 2 :] if audit else order[: len(owners) // 2]]] = True
+    return make_queries(data.item, data.user, data.offsets, context, events & chosen[data.user])

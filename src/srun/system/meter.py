@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from torch import Tensor
 
 from srun.system.devices import PeakMemory
+from srun.system.flops import flops_so_far
 
 FORWARD_SHARE = 1 / 3
 """Of a target gradient, for a position that only passes forward: a teacher, a stop rule."""
@@ -25,6 +26,8 @@ class Cost:
     """Input positions that passed forward and backward; those that only passed forward count a third."""
     scored_positions: int = 0
     """Positions for which the whole catalogue was scored: in losses, and in looks that a stop rule needs."""
+    flops: float = 0.0
+    """Floating-point operations during ``seconds``; 0 where nobody counts them (``system.flops``)."""
     seconds: float = 0.0
     """By the clock."""
     seconds_patience: float = 0.0
@@ -36,8 +39,9 @@ class Cost:
     peak_memory_mb: float = 0.0
 
     def exact(self) -> dict[str, float]:
-        """The counts, which are the same at every run."""
-        return {name: value for name, value in asdict(self).items() if not name.startswith(MEASURED)}
+        """The counts, which are the same at every run; operations are among them where they were counted."""
+        counts = {name: value for name, value in asdict(self).items() if not name.startswith(MEASURED)}
+        return counts if self.flops else {name: value for name, value in counts.items() if name != "flops"}
 
     def measured(self) -> dict[str, float]:
         """The times and the memory, which differ from run to run."""
@@ -46,19 +50,21 @@ class Cost:
 
 @dataclass
 class Elapsed:
-    """Time that passed."""
+    """Time that passed, and the operations that were counted meanwhile."""
 
     seconds: float = 0.0
     processor_seconds: float = 0.0
+    flops: float = 0.0
 
 
 @contextmanager
 def stopwatch() -> Iterator[Elapsed]:
     """Time what happens inside; the figures are there afterwards."""
     elapsed = Elapsed()
-    clock, processor = time.perf_counter(), time.process_time()
+    clock, processor, flops = time.perf_counter(), time.process_time(), flops_so_far()
     yield elapsed
     elapsed.seconds, elapsed.processor_seconds = time.perf_counter() - clock, time.process_time() - processor
+    elapsed.flops = flops_so_far() - flops
 
 
 class Meter:
@@ -70,10 +76,7 @@ class Meter:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count the time inside as the computation's own.
-
-        All that a computation does happens inside: a counter of floating-point operations would begin and end here.
-        """
+        """Count the time inside as the computation's own, and the operations where ``counting_flops`` is around it."""
         with stopwatch() as elapsed:
             yield
         self.charge(elapsed)
@@ -86,9 +89,10 @@ class Meter:
         self.cost.seconds_evaluation += elapsed.seconds
 
     def charge(self, elapsed: Elapsed, share: float = 1.0) -> None:
-        """Count a ``share`` of a time that passed."""
+        """Count a ``share`` of a time that passed, and of the operations in it."""
         self.cost.seconds += elapsed.seconds * share
         self.cost.processor_seconds += elapsed.processor_seconds * share
+        self.cost.flops += elapsed.flops * share
 
     def count(
         self, *, epochs: int = 0, steps: int = 0, target_gradients: float = 0.0, scored_positions: int = 0

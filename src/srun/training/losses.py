@@ -19,6 +19,7 @@ CHUNK = {
     "cpu": 3 * 2**19,
     "other": 2**26,
 }  # scores kept at a time: what fits a processor's cache; a quarter GiB elsewhere
+FEW, MANY = 128, 256  # targets at a time on a CPU: fewer than so many become so many, see _chunk_size
 
 
 def bce(model: SequenceModel, state: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
@@ -126,17 +127,15 @@ def _ce_chunks(
 
     Products are taken in ``dtype``, everything else in that of ``rows``. Without ``weight`` the gradients are empty.
     """
-    size = max(CHUNK.get(state.device.type, CHUNK["other"]) // len(rows), 32)
+    size = _chunk_size(len(rows), state.device.type)
     state, low_rows = state.to(rows.dtype), rows.to(dtype)
     losses, by_state = [state.new_zeros(0)], [state.new_zeros(0, state.shape[1])]
-    # the same memory for all chunks: freed and asked for again, glibc may take new memory for each
-    memory = rows.new_empty(min(size, len(places)), len(rows))
     by_rows = torch.zeros_like(rows[:0])
     for start in range(0, len(places), size):
         part, place = state[start : start + size], places[start : start + size, None]
         scores = product(part.to(dtype), low_rows).to(rows.dtype)  # (t, V)
-        p = torch.softmax(scores, -1, out=memory[: len(part)])
-        losses.append(_surprise(scores, p, place))
+        p = torch.softmax(scores, -1, out=scores)  # in their place: half the memory, so that a cache holds more
+        losses.append(_surprise(p, part.to(dtype), low_rows, place))
         if weight is not None:
             share = weight[start : start + size, None]
             own, low_p = part * share, p.to(dtype)
@@ -149,10 +148,23 @@ def _ce_chunks(
     return torch.cat(losses), torch.cat(by_state), by_rows
 
 
-def _surprise(scores: Tensor, p: Tensor, place: Tensor) -> Tensor:
-    """-log of the entries ``place`` (t, 1) of the softmax ``p`` (t, V) of ``scores`` (t, V), none of them too small."""
+def _chunk_size(num_items: int, kind: str) -> int:
+    """Targets that are scored at a time on a device of this ``kind``.
+
+    Each chunk adds its gradients of all items, (V, D), to those before. With a large catalogue few targets share that,
+    and it takes a growing part of the time; so a chunk may then have four times the scores.
+    """
+    size = CHUNK.get(kind, CHUNK["other"]) // num_items
+    if kind == "cpu" and size < FEW:
+        size = min(4 * CHUNK["cpu"] // num_items, MANY)
+    return max(size, 32)
+
+
+def _surprise(p: Tensor, state: Tensor, rows: Tensor, place: Tensor) -> Tensor:
+    """-log of the entries ``place`` (t, 1) of ``p`` (t, V), the softmax of ``state`` (t, D) times ``rows`` (V, D)."""
     own = p.gather(1, place)[:, 0]
     if bool((own > torch.finfo(p.dtype).tiny).all()):
         return own.log().neg_()
     # by way of the likeliest item, whose probability is never too small for a logarithm
+    scores = product(state, rows).to(p.dtype)
     return scores.amax(1) - p.amax(1).log() - scores.gather(1, place)[:, 0]

@@ -19,6 +19,7 @@ from srun.training.checkpoint import NoResume, ResumeFolder
 from srun.training.fit import OnEpoch, TrainConfig
 from srun.training.shards import Shards
 from srun.unlearning.crossfit import CrossFit
+from srun.unlearning.prepared import Prepared
 
 Settings = TypeVar("Settings")
 Role = Literal["original", "reference", "method", "control"]
@@ -34,6 +35,8 @@ class Original:
     """What it keeps for requests: shards and slices that were not drawn at random, and the states before slices."""
     crossfit: CrossFit | None = None
     """Where every training event stands under a model that never saw its user; from a private place, if it is there."""
+    prepared: Prepared | None = None
+    """What requests have in common, at hand before one is known; private too."""
 
     @property
     def model(self) -> SequenceModel:

@@ -5,18 +5,23 @@ Q queries, U users, V items, K dimensions, F features, L items of a context.
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from torch import Tensor
 
 from srun.data.sequences import Queries
+from srun.models.products import product
 from srun.requests.partition import Partition
 from srun.rng import numpy_stream
 
 NEAR = 3  # last items of a context that are looked at one by one
 DIMENSIONS, SPARE, ROUNDS = 64, 16, 3  # of the space of items, and how exactly it is found
+ROUNDING = 1e-6  # share of the largest square of a singular value, below which one is taken for 0
 MAX_USERS = 20_000  # on whom overlaps are measured: time and memory end with it
 BLOCK = 4096  # queries at a time
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 
 
 class RetainedFeatures:
@@ -32,8 +37,8 @@ class RetainedFeatures:
         self.popularity = np.bincount(data.item[retained], minlength=data.num_items + 1)
         every = -(-data.num_users // MAX_USERS)  # a sample: by the id, not by what users did
         kept = retained & (data.user % every == 0)
-        shape = (data.num_items + 1, data.num_users)
-        pairs = (np.ones(int(kept.sum())), (data.item[kept], data.user[kept]))
+        shape = (data.num_items + 1, -(-data.num_users // every))
+        pairs = (np.ones(int(kept.sum())), (data.item[kept], data.user[kept] // every))
         table = sparse.csr_array(pairs, shape=shape)
         table.data[:] = 1  # repeats
         length = np.sqrt(np.maximum(np.asarray(table.sum(1)).ravel(), 1))
@@ -73,17 +78,32 @@ class RetainedFeatures:
         )
 
 
-def item_space(table: sparse.csr_array, rng: np.random.Generator) -> Floats:
+def item_space(table: sparse.csr_array, rng: np.random.Generator) -> Singles:
     """(V+1, K) rows of ``table`` (V+1, U) in the space of its first singular vectors, by randomised subspace iteration.
 
-    Halko, Martinsson and Tropp (2011), algorithm 4.4. K is ``DIMENSIONS``, or less for a small table.
+    Halko, Martinsson and Tropp (2011), algorithm 4.4. K is ``DIMENSIONS``, or less for a small table. Dense products
+    are torch's, which keeps to the threads that it was given; numpy's would take all of them.
     """
+    single = sparse.csr_array(table, dtype=np.float32)
     size = min(DIMENSIONS + SPARE, *table.shape)
-    basis = table @ rng.standard_normal((table.shape[1], size))
+    basis = torch.from_numpy(single @ rng.standard_normal((table.shape[1], size), dtype=np.float32))
     for _ in range(ROUNDS):
-        basis = np.linalg.qr(basis)[0]
-        basis = table @ (table.T @ basis)
-    basis = np.linalg.qr(basis)[0]
-    left, values, _ = np.linalg.svd(np.asarray(table.T @ basis).T, full_matrices=False)
-    count = min(DIMENSIONS, size)
-    return np.asarray(basis @ (left[:, :count] * values[:count]))
+        basis = torch.from_numpy(single @ (single.T @ _orthonormal(basis).numpy()))
+    basis = _orthonormal(basis)
+    squares, left = _spectrum(torch.from_numpy(single.T @ basis.numpy()))
+    scaled = left * squares.clamp(min=0).sqrt()
+    return np.asarray((basis @ scaled[:, -DIMENSIONS:]).numpy())
+
+
+def _orthonormal(basis: Tensor) -> Tensor:
+    """(N, K) an orthonormal basis of the columns of ``basis`` (N, K), without directions that rounding made."""
+    squares, turn = _spectrum(basis)
+    kept = squares > ROUNDING * squares[-1]
+    return product(basis, (turn[:, kept] / squares[kept].sqrt()).T.contiguous())
+
+
+def _spectrum(basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Squares (K,) of the singular values of ``basis`` (N, K), rising, and the right singular vectors (K, K)."""
+    columns = basis.T.contiguous()
+    squares, turn = torch.linalg.eigh(product(columns, columns))
+    return squares, turn

@@ -19,9 +19,11 @@ from srun.models.base import SequenceModel
 from srun.requests.partition import Partition
 from srun.rng import numpy_stream
 from srun.unlearning.closed_form.features import RetainedFeatures
-from srun.unlearning.closed_form.regression import Regression, crossed
+from srun.unlearning.closed_form.regression import Regression
+from srun.unlearning.closed_form.retained import filled
 from srun.unlearning.closed_form.standing import last_states, questions, standing
 from srun.unlearning.crossfit import CrossFit
+from srun.unlearning.prepared import Prepared
 
 LevelFrom = Literal["crossfit", "retained"]
 """``crossfit``: the private table of cross-fitted models, and retained data. ``retained``: retained data alone."""
@@ -51,9 +53,16 @@ class Level:
 
 
 def predict_level(
-    model: SequenceModel, request: Partition, crossfit: CrossFit | None, seed: int, device: torch.device
+    model: SequenceModel,
+    request: Partition,
+    crossfit: CrossFit | None,
+    seed: int,
+    device: torch.device,
+    prepared: Prepared | None = None,
 ) -> Level:
     """Predict the level of every forgotten event with a context; ``model`` is Original, or the last of a chain.
+
+    ``prepared`` is of ``model``, or None to ask it for everything.
 
     ``crossfit`` is None to know retained data alone. Of a category it is not used, for no model was trained without the
     category: what is aimed at there is where an event of an item stands that as few users keep, which for an item that
@@ -85,7 +94,8 @@ def predict_level(
         return np.column_stack([own, numbers])
 
     items = questions(aside, request.data.max_length).to(device)
-    truth, _ = standing(last_states(model, items), model.output_weight[1:].detach(), items[:, -1])
+    at_hand = None if prepared is None else prepared.aside
+    truth, asked = filled(items, torch.from_numpy(aside.event).to(device), at_hand, lambda part: z_of(model, part))
     predicted, wanted, info = _regress(known(forgotten), known(aside), truth.double().cpu().numpy(), aside.user, seed)
     return Level(
         forgotten,
@@ -93,17 +103,22 @@ def predict_level(
         predicted,
         torch.from_numpy(wanted).to(device, torch.float32),
         info,
-        int((items[:, :-1] != 0).sum()),
-        len(items),
+        int((items[asked][:, :-1] != 0).sum()),
+        int(asked.sum()),
     )
+
+
+def z_of(model: SequenceModel, items: Tensor) -> Tensor:
+    """(N,) z_rank of the last of ``items`` (N, n+1) under ``model``."""
+    return standing(last_states(model, items), model.output_weight[1:].detach(), items[:, -1])[0]
 
 
 def _regress(
     forgotten: Floats, aside: Floats, truth: Floats, users: NDArray[np.int32], seed: int
 ) -> tuple[Floats, Floats, dict[str, float]]:
     """Predictions (F,), what is wanted (F,) and how good they are, from features (F, X) and (P, X), truth and users."""
-    by_others = crossed(aside, truth, users, numpy_stream(seed, "level_folds"))
-    predicted, error = Regression.fit(aside, truth).predict(forgotten), truth - by_others
+    regression, by_others = Regression.fit_crossed(aside, truth, users, numpy_stream(seed, "level_folds"))
+    predicted, error = regression.predict(forgotten), truth - by_others
     spread = _with_errors(predicted, by_others, error, numpy_stream(seed, "level_errors"))
     wanted = np.empty(len(predicted))
     wanted[predicted.argsort(kind="stable")] = np.quantile(spread, (np.arange(len(predicted)) + 0.5) / len(predicted))

@@ -1,14 +1,12 @@
 """Closed form: the rows of forgotten items solved for the level of each of their events, without a gradient step."""
 
-import torch
-
 from srun.config import config
-from srun.data.dataset import training_windows
 from srun.models.scorer import Scorer, clone_model
 from srun.requests.partition import Partition
 from srun.rng import Streams
 from srun.unlearning.base import Context, Original, Result, Unlearner
 from srun.unlearning.closed_form.levels import LevelFrom, predict_level
+from srun.unlearning.closed_form.retained import draw_windows, filled, look_at
 from srun.unlearning.closed_form.rows import RowsConfig, move_rows, rows_look
 
 
@@ -48,11 +46,13 @@ class ClosedForm(Unlearner[ClosedFormConfig]):
         crossfit = original.require_crossfit() if self.needs_crossfit else None
         with meter.running():
             model = clone_model(original.model).eval()
-            level = predict_level(model, request, crossfit, context.seed, context.device)
-            windows = torch.from_numpy(training_windows(request.data, request.retain).items.astype("int64"))
-            drawn = torch.randperm(len(windows), generator=streams["retained"], device=context.device)
-            retained = windows.to(context.device)[drawn[: settings.retained_states]]
-            move_rows(model, level.items, level.wanted, retained, settings, streams["sample"])
+            prepared = original.prepared
+            level = predict_level(model, request, crossfit, context.seed, context.device, prepared)
+            generator = streams["retained"]
+            retained, last = draw_windows(request.data, request.retain, settings.retained_states, generator)
+            known = None if prepared is None else prepared.windows
+            seen, asked = filled(retained, last, known, lambda part: look_at(model, part))
+            move_rows(model, level.items, level.wanted, retained, settings, streams["sample"], seen)
         meter.count_look(level.positions, level.scored)
-        meter.count_look(*rows_look(model, level.items, retained, settings))
+        meter.count_look(*rows_look(model, level.items, retained[asked], settings))
         return Result(Scorer([model]), meter.read(), [], level.info)

@@ -15,9 +15,11 @@ from torch import Tensor
 from srun.config import config
 from srun.models.base import SequenceModel
 from srun.models.products import product
+from srun.unlearning.closed_form.retained import look_at
 from srun.unlearning.closed_form.standing import last_states, sampled_items, score_at, standing
 
 BLOCK = 2**24  # numbers of A at a time
+FEW = 32  # rows, up to which A takes less time row by row
 
 
 @config
@@ -45,18 +47,21 @@ def move_rows(
     retained: Tensor,
     settings: RowsConfig,
     generator: torch.Generator,
+    at_hand: Tensor | None = None,
 ) -> None:
     """Move the rows of the forgotten items in the table that states are compared with, in place.
 
-    ``items`` (F, n+1) and ``wanted`` (F,) as in ``Level``; ``retained`` (R, n+1) windows. The first round aims at each
+    ``items`` (F, n+1) and ``wanted`` (F,) as in ``Level``; ``retained`` (R, n+1) windows, of which
+    ``at_hand`` is what ``look_at`` says, or None to ask it. The first round aims at each
     event's level. As moving costs, the events then stand between where they stood and there; the further rounds aim at
     the same levels in the order that the events now have, so that all of them together stand as they should. Of a tied
     model the rows are inputs too, so that states are computed anew in each round.
     """
     table = model.output_weight[1:].detach()  # a view: (V, D)
-    states = last_states(model, retained)
+    seen = look_at(model, retained) if at_hand is None else at_hand
+    states, likely = seen[:, :-1].contiguous(), seen[:, -1]
     moving, place = items[:, -1].unique(return_inverse=True)
-    cost, likely = _shared_cost(states, settings), _normalisers(states, table)
+    cost = _shared_cost(states, settings)
     sample = sampled_items(len(table), generator)
     forgotten = last_states(model, items)
     parts = torch.arange(len(moving), device=moving.device).split(max(BLOCK // table.shape[1] ** 2, 1))
@@ -98,22 +103,26 @@ def _shared_cost(states: Tensor, settings: RowsConfig) -> Tensor:
     return settings.ridge * second + settings.damping * size.clamp(min=1e-12) * eye
 
 
-def _normalisers(states: Tensor, table: Tensor) -> Tensor:
-    """(R,) log of the sum of exp(scores) of the catalogue."""
-    return torch.cat([product(part, table).logsumexp(1) for part in states.split(256)])
-
-
 def _own_cost(states: Tensor, table: Tensor, rows: Tensor, normalisers: Tensor) -> Tensor:
     """(M, D, D) E[(p_i (1 - p_i))^1/2 h h^T] of each row, as large on its diagonal as E[h h^T]."""
+    p = (product(table[rows], states) - normalisers).exp_().clamp_(max=1)  # (M, R)
+    weights = (p * (1 - p)).sqrt_()
+    if len(rows) <= FEW:
+        cost = torch.stack([(states * weight[:, None]).T @ states for weight in weights])
+    else:
+        cost = _weighted_squares(states, weights)
+    size = cost.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
+    return cost * ((states**2).mean() / size)[:, None, None]
+
+
+def _weighted_squares(states: Tensor, weights: Tensor) -> Tensor:
+    """(M, D, D) sums of h h^T over ``states`` (R, D), each row by its ``weights`` (M, R): half of it, then mirrored."""
     width = states.shape[1]
     low, high = torch.tril_indices(width, width, device=states.device)
-    found = states.new_zeros(len(rows), len(low))
-    for part, size in zip(states.split(256), normalisers.split(256), strict=True):
-        p = (product(part, table[rows]) - size[:, None]).exp_().clamp_(max=1)  # (R, M)
-        weight = (p * (1 - p)).sqrt_()
-        found += product(weight.T.contiguous(), (part[:, low] * part[:, high]).T.contiguous())
-    full = states.new_zeros(len(rows), width, width)
-    full[:, low, high] = found
-    full[:, high, low] = found
-    size = full.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
-    return full * ((states**2).mean() / size)[:, None, None]
+    half = states.new_zeros(len(weights), len(low))
+    for part, weight in zip(states.split(256), weights.split(256, 1), strict=True):
+        half += product(weight.contiguous(), (part[:, low] * part[:, high]).T.contiguous())
+    full = states.new_zeros(len(weights), width, width)
+    full[:, low, high] = half
+    full[:, high, low] = half
+    return full
