@@ -10,8 +10,10 @@ log of a part is beside them. Exit code 1 if a part failed or was not reached.
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # a process that has asked CUDA itself must not fork
 
 import gpu_check_compare as compare
 import gpu_check_time as timing
@@ -28,7 +30,7 @@ import torch
 from gpu_check_bench import FULL, TINY, Bench, Figure, Scale
 
 from srun.flow.params import load
-from srun.system.devices import machine, start
+from srun.system.devices import RuntimeConfig, machine, start
 
 ROOT = Path(__file__).parents[1]
 FORK = multiprocessing.get_context("fork")
@@ -88,21 +90,18 @@ class Finished:
 def main(words: Sequence[str] | None = None) -> None:
     options, began = _options(words), time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)
-    about = _in_process(options.out / "machine.log", 60, lambda: iter([_machine(options.device)]))
+    torch.use_deterministic_algorithms(True, warn_only=True)  # imports much of torch: once, not in every part
+    runtime = load(ROOT / "params.yaml", [], [f"runtime.device={options.device}", "runtime.threads=0"]).runtime
+    about = in_process(options.out / "machine.log", 60, lambda: iter([_machine(runtime)]))
     if about.error:
         sys.exit(f"error: {about.error}")
-    scale, outcomes, benches = TINY if options.tiny else FULL, [], {}
+    check = Check(runtime, TINY if options.tiny else FULL, options.out, began + options.seconds)
+    outcomes = []
     for name in options.parts:
-        compares = PARTS[name].compares
-        if compares not in benches and time.monotonic() - began < options.seconds:
-            benches[compares] = Bench.make(scale.compared if compares else scale.timed)
-        left = options.seconds - (time.monotonic() - began)
-        if left > 0:
-            outcome = _carry_out(name, benches[compares], scale, options, left)
-        else:
-            outcome = Outcome(name, "not reached", f"the {options.seconds:.0f} seconds of --seconds were over")
-        print(f"{outcome.status:12}{outcome.seconds:6.1f} s  {name}: {outcome.error}".rstrip(": "), flush=True)
-        outcomes.append(outcome)
+        outcomes.append(check.carry_out(name))
+        print(
+            f"{outcomes[-1].status:12}{outcomes[-1].seconds:6.1f} s  {name}  {outcomes[-1].error}".rstrip(), flush=True
+        )
         write(options.out, {**about.results[0], "tiny": options.tiny}, time.monotonic() - began, outcomes)
     sys.exit(0 if all(outcome.status == "passed" for outcome in outcomes) else 1)
 
@@ -118,20 +117,36 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _carry_out(name: str, bench: Bench, scale: Scale, options: argparse.Namespace, left: float) -> Outcome:
-    """A part in a process of its own, for at most the seconds that are left."""
-    part, began = PARTS[name], time.monotonic()
-    log = options.out / f"{name.replace(' ', '_')}.log"
-    process = _in_process(log, min(part.seconds, left), lambda: part.work(bench, scale, _start(options.device)))
-    bad = [figure.about for figure in process.results if not figure.good]
-    error = process.error
-    if bad and not error:
-        error = f"{len(bad)} of {len(process.results)} figures are outside their limits; the first is {bad[0]}"
-    status: Status = "failed" if error else "passed"
-    return Outcome(name, status, error, time.monotonic() - began, process.results)
+@dataclass
+class Check:
+    """Carries out parts one by one."""
+
+    runtime: RuntimeConfig
+    scale: Scale
+    out: Path
+    end: float
+    """When the time is over, by the monotonic clock."""
+    _benches: dict[bool, Bench] = field(default_factory=dict)
+    """Made when a part first needs them; parts that compare have small data."""
+
+    def carry_out(self, name: str) -> Outcome:
+        """A part in a process of its own, if any of the time is left."""
+        part, began = PARTS[name], time.monotonic()
+        if began < self.end and part.compares not in self._benches:
+            size = self.scale.compared if part.compares else self.scale.timed
+            self._benches[part.compares] = Bench.make(size, self.scale.overrides)
+        left = self.end - time.monotonic()
+        if left <= 0:
+            return Outcome(name, "not reached", "the time of --seconds was over")
+        bench, log = self._benches[part.compares], self.out / f"{name.replace(' ', '_')}.log"
+        process = in_process(log, min(part.seconds, left), lambda: part.work(bench, self.scale, start(self.runtime)))
+        error, bad = process.error, [figure.about for figure in process.results if not figure.good]
+        if bad and not error:
+            error = f"{len(bad)} of {len(process.results)} figures are outside their limits; the first is {bad[0]}"
+        return Outcome(name, "failed" if error else "passed", error, time.monotonic() - began, process.results)
 
 
-def _in_process(log: Path, seconds: float, work: Callable[[], Iterator[Any]]) -> Finished:
+def in_process(log: Path, seconds: float, work: Callable[[], Iterator[Any]]) -> Finished:
     """What ``work`` gives in a process of its own, killed after so many seconds; what it prints goes into ``log``."""
     receiver, sender = FORK.Pipe(duplex=False)
     process = FORK.Process(target=_work, args=(log, sender, work))
@@ -143,14 +158,18 @@ def _in_process(log: Path, seconds: float, work: Callable[[], Iterator[Any]]) ->
             finished.results.append(receiver.recv())
         except EOFError:
             process.join()
-            if process.exitcode:
-                lines = [line for line in log.read_text().splitlines() if line.strip()]
-                finished.error = lines[-1] if lines else f"ended with exit code {process.exitcode}"
+            finished.error = _error(log.read_text(), process.exitcode) if process.exitcode else ""
             return finished
     process.kill()
     process.join()
     finished.error = f"not done after {seconds:.0f} seconds"
     return finished
+
+
+def _error(log: str, code: int) -> str:
+    """The line of a traceback that names the error, or what is known without one."""
+    lines = [line for line in log.splitlines() if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
+    return lines[-1] if lines else f"ended with exit code {code}"
 
 
 def _work(log: Path, sender: Connection, work: Callable[[], Iterator[Any]]) -> None:
@@ -161,19 +180,22 @@ def _work(log: Path, sender: Connection, work: Callable[[], Iterator[Any]]) -> N
         sender.send(result)
 
 
-def _start(device: str) -> torch.device:
-    return start(load(ROOT / "params.yaml", [], [f"runtime.device={device}", "runtime.threads=0"]).runtime)
-
-
-def _machine(device: str) -> dict[str, str]:
-    return machine() | {"device": str(_start(device)), "cuda": str(torch.version.cuda)}
+def _machine(runtime: RuntimeConfig) -> dict[str, str]:
+    device = start(runtime)
+    return machine() | {"device": str(device), "cuda": str(torch.version.cuda)}
 
 
 def write(folder: Path, about: Mapping[str, object], seconds: float, outcomes: Sequence[Outcome]) -> None:
     """Write gpu_check.json and gpu_check.md."""
-    record = {"machine": dict(about), "seconds": round(seconds, 1), "parts": [asdict(one) for one in outcomes]}
-    (folder / "gpu_check.json").write_text(json.dumps(record, indent=1) + "\n")
+    parts = [{**asdict(one), "figures": [_row(figure) for figure in one.figures]} for one in outcomes]
+    record = {"machine": dict(about), "seconds": round(seconds, 1), "parts": parts}
+    (folder / "gpu_check.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
     (folder / "gpu_check.md").write_text("\n".join(_page(about, seconds, outcomes)) + "\n")
+
+
+def _row(figure: Figure) -> dict[str, object]:
+    """A figure as JSON, which has no word for what is not a number."""
+    return {**asdict(figure), "value": figure.value if math.isfinite(figure.value) else None, "good": figure.good}
 
 
 def _page(about: Mapping[str, object], seconds: float, outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -4,7 +4,7 @@ Shapes: B batch, L length, D hidden, V catalogue.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from srun.data.batches import TrainingData
 from srun.data.dataset import Dataset, Role, prepare
 from srun.data.synthetic import steam_like
 from srun.flow.params import Params, load
+from srun.models import MODELS
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer, new_model
 from srun.requests.partition import Partition, partition
@@ -69,10 +70,14 @@ class Scale:
     epochs: int
     """Of models that are trained for a comparison."""
     shards: int
+    overrides: tuple[str, ...] = ()
+    """Of settings."""
 
 
 FULL = Scale(compared=0.005, timed=0.052, widths=(64, 256), steps=60, epochs=8, shards=5)
-TINY = Scale(compared=0.0005, timed=0.0005, widths=(8,), steps=2, epochs=2, shards=2)
+NARROW = tuple(f"model.{name}.hidden=8" for name in MODELS)
+FEW_STEPS = "unlearn.sruga.max_steps=2"
+TINY = Scale(compared=0.0005, timed=0.0005, widths=(8,), steps=2, epochs=2, shards=2, overrides=(*NARROW, FEW_STEPS))
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,11 @@ class Bench:
     request: Partition
 
     @classmethod
-    def make(cls, size: float) -> "Bench":
+    def make(cls, size: float, overrides: Sequence[str] = ()) -> "Bench":
         """Draw data of a size, the same every time."""
-        default = load(ROOT / "params.yaml", [], OVERRIDES)
-        params = load(ROOT / "params.yaml", [ROOT / "presets/by-event.yaml"], OVERRIDES)
+        changes = [*OVERRIDES, *overrides]
+        default = load(ROOT / "params.yaml", [], changes)
+        params = load(ROOT / "params.yaml", [ROOT / "presets/by-event.yaml"], changes)
         data = prepare(steam_like(size, 0), params.prepare)
         return cls(params, default, data, partition(data, "interactions", params.request("interactions")))
 

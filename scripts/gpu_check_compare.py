@@ -97,7 +97,7 @@ def compare_ranks(bench: Bench, scale: Scale, device: torch.device) -> Iterator[
 def compare_training(bench: Bench, scale: Scale, device: torch.device) -> Iterator[Figure]:
     """Models after a few steps, each on all windows at once, without dropout."""
     recipe = bench.recipe(STEPS, batch_size=ALL, group_by_length=False)
-    for name in (name for name, kind in MODELS.items() if kind.next_item):  # a cloze model draws what it masks
+    for name in (name for name in MODELS if MODELS[name].next_item):  # a cloze model draws what it masks
         description = bench.description(name, dropout=0.0)
         (expected, fit), (own, own_fit) = (
             train_new(description, bench.windows(place), recipe, 0, QUIET) for place in (CPU, device)
