@@ -31,4 +31,10 @@ if [ "${1:-}" = --with ]; then
     done
     path=$path:$unpacked
 fi
-PYTHONPATH=$path${PYTHONPATH:+:$PYTHONPATH} "$python" "$root/scripts/gpu_check.py" "$@"
+export PYTHONPATH="$path${PYTHONPATH:+:$PYTHONPATH}"
+"$python" -c 'import pyarrow, ruamel.yaml, safetensors' || {
+    echo "error: fetch what is missing with \`scripts/gpu_check.sh --wheels FOLDER\` where there is a network," \
+        "carry the folder here and run \`scripts/gpu_check.sh --with FOLDER\`" >&2
+    exit 1
+}
+"$python" "$root/scripts/gpu_check.py" "$@"

@@ -30,8 +30,9 @@ from srun.unlearning.sruga.method import SRUGA
 
 ALL = 10**7  # rows of a batch: all of them
 STEPS = 5
-ROUNDING = "sums of float32 in another order"
-AMPLIFIED = "Adam divides by the size of a gradient, which for some weights is all rounding"
+LEAST = 0.01  # nats, below which a loss, such as KL before the first step, is itself of the size of its rounding
+ROUNDING = "sums of float32 in another order (among CPU libraries they differ by 1e-7)"
+AMPLIFIED = "Adam divides by the size of a gradient, all rounding for some weights (among CPU libraries 1e-5)"
 DRAWS = "other draws on another device"
 Loss = Callable[[SequenceModel, Tensor, Tensor, Tensor], Tensor]
 LOSSES: dict[str, Loss] = {
@@ -106,7 +107,7 @@ def compare_training(bench: Bench, scale: Scale, device: torch.device) -> Iterat
             f"{name}: losses of {STEPS} steps", _curves_apart(own_fit.history, fit.history), "", 1e-4, ROUNDING
         )
         start = bench.model(description, CPU)
-        yield Figure(f"{name}: weights, of how far they moved", moved(own, expected, start), "", 0.05, AMPLIFIED)
+        yield Figure(f"{name}: weights, of how far they moved", moved(own, expected, start), "", 0.01, AMPLIFIED)
 
 
 def _curves_apart(own: list[dict[str, float]], expected: list[dict[str, float]]) -> float:
@@ -117,7 +118,7 @@ def _curves_apart(own: list[dict[str, float]], expected: list[dict[str, float]])
         for key in other
         if key.endswith("loss")
     ]
-    return max(abs(one - other) / max(abs(other), 1e-9) for one, other in pairs)
+    return max(abs(one - other) / max(abs(other), LEAST) for one, other in pairs)
 
 
 def compare_closed_form(bench: Bench, scale: Scale, device: torch.device) -> Iterator[Figure]:
@@ -138,8 +139,8 @@ def compare_closed_form(bench: Bench, scale: Scale, device: torch.device) -> Ite
             f"{name}: rows, of how far they moved",
             moved(models[1], models[0], original),
             "",
-            0.02,
-            "events that stand alike swap their levels between rounds",
+            0.005,
+            "events that stand alike may swap their levels between rounds",
         )
 
 
@@ -160,7 +161,7 @@ def compare_sruga(bench: Bench, scale: Scale, device: torch.device) -> Iterator[
             _on(original, CPU), bench.request, Context.quiet(CPU, 0)
         )
         apart_by = moved(own.scorer.model, expected.scorer.model, start.scorer.model)
-        yield Figure(f"{name}: weights, of how far they moved", apart_by, "", 0.05, AMPLIFIED)
+        yield Figure(f"{name}: weights, of how far they moved", apart_by, "", 0.01, AMPLIFIED)
 
 
 def _on(original: Original, device: torch.device) -> Original:
