@@ -8,6 +8,7 @@ error. It is a program of its own, since a process can register such a device on
 What a real GPU would also refuse (a generator of another device, numpy without .cpu()) fails here too; what it computes
 in another order does not show. Random draws are the CPU's, so that results are compared to the rounding of float32.
 """
+# ruff: noqa: E402  # what is set before an import counts
 
 import json
 import sys
@@ -23,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import numpy as np
 import torch
 
-torch.inference_mode = torch.no_grad  # type: ignore[misc]  # whose tensors could not be wrapped; before srun asks for it
+torch.inference_mode = torch.no_grad  # whose tensors could not be wrapped; before srun asks for it
 
 from gpu_check_bench import CPU, QUIET, ROOT, TINY, Bench, jobs
 from safetensors.torch import save_file
@@ -41,7 +42,8 @@ from srun.evaluation.recovery import recover
 from srun.evaluation.relearning import relearn
 from srun.flow.params import load
 from srun.models.scorer import Scorer
-from srun.requests.partition import partition
+from srun.requests.kinds import DrawnUsers
+from srun.requests.partition import Partition, partition
 from srun.training import checkpoint
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import train_new
@@ -171,7 +173,7 @@ class Calls(TorchFunctionMode):
             return torch.tensor(*args[1:], **{"dtype": args[0].dtype, **kwargs}).to(args[0].device)
         if func is torch.tensor and torch.device(kwargs.get("device") or "cpu").type == NAME:
             return torch.tensor(*args, **{**kwargs, "device": "cpu"}).to(kwargs["device"])
-        if func is Tensor.data.__set__ and isinstance(args[0], Other):  # type: ignore[attr-defined]
+        if func == Tensor.data.__set__ and isinstance(args[0], Other):
             args[0].inner = args[1].inner
         return func(*args, **kwargs)
 
@@ -185,13 +187,13 @@ def save_from_there(tensors: dict[str, Tensor], path: Path) -> None:
 def other_device() -> Iterator[Device]:
     """Make the device known to torch for what is done inside."""
     before = torch.Generator
-    torch.Generator = Generator  # type: ignore[misc]
+    torch.Generator = Generator
     checkpoint.save_file = save_from_there
     try:
         with Calls(), Device() as device:
             yield device
     finally:
-        torch.Generator = before  # type: ignore[misc]
+        torch.Generator = before
         checkpoint.save_file = save_file
 
 
@@ -211,8 +213,9 @@ METHODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "sruga, ga, plateau, mgda": (
         "sruga",
         "interactions",
-        ("ascent=ga", "finetune_weight=1.0", "weighting=mgda", "update=all", "kl_items=50", "stop=plateau"),
+        ("ascent=ga", "finetune_weight=1.0", "weighting=mgda", "kl_weight=0.0", "update=all", "stop=plateau"),
     ),
+    "sruga, sampled kl": ("sruga", "interactions", ("kl_items=50",)),
     "sruga, npo, pcgrad": (
         "sruga",
         "category",
@@ -247,14 +250,12 @@ def unlearned(name: str) -> Work:
     return work
 
 
-def _request(bench: Bench, kind: str) -> Any:
-    name, params = bench.params.with_category("category 3")
-    block = params.request(name)
+def _request(bench: Bench, kind: str) -> Partition:
     if kind == "users":
-        from srun.requests.kinds import DrawnUsers
-
-        block = DrawnUsers(kind="users", share_of_users=0.1, catalogue="retained", seed=0)
-    return partition(bench.data, name, block)
+        users = DrawnUsers(kind="users", share_of_users=0.1, catalogue="retained", seed=0)
+        return partition(bench.data, "users", users)
+    name, params = bench.params.with_category("category 3")
+    return partition(bench.data, name, params.request(name))
 
 
 def trained(name: str, loss: str, **changes: Any) -> Work:
@@ -273,18 +274,15 @@ def resumed(bench: Bench, device: torch.device) -> Result:
     settings = replace(bench.sruga_default(), max_epochs=2, max_steps=None, batch_size=16)
     original = bench.original(bench.description("sasrec"), 1, device)
 
-    class Killed(Exception):
-        pass
-
     def kill(row: dict[str, float], epoch: int, cap: int) -> None:
         if epoch == 2:
-            raise Killed
+            raise KeyboardInterrupt
 
     with tempfile.TemporaryDirectory() as folder:
         resume = ResumeFolder(Path(folder), "key")
         try:
             UNLEARNERS["sruga"](settings).unlearn(original, bench.request, Context.quiet(device, 0, None, resume, kill))
-        except Killed:
+        except KeyboardInterrupt:
             again = Context.quiet(device, 0, None, resume)
             return dict(UNLEARNERS["sruga"](settings).unlearn(original, bench.request, again).scorer.model.state_dict())
     raise AssertionError("it was not killed")
@@ -335,8 +333,19 @@ WORKS: dict[str, Work] = {
 }
 
 
+MISTAKES: dict[str, Callable[[Tensor, Tensor], object]] = {
+    # of a tensor there and one here
+    "two devices meet": lambda there, here: there + here,
+    "a table there, looked up from here": lambda there, here: torch.nn.functional.embedding(here.long(), there),
+    "numpy of what is there": lambda there, here: there.numpy(),
+    "a generator of here": lambda there, here: torch.rand(3, generator=Generator(), device=there.device),
+    "a generator of there": lambda there, here: torch.randperm(3, generator=Generator(NAME)),
+    "written into from here": lambda there, here: torch.add(here, here, out=there),
+}
+
+
 def apart(own: Result, expected: Result) -> float:
-    """The distance of two results: of all tensors together as a share of their length, or of numbers if that is more."""
+    """The distance of two results: of all tensors together as a share of their length, or of numbers, if more."""
     assert own.keys() == expected.keys(), f"{sorted(own.keys() ^ expected.keys())} are in one only"
     tensors = {key for key, value in expected.items() if isinstance(value, Tensor)}
     one, other = (torch.cat([result[key].cpu().double().flatten() for key in tensors]) for result in (own, expected))
@@ -348,6 +357,15 @@ def main() -> None:
     torch.set_num_threads(1)
     _setup_privateuseone_for_python_backend(NAME, Backend())
     bench = Bench.make(TINY.timed, TINY.overrides)
+    for name, mistake in MISTAKES.items():
+        with other_device():
+            there, here = torch.ones(3, 3, device=NAME), torch.ones(3, 3)
+            try:
+                mistake(there, here)
+                error = ""
+            except (AssertionError, RuntimeError, TypeError) as seen:
+                error = f"{type(seen).__name__}: {seen}"
+        print(json.dumps({"mistake": name, "error": error}), flush=True)
     for name in sys.argv[1:] or WORKS:
         expected, row = WORKS[name](bench, CPU), {"name": name, "error": "", "apart": None}
         with other_device() as device:
