@@ -52,8 +52,8 @@ from srun.unlearning import UNLEARNERS
 from srun.unlearning.base import Context
 
 NAME = "other"
-MAY_MIX = {"aten::copy_", "aten::_to_copy", "aten::index.Tensor", "aten::index_put_", "aten::_index_put_impl_"}
-"""A GPU copies from a CPU, and takes indices from there."""
+MAY_MIX = {"aten::copy_", "aten::_to_copy"}
+"""A GPU copies from a CPU. It takes indices from there too, but they are copied each time: none are here."""
 WAITS = {
     "aten::_local_scalar_dense",
     "aten::is_nonzero",
@@ -138,7 +138,7 @@ class Device(TorchDispatchMode):
         kwargs = kwargs or {}
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         others = [tensor for tensor in tensors if isinstance(tensor, Other)]
-        name = func._schema.name + (f".{func._overloadname}" if func._schema.name == "aten::index" else "")
+        name = func._schema.name
         if others and name not in MAY_MIX:
             strange = [tensor for tensor in tensors if not isinstance(tensor, Other) and tensor.dim()]
             assert not strange, f"{func}: tensors of two devices meet"
