@@ -1,7 +1,8 @@
 """Parts of gpu_check.py that compare a device with the CPU: the same numbers, up to the rounding of float32.
 
 Random streams draw other numbers on a GPU. So what is compared draws nothing (whole passes as one batch, no dropout),
-is given its draws, or is compared by figures that draws hardly move. Shapes: B batch, L length, T targets, F events.
+is given its draws, or is compared by figures that draws hardly move. A trained model that both are given was trained on
+the device, where it takes less time. Shapes: B batch, L length, T targets, F events.
 """
 
 from collections.abc import Callable, Iterator
@@ -83,7 +84,7 @@ def compare_ranks(bench: Bench, scale: Scale, device: torch.device) -> Iterator[
     """Ranks of test targets by one trained model."""
     queries = bench.request.queries("test")
     for name in MODELS:
-        model = bench.original(bench.description(name), scale.epochs, CPU).model
+        model = bench.original(bench.description(name), scale.epochs, device).model
         ranks = [
             RankingTask.make(queries, bench.data.max_length, place, 512).ranks(Scorer([clone_model(model).to(place)]))
             for place in (CPU, device)
@@ -124,7 +125,7 @@ def _curves_apart(own: list[dict[str, float]], expected: list[dict[str, float]])
 def compare_closed_form(bench: Bench, scale: Scale, device: torch.device) -> Iterator[Figure]:
     """Levels by event and solved rows of one trained model, with the same retained states and sampled items."""
     for name in ("sasrec", "bert4rec"):
-        original = bench.original(bench.description(name), scale.epochs, CPU).model
+        original = bench.original(bench.description(name), scale.epochs, device).model
         level, own = (
             predict_level(clone_model(original).to(place).eval(), bench.request, None, 0, place)
             for place in (CPU, device)
@@ -146,7 +147,7 @@ def compare_closed_form(bench: Bench, scale: Scale, device: torch.device) -> Ite
 
 def compare_sruga(bench: Bench, scale: Scale, device: torch.device) -> Iterator[Figure]:
     """A trained model after a few of SRUGA's steps, each on all events at once, without dropout."""
-    original = bench.original(bench.description("sasrec"), scale.epochs, CPU)
+    original = bench.original(bench.description("sasrec"), scale.epochs, device)
     for name, settings in (("by event", bench.sruga_by_event()), ("default", bench.sruga_default())):
         whole = replace(
             settings, batch_size=ALL, retain_batch_size=ALL, unlearn_dropout=False, max_steps=STEPS, rows=None
@@ -201,8 +202,8 @@ def _differing(one: SequenceModel, other: SequenceModel) -> float:
 
 
 def compare_unlearned(bench: Bench, scale: Scale, device: torch.device) -> Iterator[Figure]:
-    """An Original trained on the CPU, unlearned and measured on both devices, as in a flow."""
-    original = bench.original(bench.description("sasrec"), scale.epochs, CPU)
+    """One Original, unlearned and measured on both devices, as in a flow."""
+    original = bench.original(bench.description("sasrec"), scale.epochs, device)
     for name, method in methods(bench).items():
         expected, own = (_measured(bench, method, _on(original, place), place) for place in (CPU, device))
         for key, value in expected.items():
