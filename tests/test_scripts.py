@@ -32,7 +32,11 @@ from srun.training.checkpoint import ResumeFolder
 ROOT = Path(__file__).parents[1]
 RESULTS = ("benchmarks", "docs", "presets", "reports")
 """Folders whose files are in git."""
-APART = {"scripts/house.py": "tests/test_house.py", "scripts/readme_table.py": "tests/test_readme_table.py"}
+APART = {
+    "scripts/gpu_check.py": "tests/test_gpu_check.py",
+    "scripts/house.py": "tests/test_house.py",
+    "scripts/readme_table.py": "tests/test_readme_table.py",
+}
 """Scripts whose tests have a file of their own."""
 TINY_TRAINING = ("train.max_epochs=2", "train.evaluate_every=1", "train.patience=2", "train.batch_size=64")
 SETS = tuple(word for text in (*TINY_TRAINING, "model.sasrec.hidden=8") for word in ("--set", text))
@@ -520,7 +524,7 @@ def test_every_script_has_a_smoke_test() -> None:
         else:
             helpers.add(name)
     for name in helpers:
-        others = "\n".join((ROOT / other).read_text() for other in {*SMOKED, *helpers} - {name})
+        others = "\n".join((ROOT / other).read_text() for other in {*SMOKED, *APART, *helpers} - {name})
         pattern = rf"^(import|from) {Path(name).stem}\b"
         assert re.search(pattern, others, re.MULTILINE), f"{name}: no script imports it"
 

@@ -192,7 +192,8 @@ class _Run:
         load_optimiser(self.optimiser, unpack("optimiser", tensors))
         self.weighting.restore(unpack("weighting", tensors))
         self.streams.restore(unpack("streams", tensors))
-        self.ascent.rows.order, self.remaining.rows.order = tensors["forget_order"], tensors["retain_order"]
+        self.ascent.rows.order = tensors["forget_order"].to(self.streams.device)
+        self.remaining.rows.order = tensors["retain_order"].to(self.streams.device)
         self.ascent.rows.position, self.remaining.rows.position = state["positions"]
         if self.ascent.level is not None:
             self.ascent.level.restore(tensors["level"], state["cost"]["steps"])
