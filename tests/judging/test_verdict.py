@@ -8,7 +8,7 @@ import pytest
 from srun.judging.comparison import compare, judge_groups
 from srun.judging.records import group_records
 from srun.judging.results import long_form
-from srun.judging.verdict import decide, headline, standing, tally, verdict, verdicts, words
+from srun.judging.verdict import Figures, decide, headline, standing, tally, verdict, verdicts, words
 from srun.metrics.forgetting import ForgetQuality, Interval, judge
 from srun.metrics.ranking import EventRanks
 from srun.reporting.figures import draw, utility_vs_suppression
@@ -20,7 +20,7 @@ GAPS = {"below": -0.2, "within": 0.05, "above": 0.2}
 
 
 def quality(place, near, number=8):
-    return ForgetQuality(0.1 if near else 0.3, 0.2, 0.5, GAPS[place], 0.1, number)
+    return Figures(ForgetQuality(0.1 if near else 0.3, 0.2, 0.5, GAPS[place], 0.1, number))
 
 
 ABOVE_FAR, WITHIN_FAR, ABOVE_NEAR, WITHIN_NEAR = (
