@@ -37,8 +37,10 @@ BY_EVENT = {
     **{"batch_size": 512, "retain_batch_size": 256, "retain_sample": None, "max_epochs": 80, "evaluate_every": 1000},
     "rows": {"strength": 10.0, "ridge": 1.0, "damping": 1.0, "rounds": 2, "retained_states": 2048},
 }
+LONGER = {"finetune_only": {"learning_rate": 0.003, "max_epochs": 15}}
+"""On so small a log its own settings move hardly anything: nearly Original itself is left."""
 CASES = [
-    *(pytest.param(name, {}, id=name) for name in UNLEARNERS if name != "sisa"),
+    *(pytest.param(name, LONGER.get(name, {}), id=name) for name in UNLEARNERS if name != "sisa"),
     pytest.param("sruga", OUTPUT_LAYER, id="sruga, output layer"),
     pytest.param("sruga", BY_EVENT, id="sruga, level by event on all weights"),
     pytest.param("attribution_plus", {"items": "keep"}, id="attribution_plus, items kept"),
@@ -66,7 +68,7 @@ class Attacked:
         categories = {f"i{item}": "green" if item % 8 else "red" for item in range(NUM_ITEMS)}
         held = {"calibration_users": 0.1, "calibration_events": 0.5, "max_length": 8}
         self.small, self.data = small, small.make_data(events, categories, **held)
-        drawn = small.interactions_request(share_of_users=0.3)
+        drawn = small.interactions_request(share_of_users=0.5)
         self.requests = {
             "interactions": small.carry_out(self.data, drawn),
             "category": small.carry_out(self.data, small.category_request()),
@@ -137,8 +139,7 @@ def check(file: FileQuality, holds: FileHolds) -> None:
         assert not file.beyond, f"the file gives back more than a Retrain's by {', '.join(file.beyond)}: {said}"
         return
     assert file.beyond, f"nothing of Original is seen in the file: {said}"
-    if holds == "original":
-        assert file.holds_original, f"no table of the file gives Original's ranks: {said}"
+    assert file.holds_original == (holds == "original"), f"whether a table of the file gives Original's ranks: {said}"
 
 
 @pytest.mark.parametrize(("name", "changes"), CASES)

@@ -72,7 +72,7 @@ class AttributionPlus(Unlearner[AttributionPlusConfig]):
     @property
     def file_holds(self) -> FileHolds:
         """Items that are reset give nothing back: nobody keeps them, so there is nothing to fit a row on either."""
-        return "nothing" if self.settings.items == "reset" else "states"
+        return "nothing" if self.settings.items == "reset" else "original"
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         self.require(original, request)
