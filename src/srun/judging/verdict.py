@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from srun.judging.records import KINDS, Group, Record
+from srun.judging.records import ERROR_RATE, KINDS, Group, Record
 from srun.judging.styles import ORIGINAL, style
 from srun.metrics.forgetting import MIN_RETRAINS, ForgetQuality, LevelError, Place
 from srun.metrics.memory import MOST, MemoryQuality
@@ -215,6 +215,23 @@ def standing(group: Group) -> str:
         return f"not judged: {judged[0].how}"
     blind = next((f"cannot tell: {one.how}" for one in judged if one.word == "cannot tell"), "")
     return ", ".join(text for text in (blind, judged[0].provisional) if text)
+
+
+def tests_text(group: Group) -> str:
+    """Which tests every verdict of a group joins, and what no verdict says, in sentences; empty for a category."""
+    if group.first.kind not in KINDS:
+        return ""
+    attacks = list(dict.fromkeys(attack for record in group.records for attack in record.recovered))
+    tests = ["Hit@10 below and above Retrain's interval", "KS D"]
+    tests += [f"what attacks have back of the file ({', '.join(attacks)})"] if attacks else []
+    tests += ["memory left of single events"] if group.memories else []
+    *some, last = tests
+    sentences = [f"A verdict joins {', '.join(some)} and {last}."]
+    if attacks:
+        sentences.append(f"Each attack has an equal share of an error rate of {ERROR_RATE:g} over all of these.")
+    else:
+        sentences.append("No file was attacked (evaluate.recovery), so no verdict says what is in it.")
+    return " ".join(sentences)
 
 
 def provisional(number: int) -> str:
