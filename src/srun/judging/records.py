@@ -232,10 +232,10 @@ def group_records(records: Sequence[Record], originals: Sequence[Trained] = ()) 
 def judge_beside_others(records: Sequence[Record], originals: Sequence[Trained] = ()) -> list[Record]:
     """The records of one model and request with what is measured against others of them.
 
-    Relearning: see ``relearning_figures``. By event: see ``judging.by_event``; memory needs to know the seeds of
-    ``originals``. Of a category, against Original (same start): removal rates and what is
-    kept; against the Retrains' mean: what is kept of it, and the distance of the linear probe's AUC, beside that of the
-    output mask. A figure whose reference has no row is not there.
+    Relearning: see ``relearning_figures``. Single events: see ``judging.by_event``; ``originals`` say of which seed an
+    Original is. Of a category, against Original (same start): removal rates and what is kept; against the Retrains'
+    mean: what is kept of it, and the distance of the linear probe's AUC, beside that of the output mask. A figure whose
+    reference has no row is not there.
     """
     return [_beside_others(record, records, originals) for record in records]
 
@@ -255,7 +255,8 @@ def _beside_others(record: Record, records: Sequence[Record], trained: Sequence[
 
 def _by_event(record: Record, records: Sequence[Record], trained: Sequence[Trained]) -> dict[str, float]:
     """Figures of single events; none of raw scores, without ranks, and with fewer than two other Retrains."""
-    others = [other.events[SPLIT].rank for other in records if other.method == REFERENCE and other is not record]
+    retrains = [other for other in records if other.method == REFERENCE and other is not record]
+    others = [other.events[SPLIT].rank for other in retrains if SPLIT in other.events]
     if SPLIT not in record.events or record.num_items is None or len(others) < 2:
         return {}
     rng = numpy_stream(int(record.partition["request"]["seed"]), f"memory_left/{record.cell}")
