@@ -1,5 +1,7 @@
 """Every split of a request, per event and as means; the probe that methods look through."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -79,13 +81,13 @@ def test_ranks_are_those_of_the_scores(coloured, world, scorer):
 
 def test_the_batch_size_changes_nothing(world, scorer):
     one, other = (
-        evaluate(scorer, world.request, EvaluateConfig(seed=3, sampled=True, batch_size=size, recovery=False), CPU) for size in (1, 500)
+        evaluate(scorer, world.request, replace(SETTINGS, batch_size=size), CPU) for size in (1, 500)
     )
     assert one.metrics == other.metrics
 
 
 def test_sampled_ranking_can_be_left_out_and_has_its_seed(world, scorer):
-    plain = evaluate(scorer, world.request, EvaluateConfig(seed=3, sampled=False, batch_size=64, recovery=False), CPU)
+    plain = evaluate(scorer, world.request, replace(SETTINGS, sampled=False), CPU)
     assert "rank_sampled" not in plain.events
     assert not any(name.endswith("_sampled") for part in plain.metrics.values() for name in part)
 
@@ -94,7 +96,7 @@ def test_sampled_ranking_has_a_seed_of_its_own(small):
     data = small.make_data(small.random_events(30, 400, low=8))
     scorer, request = Scorer([small.random_model(data)]), partition(data, "r", small.interactions_request())
     one, two = (
-        evaluate(scorer, request, EvaluateConfig(seed=seed, sampled=True, batch_size=64, recovery=False), CPU).events for seed in (1, 2)
+        evaluate(scorer, request, replace(SETTINGS, seed=seed), CPU).events for seed in (1, 2)
     )
     assert (one["rank"] == two["rank"]).all()
     assert (one["rank_sampled"] != two["rank_sampled"]).any()

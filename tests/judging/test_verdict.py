@@ -261,7 +261,7 @@ NUM_ITEMS, NUM_MADE = 500, 400
 INFO = {"models": [{"name": "sasrec", "settings": {}, "num_items": NUM_ITEMS}]}
 ATTACKS = ("own", "ridge", "softmax_zero", "softmax_input")
 OF_RETRAIN, OF_ORIGINAL = (0.20, 0.18, 0.12, 0.19), (0.60, 0.35, 0.30, 0.55)
-SEEDS = [Trained(f"sasrec-{seed}", {"seed": seed}) for seed in (0, 1)]
+SEEDS = [Trained(f"sasrec-{s}", {"seed": s, "cost": {"target_gradients": 1.0}}) for s in (0, 1)]
 FEATURES = np.random.default_rng(5).normal(size=(NUM_MADE, 2))
 LEVEL = FEATURES @ [1.0, -0.5] + np.random.default_rng(6).normal(size=NUM_MADE)
 MEMORY = np.abs(np.random.default_rng(7).normal(size=NUM_MADE)) * 3

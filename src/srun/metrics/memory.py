@@ -1,7 +1,7 @@
 """What is left of the memory of single events: figures that pooled ranks cannot give, from per-event ranks alone.
 
 Shapes: Q events, n Retrains, V items of the catalogue, X features of an event, K columns of a regression, W ways to
-choose among the Retrains.
+choose among the Retrains, B draws of users.
 """
 
 import math
@@ -130,7 +130,9 @@ def memory_left(
     for _ in range(number):
         drawn = np.bincount(rng.integers(0, num_users, num_users), minlength=num_users)
         weights.append(drawn[owner].astype(np.float64))
-    value, *again = (_share((columns * weight[:, None]).T @ columns, len(retrains)) for weight in weights)
+    grams = np.stack([(columns * weight[:, None]).T @ columns for weight in weights])  # (B, K, K), as they are first
+    own, original = _coefficients(grams, len(retrains)).T
+    value, *again = (_ratio(*pair) for pair in zip(own.tolist(), original.tolist(), strict=True))
     drawn_shares = [share for share in again if math.isfinite(share)] or [math.nan]
     low, high = np.quantile(drawn_shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return MemoryLeft(value, float(low), float(high))
@@ -147,7 +149,7 @@ def memory_limit(highs: Sequence[float]) -> float:
 def memory_coefficient(model: Floats, other_original: Floats, retrains: Floats, features: Floats) -> float:
     """The coefficient alone: the numerator of ``memory_left``, for events where nothing can be left (audit-only)."""
     columns = _columns(model, model, other_original, retrains, features)
-    return float(_coefficients(columns.T @ columns, len(retrains))[0])
+    return float(_coefficients((columns.T @ columns)[None], len(retrains))[0, 0])
 
 
 def _columns(model: Floats, own_original: Floats, other_original: Floats, retrains: Floats, features: Floats) -> Floats:
@@ -160,34 +162,30 @@ def _columns(model: Floats, own_original: Floats, other_original: Floats, retrai
     return np.column_stack([model, own_original, retrains.T, shared])
 
 
-def _share(gram: Floats, num_retrains: int) -> float:
-    own, original = _coefficients(gram, num_retrains)
-    return _ratio(float(own), float(original))
-
-
 def _ratio(value: float, of: float) -> float:
     return value / of if of else math.nan
 
 
-def _coefficients(gram: Floats, num_retrains: int) -> Floats:
-    """(2,) coefficients of z(O2) in the model's z and in its own Original's, from products (K, K) of all columns.
+def _coefficients(grams: Floats, num_retrains: int) -> Floats:
+    """(B, 2) coefficients of z(O2) in the model's z and its own Original's, from products (B, K, K) of all columns.
 
     1, X and X^2 are regressors and instruments alike, so they are taken out of all other columns first.
     """
     other = 2 + num_retrains
-    inner, outer, shared = gram[: other + 1, : other + 1], gram[other + 1 :, : other + 1], gram[other + 1 :, other + 1 :]
-    left = inner - outer.T @ np.linalg.lstsq(shared, outer, rcond=None)[0]  # (n + 3, n + 3)
-    weights = np.array([_half_means(way, num_retrains) for way in ways(num_retrains, num_retrains // 2)])  # (W, 2, n)
-    half = np.concatenate([weights, weights[:, ::-1]])  # both directions: (2W, 2, n)
-    regressor, instrument = half[:, 0], half[:, 1]
-    retrains, by_other = left[2:other, 2:other], left[2:other, other]
+    inner, shared = grams[:, : other + 1, : other + 1], grams[:, other + 1 :, other + 1 :]
+    outer = grams[:, other + 1 :, : other + 1]
+    left = inner - outer.transpose(0, 2, 1) @ np.linalg.pinv(shared, rcond=1e-12, hermitian=True) @ outer
+    halves = np.array([_half_means(way, num_retrains) for way in ways(num_retrains, num_retrains // 2)])  # (W, 2, n)
+    both = np.concatenate([halves, halves[:, ::-1]])  # in both directions
+    regressor, instrument = both[:, 0], both[:, 1]
+    retrains, by_other = left[:, 2:other, 2:other], left[:, 2:other, other]
     # the 2 x 2 equations of each way, with instruments (zB, O2) and regressors (zA, O2)
-    a = np.einsum("wi,ij,wj->w", instrument, retrains, regressor)
-    b, c, d = instrument @ by_other, regressor @ by_other, left[other, other]
-    wanted = instrument @ left[2:other, :2]  # (2W, 2)
+    a = np.einsum("wi,bij,wj->bw", instrument, retrains, regressor)
+    b, c, d = by_other @ instrument.T, by_other @ regressor.T, left[:, None, other, other]
+    wanted, of_other = instrument @ left[:, 2:other, :2], left[:, None, other, :2]  # (B, 2W, 2), (B, 1, 2)
     with np.errstate(divide="ignore", invalid="ignore"):  # Retrains that do not vary leave no answer: NaN
-        solved = (a[:, None] * left[other, :2] - c[:, None] * wanted) / (a * d - b * c)[:, None]
-    return np.asarray(solved.mean(0))
+        solved = (a[..., None] * of_other - c[..., None] * wanted) / (a * d - b * c)[..., None]
+    return np.asarray(solved.mean(1))
 
 
 def _half_means(way: Sequence[int], number: int) -> Floats:
