@@ -80,9 +80,7 @@ def test_ranks_are_those_of_the_scores(coloured, world, scorer):
 
 
 def test_the_batch_size_changes_nothing(world, scorer):
-    one, other = (
-        evaluate(scorer, world.request, replace(SETTINGS, batch_size=size), CPU) for size in (1, 500)
-    )
+    one, other = (evaluate(scorer, world.request, replace(SETTINGS, batch_size=size), CPU) for size in (1, 500))
     assert one.metrics == other.metrics
 
 
@@ -95,9 +93,7 @@ def test_sampled_ranking_can_be_left_out_and_has_its_seed(world, scorer):
 def test_sampled_ranking_has_a_seed_of_its_own(small):
     data = small.make_data(small.random_events(30, 400, low=8))
     scorer, request = Scorer([small.random_model(data)]), partition(data, "r", small.interactions_request())
-    one, two = (
-        evaluate(scorer, request, replace(SETTINGS, seed=seed), CPU).events for seed in (1, 2)
-    )
+    one, two = (evaluate(scorer, request, replace(SETTINGS, seed=seed), CPU).events for seed in (1, 2))
     assert (one["rank"] == two["rank"]).all()
     assert (one["rank_sampled"] != two["rank_sampled"]).any()
 

@@ -381,7 +381,7 @@ def test_a_file_of_several_models_is_not_told(record, eight):
     sisa = made(record("sisa"), 20, recovered=())
     parts, judged = parts_of([*eight[:9], sisa], "sisa")
     assert parts == {"hits": "passes", "ranks": "passes", "file": "cannot tell"}
-    assert judged.text == "passes: by hits and ranks alone, file cannot tell: of several models, which no Retrain is like"
+    assert judged.text == "passes: by hits and ranks alone, file cannot tell: of several models, unlike Retrain's"
     in_shards = made(record("original", 1), 51, 1.0, (), **of_seed(1))
     assert parts_of([*eight[:9], in_shards, made(record("sruga"), 20)])[0]["file"] == "passes", "another file is"
 
@@ -431,9 +431,7 @@ def test_a_level_that_is_not_known_well_enough_lets_nothing_pass(error, ks_d, wo
 
 
 def test_the_error_of_a_level_is_told_in_the_distance_that_it_makes(record, eight):
-    known, unknown = (
-        made(record("sruga"), 20, info={"level_standard_error": error}) for error in (0.01, 1.0)
-    )
+    known, unknown = (made(record("sruga"), 20, info={"level_standard_error": error}) for error in (0.01, 1.0))
     assert parts_of([*eight, known])[0]["ranks"] == "passes"
     (group,) = group_records([*eight, unknown], SEEDS)
     ranks = np.concatenate([row.events["forget_report"].rank for row in group.retrains])

@@ -3,6 +3,8 @@
 The key of a figure over all seeds of a method has no seed: the cell is empty. These are ``<metric>_low`` and
 ``<metric>_high`` (bootstrap over users, of the mean over seeds), ``hit_10_retrain_low`` and ``hit_10_retrain_high``
 (Retrain's interval) and ``ndcg_10_of_retrain`` (mean utility over Retrain's). Means and spreads are in judgement.json.
+Two splits are no queries: ``recovered`` (what attacks have back of a file) and ``by_event`` (what single events tell);
+docs/verdict.md names their metrics.
 """
 
 import csv

@@ -28,7 +28,7 @@ PLACES: Mapping[Place, str] = {"below": OVER, "within": "within Retrain's interv
 IN_FILE, IN_STATES = "Original is in the file", "its states give forgotten events back"
 IN_TABLES, REMEMBERED = "its tables give forgotten events back", "single events are remembered"
 LEVEL_UNKNOWN = "the level it aims at is known to"
-NOT_ATTACKED = "of several models, which no Retrain is like"
+NOT_ATTACKED = "of several models, unlike Retrain's"
 ORIGINAL_TOO = "Original passes too"
 NEITHER = "by no part does every Original fail"
 NO_ORIGINAL = "Original was not evaluated, so nothing shows that the rule can"
@@ -106,7 +106,9 @@ def decide(row: Figures, originals: Sequence[Figures]) -> Verdict:
     parts = _parts(row)
     over = quality.place == "below"
     if not originals:
-        shown = [replace(part, word="cannot tell", how=NO_ORIGINAL) if part.word == "passes" else part for part in parts]
+        shown = [
+            replace(part, word="cannot tell", how=NO_ORIGINAL) if part.word == "passes" else part for part in parts
+        ]
         return _join(shown, quality.num_retrains, over)
     of_originals = [{p.name: p for p in _parts(replace(original, unattacked=""))} for original in originals]
     blind = {part.name for part in parts if not _told(part.name, of_originals)}
@@ -250,7 +252,11 @@ _JUDGED = ("method", "control")
 def _parts(row: Figures) -> list[Part]:
     """What each part says by itself, whatever Originals show."""
     quality = row.quality
-    hits = Part("hits", "passes") if quality.place == "within" else Part("hits", "fails", PLACES[quality.place or "within"])
+    hits = (
+        Part("hits", "passes")
+        if quality.place == "within"
+        else Part("hits", "fails", PLACES[quality.place or "within"])
+    )
     parts = [hits, _ranks(row)]
     if row.unattacked:
         parts.append(Part("file", "cannot tell", row.unattacked))
