@@ -70,7 +70,7 @@ def prediction_bound(values: Sequence[float]) -> float:
 
 
 def one_sided_limit(values: Sequence[float], alpha: float) -> float:
-    """What a further value exceeds with chance ``alpha``: mean + t(1 - alpha, n-1) * s * sqrt(1 + 1/n); NaN for n < 2."""
+    """What one more value exceeds with chance ``alpha``: mean + t(1 - alpha, n-1) s sqrt(1 + 1/n); NaN for n < 2."""
     from scipy.stats import t
 
     n = len(values)
