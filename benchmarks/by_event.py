@@ -25,8 +25,8 @@ from srun.evaluation.recovery import recover
 from srun.flow.layout import Layout
 from srun.flow.loading import load_dataset, load_original
 from srun.flow.params import load
+from srun.judging.by_event import Witness, event_figures
 from srun.metrics.forgetting import ks_among_retrains, ks_to_retrains, prediction_bound
-from srun.metrics.memory import event_corr, event_mae, memory_left, z_rank
 from srun.metrics.ranking import hit, ndcg
 from srun.models.published import load_published
 from srun.models.scorer import Scorer
@@ -58,33 +58,18 @@ class Judge:
 
     def figures(self, ranks: Ranks, retrains: list[Ranks]) -> dict[str, float]:
         """Figures of one model by ``retrains``, which a Retrain itself is not among."""
-        num_items, forgotten = self.original.scorer.num_items, ranks["forget_report"]
+        forgotten = ranks["forget_report"]
         others = np.stack([one["forget_report"] for one in retrains])
-        z, z_others = z_rank(forgotten, num_items), z_rank(others, num_items)
-        left_out = [(z_others[i], np.delete(z_others, i, axis=0)) for i in range(len(z_others))]
         hits = [hit(one, 10) for one in others]
-        left = memory_left(
-            z,
-            z_rank(self.own["forget_report"], num_items),
-            z_rank(self.other["forget_report"], num_items),
-            z_others,
-            self.features,
-            self.request.queries("forget_report").user.astype(np.int64),
-            np.random.default_rng(0),
-        )
+        users = self.request.queries("forget_report").user
+        witness = Witness(self.own["forget_report"], self.other["forget_report"], self.features, users)
         figures = {
             "utility": ndcg(ranks["test"], 10) / float(np.mean([ndcg(one["test"], 10) for one in retrains])),
             "hit_10_gap": hit(forgotten, 10) - float(np.mean(hits)),
             "hit_10_gap_bound": prediction_bound(hits),
             "ks_d": ks_to_retrains(forgotten, others),
             "ks_d_retrain_max": ks_among_retrains(others),
-            "event_corr": event_corr(z, z_others),
-            "event_corr_share": event_corr(z, z_others) / float(np.mean([event_corr(*pair) for pair in left_out])),
-            "event_mae": event_mae(z, z_others),
-            "event_mae_ratio": event_mae(z, z_others) / float(np.mean([event_mae(*pair) for pair in left_out])),
-            "memory_left": left.value,
-            "memory_left_low": left.low,
-            "memory_left_high": left.high,
+            **event_figures(forgotten, others, self.original.scorer.num_items, witness, np.random.default_rng(0)),
         }
         return {name: round(value, 4) for name, value in figures.items()}
 

@@ -1,5 +1,7 @@
 """Every split of a request, per event and as means; the probe that methods look through."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from srun.models.scorer import Scorer
 from srun.requests.partition import partition
 
 CPU = torch.device("cpu")
-SETTINGS = EvaluateConfig(seed=3, sampled=True, batch_size=7)
+SETTINGS = EvaluateConfig(seed=3, sampled=True, batch_size=7, recovery=False)
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +80,12 @@ def test_ranks_are_those_of_the_scores(coloured, world, scorer):
 
 
 def test_the_batch_size_changes_nothing(world, scorer):
-    one, other = (
-        evaluate(scorer, world.request, EvaluateConfig(seed=3, sampled=True, batch_size=size), CPU) for size in (1, 500)
-    )
+    one, other = (evaluate(scorer, world.request, replace(SETTINGS, batch_size=size), CPU) for size in (1, 500))
     assert one.metrics == other.metrics
 
 
 def test_sampled_ranking_can_be_left_out_and_has_its_seed(world, scorer):
-    plain = evaluate(scorer, world.request, EvaluateConfig(seed=3, sampled=False, batch_size=64), CPU)
+    plain = evaluate(scorer, world.request, replace(SETTINGS, sampled=False), CPU)
     assert "rank_sampled" not in plain.events
     assert not any(name.endswith("_sampled") for part in plain.metrics.values() for name in part)
 
@@ -93,9 +93,7 @@ def test_sampled_ranking_can_be_left_out_and_has_its_seed(world, scorer):
 def test_sampled_ranking_has_a_seed_of_its_own(small):
     data = small.make_data(small.random_events(30, 400, low=8))
     scorer, request = Scorer([small.random_model(data)]), partition(data, "r", small.interactions_request())
-    one, two = (
-        evaluate(scorer, request, EvaluateConfig(seed=seed, sampled=True, batch_size=64), CPU).events for seed in (1, 2)
-    )
+    one, two = (evaluate(scorer, request, replace(SETTINGS, seed=seed), CPU).events for seed in (1, 2))
     assert (one["rank"] == two["rank"]).all()
     assert (one["rank_sampled"] != two["rank_sampled"]).any()
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from srun.judging.comparison import compare, judge_groups
-from srun.judging.records import group_records
+from srun.judging.records import Trained, group_records
 from srun.judging.results import long_form
-from srun.judging.verdict import decide, headline, standing, tally, verdict, verdicts, words
-from srun.metrics.forgetting import ForgetQuality, Interval, judge
+from srun.judging.verdict import Figures, decide, headline, standing, tally, verdict, verdicts, words
+from srun.metrics import forgetting
+from srun.metrics.forgetting import ForgetQuality, Interval, LevelError, judge, ks_of_shift
+from srun.metrics.memory import MemoryQuality
 from srun.metrics.ranking import EventRanks
 from srun.reporting.figures import draw, utility_vs_suppression
 from srun.reporting.page import render
@@ -20,7 +22,7 @@ GAPS = {"below": -0.2, "within": 0.05, "above": 0.2}
 
 
 def quality(place, near, number=8):
-    return ForgetQuality(0.1 if near else 0.3, 0.2, 0.5, GAPS[place], 0.1, number)
+    return Figures(ForgetQuality(0.1 if near else 0.3, 0.2, 0.5, GAPS[place], 0.1, number))
 
 
 ABOVE_FAR, WITHIN_FAR, ABOVE_NEAR, WITHIN_NEAR = (
@@ -251,3 +253,208 @@ def test_a_category_is_not_judged_so(record):
     assert "KS D" not in tabulate(compare(group)).header
     assert verdict(group, group.of("sruga")[0]).word == "not judged"
     assert headline(group) == "not judged: a category has no rule of hits and ranks"
+
+
+# the file, and single events: a made-up world in which forgotten events stand at a level of their own
+
+NUM_ITEMS, NUM_MADE = 500, 400
+INFO = {"models": [{"name": "sasrec", "settings": {}, "num_items": NUM_ITEMS}]}
+ATTACKS = ("own", "ridge", "softmax_zero", "softmax_input")
+OF_RETRAIN, OF_ORIGINAL = (0.20, 0.18, 0.12, 0.19), (0.60, 0.35, 0.30, 0.55)
+SEEDS = [Trained(f"sasrec-{s}", {"seed": s, "cost": {"target_gradients": 1.0}}) for s in (0, 1)]
+FEATURES = np.random.default_rng(5).normal(size=(NUM_MADE, 2))
+LEVEL = FEATURES @ [1.0, -0.5] + np.random.default_rng(6).normal(size=NUM_MADE)
+MEMORY = np.abs(np.random.default_rng(7).normal(size=NUM_MADE)) * 3
+
+
+def made(row, seed, memory=0.0, recovered=OF_RETRAIN, tables=(), info=(), **changes):
+    """The row with ranks that keep a share of the memory, and what attacks have back: of tables, or the usual ones."""
+    rng = np.random.default_rng([8, seed])
+    z = LEVEL + memory * MEMORY + 0.3 * rng.normal(size=NUM_MADE)
+    rank = np.clip(np.round(0.5 + NUM_ITEMS / (1 + np.exp(z))), 1, NUM_ITEMS)
+    events = EventRanks(np.arange(NUM_MADE), np.arange(NUM_MADE) // 4, rank)
+    noise = rng.normal(size=len(ATTACKS)) * 0.005
+    attacks = {**dict(zip(ATTACKS, np.add(recovered, noise), strict=True)), **dict(tables)} if recovered else {}
+    metrics = {**row.metrics, "forget_report": {**row.metrics["forget_report"], "hit_10": float((rank <= 10).mean())}}
+    metrics["recovered"] = {f"{name}_hit_10": float(value) for name, value in attacks.items()}
+    rest = {"features": FEATURES} if row.method == "original" else {}
+    info = {**row.info, **INFO, **dict(info)}
+    return replace(row, metrics=metrics, events={"forget_report": events}, info=info, **rest, **changes)
+
+
+@pytest.fixture
+def eight(record, monkeypatch):
+    """Eight Retrains, and two Originals of other seeds, which remember."""
+    monkeypatch.setattr(forgetting, "permutation_p", lambda *_: 0.5)  # decides nothing, and takes the time
+    rows = [made(record("retrain", 100 + seed), seed) for seed in range(8)]
+    return [*rows, *(made(record("original", s), 50 + s, 1.0, OF_ORIGINAL, **of_seed(s)) for s in (0, 1))]
+
+
+def of_seed(seed):
+    return {"original": f"sasrec-{seed}"}
+
+
+def parts_of(rows, method="sruga"):
+    (group,) = group_records(rows, SEEDS)
+    judged = verdict(group, group.of(method)[0])
+    return {part.name: part.word for part in judged.parts}, judged
+
+
+def test_a_retrain_passes_every_part(record, eight):
+    parts, judged = parts_of([*eight, made(record("sruga"), 20)])
+    assert parts == dict.fromkeys(("hits", "ranks", "file", "events"), "passes")
+    assert judged.text == "passes"
+
+
+def test_most_retrains_pass_every_part_beside_the_others(eight):
+    (group,) = group_records(eight, SEEDS)
+    judged = [verdict(group, row) for row in group.retrains]
+    for name in ("file", "events"):
+        words = [next(part.word for part in one.parts if part.name == name) for one in judged]
+        assert words.count("passes") >= 7
+
+
+def test_original_fails_every_part(eight):
+    parts, judged = parts_of(eight, "original")
+    assert parts == dict.fromkeys(("hits", "ranks", "file", "events"), "fails")
+    assert judged.how == "under-unlearning, Original is in the file, single events are remembered"
+
+
+def test_an_output_mask_fails_by_the_file(record, eight):
+    """Nothing is left in its lists, and all of it in its file: attacks lift masks."""
+    mask = made(record("output_mask"), 20, 1.0, OF_ORIGINAL)
+    events = replace(mask.events["forget_report"], rank=np.full(NUM_MADE, float(NUM_ITEMS)))
+    metrics = {**mask.metrics, "forget_report": {**mask.metrics["forget_report"], "hit_10": 0.0}}
+    parts, judged = parts_of([*eight, replace(mask, events={"forget_report": events}, metrics=metrics)], "output_mask")
+    assert (parts["hits"], parts["file"]) == ("fails", "fails")
+    assert judged.how == "over-unlearning, Original is in the file"
+
+
+def test_a_table_of_original_beside_fails_what_ranks_let_pass(record, eight):
+    parts, judged = parts_of([*eight, made(record("sruga"), 20, tables={"scored_by_input": 0.6, "swapped": 0.3})])
+    assert parts == {"hits": "passes", "ranks": "passes", "file": "fails", "events": "passes"}
+    assert judged.text == "fails: Original is in the file"
+
+
+@pytest.mark.parametrize(
+    ("recovered", "how"),
+    [
+        ((0.20, 0.30, 0.12, 0.19), "its states give forgotten events back"),
+        ((0.20, 0.18, 0.12, 0.30), "its states give forgotten events back"),
+        ((0.35, 0.18, 0.12, 0.19), "its tables give forgotten events back"),
+        ((0.60, 0.18, 0.12, 0.19), "Original is in the file"),
+    ],
+)
+def test_how_a_file_fails_is_named_by_the_attack(record, eight, recovered, how):
+    assert parts_of([*eight, made(record("closed_form"), 20, recovered=recovered)], "closed_form")[1].how == how
+
+
+def test_a_retrain_mixed_with_original_fails_by_single_events(record, eight):
+    """Its ranks, permuted among events that are as hard, are distributed as a Retrain's."""
+    row = made(record("sruga"), 20, 0.4)
+    by_rank = np.sort(eight[0].events["forget_report"].rank)[row.events["forget_report"].rank.argsort().argsort()]
+    mixed = replace(row, events={"forget_report": replace(row.events["forget_report"], rank=by_rank)})
+    hit = {**mixed.metrics["forget_report"], "hit_10": float((by_rank <= 10).mean())}
+    parts, judged = parts_of([*eight, replace(mixed, metrics={**mixed.metrics, "forget_report": hit})])
+    assert parts == {"hits": "passes", "ranks": "passes", "file": "passes", "events": "fails"}
+    assert judged.text == "fails: single events are remembered"
+
+
+def test_single_events_need_an_original_of_another_seed(record, eight):
+    rows = [row for row in eight if row.cell != "original-1"]
+    parts, judged = parts_of([*rows, made(record("sruga"), 20)])
+    assert list(parts) == ["hits", "ranks", "file"]
+    assert judged.text == "passes"
+    same = [Trained("sasrec-0", {"seed": 0}), Trained("sasrec-1", {"seed": 0})]
+    (group,) = group_records([*eight, made(record("sruga"), 20)], same)
+    assert not group.memories
+
+
+def test_a_file_by_which_original_passes_tells_nothing(record, eight):
+    rows = [*eight[:8], made(record("original"), 50, 1.0), made(record("sruga"), 20, tables={"swapped": 0.6})]
+    parts, judged = parts_of(rows)
+    assert parts == {"hits": "passes", "ranks": "passes", "file": "cannot tell"}
+    assert judged.text == "passes: by hits and ranks alone, file cannot tell: Original does not fail by it"
+
+
+def test_a_file_of_several_models_is_not_told(record, eight):
+    sisa = made(record("sisa"), 20, recovered=())
+    parts, judged = parts_of([*eight[:9], sisa], "sisa")
+    assert parts == {"hits": "passes", "ranks": "passes", "file": "cannot tell"}
+    assert judged.text == "passes: by hits and ranks alone, file cannot tell: of several models, unlike Retrain's"
+    in_shards = made(record("original", 1), 51, 1.0, (), **of_seed(1))
+    assert parts_of([*eight[:9], in_shards, made(record("sruga"), 20)])[0]["file"] == "passes", "another file is"
+
+
+def test_fewer_retrains_give_wider_limits_and_more_attacks_too(record, eight):
+    few, many, swapped = (
+        group_records(rows)[0].files["sruga-0"].limits["own"]
+        for rows in (
+            [*eight[:3], made(record("sruga"), 20)],
+            [*eight, made(record("sruga"), 20)],
+            [*eight, made(record("sruga"), 20, tables={"swapped": 0.2})],
+        )
+    )
+    assert few > swapped > many
+    assert "sruga-0" not in group_records([*eight[:2], made(record("sruga"), 20)])[0].files
+
+
+def test_memory_that_is_not_known_well_enough_is_not_told(record):
+    quality = ForgetQuality(0.1, 0.2, 0.5, 0.0, 0.1, 8)
+    original = Figures(quality=ForgetQuality(0.3, 0.2, 0.5, 0.2, 0.1, 8), memory=MemoryQuality(1.0, 1.0, 0.1))
+    for memory, word, text in (
+        (MemoryQuality(-0.05, 0.09, 0.1), "passes", "passes"),
+        (MemoryQuality(0.11, 0.5, 0.1), "fails", "fails: single events are remembered"),
+        (MemoryQuality(-0.3, 0.4, 0.1), "cannot tell", "memory left is between -0.30 and 0.40"),
+        (MemoryQuality(-0.3, 0.24, 0.25), "cannot tell", "memory left is between -0.30 and 0.24"),
+    ):
+        judged = decide(Figures(quality=quality, memory=memory), [original])
+        assert judged.parts[-1].word == word
+        assert judged.text.endswith(text)
+
+
+@pytest.mark.parametrize(
+    ("error", "ks_d", "word"),
+    [
+        (0.01, 0.1, "passes"),  # smaller than what the bound tells
+        (0.25, 0.1, "cannot tell"),
+        (0.25, 0.3, "cannot tell"),  # the error of the level may have made this distance
+        (0.25, 0.5, "fails"),  # and not this one
+    ],
+)
+def test_a_level_that_is_not_known_well_enough_lets_nothing_pass(error, ks_d, word):
+    row = Figures(ForgetQuality(ks_d, 0.2, 0.5, 0.0, 0.1, 8), level=LevelError(0.9, error))
+    judged = decide(row, ABOVE_FAR)
+    assert (judged.word, judged.parts[1].word) == (word, word)
+    if word == "cannot tell":
+        assert judged.text == "cannot tell: the level it aims at is known to ± 0.9 only"
+
+
+def test_the_error_of_a_level_is_told_in_the_distance_that_it_makes(record, eight):
+    known, unknown = (made(record("sruga"), 20, info={"level_standard_error": error}) for error in (0.01, 1.0))
+    assert parts_of([*eight, known])[0]["ranks"] == "passes"
+    (group,) = group_records([*eight, unknown], SEEDS)
+    ranks = np.concatenate([row.events["forget_report"].rank for row in group.retrains])
+    assert group.levels["sruga-0"] == LevelError(1.0, ks_of_shift(ranks, NUM_ITEMS, 1.0))
+    assert parts_of([*eight, unknown])[0]["ranks"] == "cannot tell"
+
+
+def test_results_have_the_figures_of_the_file_and_of_single_events(record, eight):
+    (group,) = group_records([*eight, made(record("sruga"), 20, info={"level_standard_error": 0.01})], SEEDS)
+    rows = {(row.split, row.metric): row.value for row in long_form([group]) if row.method == "sruga"}
+    assert rows["recovered", "ridge_hit_10"] < rows["recovered", "ridge_hit_10_limit"]
+    assert rows["by_event", "memory_left_low"] < rows["by_event", "memory_left"] < rows["by_event", "memory_left_high"]
+    assert rows["by_event", "memory_left_limit"] >= 0.1
+    assert rows["by_event", "event_corr_share"] == pytest.approx(1, abs=0.02)
+    assert rows["by_event", "event_mae_ratio"] == pytest.approx(1, abs=0.1)
+    assert rows["by_event", "level_standard_error"] == 0.01
+    assert 0 < rows["by_event", "level_ks_d"] < 0.01
+    [comparison] = judge_groups([group], [""]).comparisons
+    assert comparison.method("sruga").rows[0].file == group.files["sruga-0"]
+    assert comparison.tests.startswith("A verdict joins Hit@10 below and above Retrain's interval, KS D, what attacks")
+    assert "memory left of single events" in comparison.tests
+    assert "(own, ridge, softmax_zero, softmax_input)" in comparison.tests
+
+
+def test_it_is_said_that_no_file_was_attacked(record, five, failing):
+    assert "No file was attacked (evaluate.recovery)" in " ".join(plain_words(compare(group_of([*five, failing]))))

@@ -12,6 +12,7 @@ from srun.metrics.forgetting import (
     judge,
     ks_among_retrains,
     ks_distance,
+    ks_of_shift,
     ks_to_retrains,
     permutation_p,
     superiority,
@@ -139,3 +140,20 @@ def test_true_retrains_fail_the_distance_about_as_often_as_exchangeability_says(
     drawn = [ranks_of(6, 80, seed=seed) for seed in range(120)]
     fails = [ks_to_retrains(models[0], models[1:]) > ks_among_retrains(models[1:]) for models in drawn]
     assert 0.03 < np.mean(fails) < 0.3  # one in six
+
+
+def test_a_shift_of_ranks_is_told_as_the_distance_that_it_makes():
+    """All events in the first of two places, moved down by log 3: those in the upper half of it stay above 1/4."""
+    # z = log((1 - u) / u) of a place u of the catalogue; u = 1/2 comes from u' = u / (u + (1 - u) / 3) = 3/4
+    assert ks_of_shift(np.ones(5), 2, math.log(3)) == pytest.approx(0.5)
+    assert ks_of_shift(np.ones(5), 2, 0.0) == 0
+    assert math.isnan(ks_of_shift(np.zeros(0), 2, 1.0))
+
+
+def test_a_shift_up_is_as_far_as_a_shift_down_and_a_small_one_is_near():
+    ranks = np.ceil(1000 * np.random.default_rng(0).beta(0.5, 2, 5000))
+    assert ks_of_shift(ranks, 1000, 0.3) == pytest.approx(ks_of_shift(ranks, 1000, -0.3))
+    assert ks_of_shift(ranks, 1000, 1e-4) < 1e-3 < (ranks == 1).mean(), "not all events in first place at once"
+    place = (ranks - np.random.default_rng(1).random(5000)) / 1000
+    z = np.log((1 - place) / place)
+    assert ks_of_shift(ranks, 1000, 0.3) == pytest.approx(ks_distance(z, z + 0.3), abs=0.01)

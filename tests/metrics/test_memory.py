@@ -5,7 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from srun.metrics.memory import event_corr, event_mae, memory_coefficient, memory_left, z_rank
+from srun.metrics.memory import (
+    MAX_WAYS,
+    event_corr,
+    event_mae,
+    fidelity,
+    memory_coefficient,
+    memory_left,
+    memory_limit,
+    ways,
+    z_rank,
+)
 
 
 def test_z_rank_is_zero_in_the_middle_and_the_same_with_another_sign_at_both_ends():
@@ -73,3 +83,55 @@ def test_memory_left_needs_two_retrains(memories):
     model, retrains, features, users = memories
     with pytest.raises(ValueError, match="at least 2 Retrains"):
         memory_left(model(0), model(1), model(1), retrains[:1], features, users, np.random.default_rng(0))
+
+
+def test_fidelity_is_to_four_retrains_and_beside_a_retrains_own(memories):
+    model, retrains, _, _ = memories
+    more = np.stack([*retrains, model(0.0), model(0.0)])
+    another, half = fidelity(model(0.0), more), fidelity(model(0.5), more)
+    assert another.event_corr_share == pytest.approx(1, abs=0.01)
+    assert another.event_mae_ratio == pytest.approx(1, abs=0.02)
+    assert half.event_corr_share < 0.95
+    assert half.event_mae_ratio > 1.5
+    z, first = model(0.0), more[:5]
+    chosen = [np.delete(first, left_out, axis=0) for left_out in range(5)]
+    assert fidelity(z, first).event_corr == pytest.approx(np.mean([event_corr(z, part) for part in chosen]))
+    assert fidelity(z, first).event_mae == pytest.approx(np.mean([event_mae(z, part) for part in chosen]))
+    own = np.mean([event_mae(first[i], np.delete(first, i, axis=0)) for i in range(5)])
+    assert fidelity(z, first).event_mae_ratio == pytest.approx(fidelity(z, first).event_mae / own)
+
+
+def test_few_retrains_are_measured_by_one_fewer(memories):
+    model, retrains, _, _ = memories
+    z, two = model(0.0), retrains[:2]
+    found = fidelity(z, two)
+    assert found.event_mae == pytest.approx(np.mean([event_mae(z, one[None]) for one in two]))
+    assert found.event_mae_ratio == pytest.approx(found.event_mae / event_mae(two[0], two[1:]))
+
+
+def test_ways_are_all_there_are_or_always_the_same():
+    assert ways(4, 2) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    many = ways(32, 16)
+    assert len(many) == MAX_WAYS
+    assert many == ways(32, 16)
+    assert all(len(set(way)) == 16 for way in many)
+
+
+def test_many_retrains_are_halved_in_some_ways_only(memories):
+    model, _, features, users = memories
+    retrains = np.stack([model(0.0) for _ in range(12)])
+    found = memory_left(model(0.3), model(1.0), model(1.0), retrains, features, users, np.random.default_rng(3), 20)
+    assert found.value == pytest.approx(0.3, abs=0.05)
+
+
+def test_how_much_memory_may_be_left():
+    assert memory_limit([-0.1, 0.04]) == 0.10
+    assert memory_limit([0.05, 0.12]) == 0.12
+
+
+def test_retrains_that_do_not_vary_leave_no_answer(memories):
+    model, _, features, users = memories
+    flat = np.zeros((2, len(users)))
+    found = memory_left(model(0), model(1), model(1), flat, features, users, np.random.default_rng(0), 5)
+    assert math.isnan(found.value)
+    assert math.isnan(found.high)

@@ -86,7 +86,7 @@ def test_too_few_retrains_are_said_with_what_to_run(record, retrains):
 
 def test_a_small_catalogue_says_that_every_hit_is_one(record, retrains):
     info = {**retrains[0].info, "models": [{"name": "sasrec", "settings": {}, "num_items": 8}]}
-    rows = [replace(row, info=info) for row in [*retrains, record("sruga", 0, 0.05)]]
+    rows = [replace(row, info=info, events={}) for row in [*retrains, record("sruga", 0, 0.05)]]
     said = "The catalogue has 8 items, so every Hit@10 and Recall@10 is 1 and says nothing."
     assert table_of(rows).plain[0] == said
     info["models"][0]["num_items"] = 11

@@ -13,7 +13,7 @@ from srun.models.scorer import Scorer, untied_copy
 from srun.search.bench import TUNE, Bench, OptimizeConfig, make_goal, make_space, with_overrides
 from srun.search.goals import read_goal
 
-EVALUATION = EvaluateConfig(seed=0, sampled=False, batch_size=64)
+EVALUATION = EvaluateConfig(seed=0, sampled=False, batch_size=64, recovery=False)
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,8 @@ class EvaluateConfig:
     """Fixes the sampled candidates."""
     sampled: bool
     batch_size: Annotated[int, Field(ge=1)]
+    recovery: bool
+    """Whether every file is attacked for the forgotten events (see ``evaluation.recovery``), in seconds each."""
 
 
 @dataclass(frozen=True)

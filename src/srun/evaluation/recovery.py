@@ -5,7 +5,7 @@ that the file's network gives, which are frozen; states that were never unlearne
 say. Shapes: T positions with a target, D hidden, V catalogue, N negatives.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +32,7 @@ class Recovered:
     """What one attack has back."""
 
     attack: str
-    """``own``: the model as it is; ``scored_by_<table>``; ``swapped``; ``ridge``; ``softmax_zero``;
+    """``own``: the model as it is, without masks; ``scored_by_input``; ``swapped``; ``ridge``; ``softmax_zero``;
     ``softmax_<table>``. Tables are ``input`` and, where embeddings are not tied, ``output``."""
     hit_10: float
     """Of the forgotten events of report users."""
@@ -50,12 +50,20 @@ def recover(
         RankingTask.make(request.queries(split), model.max_length, device, batch_size)
         for split in ("forget_report", "test")
     ]
-    found = []
+    recovered = []
     for attack, attacked in _attacked(model, request, seed, device):
         scorer = Scorer([attacked])
         forgotten, test = (task.ranks(scorer).rank for task in tasks)
-        found.append(Recovered(attack, hit(forgotten, 10), ndcg(test, 10)))
-    return found
+        recovered.append(Recovered(attack, hit(forgotten, 10), ndcg(test, 10)))
+    return recovered
+
+
+def recovered_figures(recovered: Sequence[Recovered]) -> dict[str, float]:
+    """The figures of the split ``recovered``: ``<attack>_hit_10`` and ``<attack>_test_ndcg_10``."""
+    figures: dict[str, float] = {}
+    for one in recovered:
+        figures |= {f"{one.attack}_hit_10": one.hit_10, f"{one.attack}_test_ndcg_10": one.test_ndcg_10}
+    return figures
 
 
 def item_tables(model: SequenceModel) -> dict[str, Tensor]:
@@ -76,12 +84,12 @@ def retained_states(model: SequenceModel, request: Partition, seed: int, device:
     """States (T, D) and targets (T,) at all positions of retained windows that the model's own training predicts."""
     windows = torch.from_numpy(training_windows(request.data, request.retain).items.astype("int64")).to(device)
     generator = stream(seed, "recovery", device)
-    states, found = [], []
+    states, predicted = [], []
     for part in windows.split(BATCH):
         inputs, targets = model.training_pairs(part, generator)
         states.append(model.hidden(inputs)[targets != 0])
-        found.append(targets[targets != 0])
-    return torch.cat(states), torch.cat(found)
+        predicted.append(targets[targets != 0])
+    return torch.cat(states), torch.cat(predicted)
 
 
 def ridge_table(states: Tensor, targets: Tensor, num_items: int) -> Tensor:
@@ -122,8 +130,7 @@ def _attacked(
     yield "own", model
     tables = item_tables(model)
     if model.output is not None:
-        for name, table in tables.items():
-            yield f"scored_by_{name}", scored_by(model, table)
+        yield "scored_by_input", scored_by(model, tables["input"])  # by the output table: the model as it is
         swapped = scored_by(model, tables["input"])
         swapped.embedding.weight.data[1 : model.num_items + 1] = tables["output"]
         yield "swapped", swapped

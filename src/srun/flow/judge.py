@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from srun.errors import DataError
 from srun.files import read_json, verify_folder, write_text
 from srun.flow.cells import Cell
-from srun.flow.layout import CellPaths, Layout
+from srun.flow.layout import FEATURES, CellPaths, Layout
 from srun.flow.loading import weights_sha256
 from srun.judging.comparison import judge_groups
 from srun.judging.judgement import Judgement, to_json
 from srun.judging.records import (
     KINDS,
+    SPLIT,
     Group,
     History,
     LinearProbeScores,
@@ -119,7 +122,7 @@ def read_record(layout: Layout, name: str, cell: Cell, options: Sequence[str] = 
         raise NotEvaluatedError(f"{lacking}; make it with `{command}`")
     files = paths.evaluation / "report.json", paths.model / "model.json"
     evaluation, info = (_read_sealed(file, f"cell {name}", command) for file in files)
-    run = _read_run(paths)
+    run, events = _read_run(paths), _read_events(paths.evaluation / "events.parquet")
     return Record(
         cell=name,
         request=cell.request,
@@ -139,7 +142,8 @@ def read_record(layout: Layout, name: str, cell: Cell, options: Sequence[str] = 
         history=_history(paths),
         linear_probe=_read_linear_probe(paths.evaluation / "linear_probe.parquet"),
         relearning=evaluation.get("relearning", {}),
-        events=_read_events(paths.evaluation / "events.parquet"),
+        events=events,
+        features=_read_features(paths.evaluation / FEATURES, events),
     )
 
 
@@ -179,6 +183,16 @@ def _read_events(file: Path) -> dict[str, EventRanks]:
         split: EventRanks(*(part[name].to_numpy() for name in ("event", "user", "rank")))
         for split, part in parts.items()
     }
+
+
+def _read_features(file: Path, events: Mapping[str, EventRanks]) -> NDArray[np.float64] | None:
+    """(Q, X) of the forgotten events of report users, in the order of their ranks; None where there is no such file."""
+    import pandas as pd
+
+    if not file.is_file() or SPLIT not in events:
+        return None
+    table = pd.read_parquet(file).set_index("event").loc[events[SPLIT].event]
+    return np.asarray(table.to_numpy(), dtype=np.float64)
 
 
 def _read_linear_probe(file: Path) -> LinearProbeScores | None:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from srun.flow.cells import Cell
 
+FEATURES = "features.parquet"
+"""Beside the ranks of an Original: what retained data say of each forgotten event of report users."""
+
 
 @dataclass(frozen=True)
 class CellPaths:

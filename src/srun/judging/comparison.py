@@ -27,7 +27,7 @@ from srun.judging.judgement import (
 from srun.judging.records import KINDS, METRIC, SPLIT, Group, History, Record, Trained
 from srun.judging.results import categories, costs
 from srun.judging.styles import ORIGINAL, REFERENCE, style
-from srun.judging.verdict import headline, standing, verdict, verdicts, words
+from srun.judging.verdict import headline, standing, tests_text, verdict, verdicts, words
 from srun.metrics.ranking import CUT_OFFS, mean_and_spread
 
 CURVES = ("validation/ndcg_10", "validation/recall_10", "forget_tune/hit_10")
@@ -69,6 +69,7 @@ def compare(group: Group, to_judge: str = "") -> Comparison:
         across={key: _across(group, *key.split("/")) for key in HELD_AGAINST},
         headline=headline(group),
         standing=standing(group),
+        tests=tests_text(group),
         original_not_above=any(quality.place not in (None, "above") for quality in originals),
         has_relearning=any(record.relearning for record in group.records),
         to_judge=to_judge,
@@ -134,6 +135,9 @@ def _row(group: Group, record: Record) -> JudgedRow:
         seed=record.seed,
         verdict=verdict(group, record),
         quality=group.qualities.get(record.cell) if record.events else None,
+        file=group.files.get(record.cell) if record.recovered else None,
+        memory=group.memories.get(record.cell) if record.events else None,
+        level=group.levels.get(record.cell) if record.events else None,
     )
 
 

@@ -13,7 +13,9 @@ from srun.config import config
 from srun.errors import DataError
 from srun.files import read_json
 from srun.judging.verdict import Verdict
-from srun.metrics.forgetting import ForgetQuality
+from srun.metrics.forgetting import ForgetQuality, LevelError
+from srun.metrics.memory import MemoryQuality
+from srun.metrics.recovered import FileQuality
 
 Lack = Literal["undefined", "infinite"]
 Section = Literal["prepare", "train", "model", "unlearn"]
@@ -75,6 +77,12 @@ class JudgedRow:
     verdict: Verdict | None
     """None for raw scores."""
     quality: ForgetQuality | None
+    file: FileQuality | None
+    """What attacks have back of its file; None where it was not attacked, or with too few Retrains."""
+    memory: MemoryQuality | None
+    """What is left of the memory of single events; None without an Original of another seed."""
+    level: LevelError | None
+    """How well the level is known that it aims at; None for a method that aims at none."""
 
 
 @config
@@ -177,6 +185,8 @@ class Comparison:
     """Passes and fails of every method over its seeds, in a sentence without its end."""
     standing: str
     """What limits every verdict; empty where nothing does."""
+    tests: str
+    """Which tests every verdict joins, in sentences; empty for a category."""
     original_not_above: bool
     """Whether an Original's hits do not lie above Retrain's interval, so that hits cannot show success."""
     has_relearning: bool

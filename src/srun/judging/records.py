@@ -14,12 +14,19 @@ from numpy.typing import NDArray
 
 from srun.errors import DataError
 from srun.evaluation.linear_probe import nearer
+from srun.judging.by_event import Witness, event_figures
 from srun.judging.styles import MASKS, ORIGINAL, RAW, REFERENCE, method_order
-from srun.metrics.forgetting import ForgetQuality, judge
+from srun.metrics.forgetting import ForgetQuality, LevelError, judge, ks_of_shift
+from srun.metrics.memory import MemoryQuality, memory_limit
 from srun.metrics.ranking import EventRanks
+from srun.metrics.recovered import FileQuality, judge_file
 from srun.rng import numpy_stream
 
 SPLIT, METRIC = "forget_report", "hit_10"
+RECOVERED, BY_EVENT = "recovered", "by_event"
+"""Splits of figures that are no ranks: what attacks on a file have back; what single events tell."""
+ERROR_RATE = 0.05
+"""The chance that chance alone fails a row, shared out among the tests that its verdict joins."""
 KINDS = ("interactions", "users")
 """Requests whose reference is Retrain's own forget hit; a category has others (removal rate, relearning)."""
 
@@ -77,6 +84,8 @@ class Record:
     history: History = field(default_factory=list)
     events: Mapping[str, EventRanks] = field(default_factory=dict, repr=False)
     """Ranks by split; a split without events is not there."""
+    features: NDArray[np.float64] | None = field(default=None, repr=False)
+    """(Q, X) what retained data say of each forgotten event of report users; of an Original alone."""
     linear_probe: LinearProbeScores | None = field(default=None, repr=False)
     """Of a category request."""
     relearning: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
@@ -85,6 +94,19 @@ class Record:
     @property
     def kind(self) -> str:
         return str(self.partition["request"]["kind"])
+
+    @property
+    def num_items(self) -> int | None:
+        """How many items its model ranks; None where it does not say."""
+        models = self.info.get("models")
+        return int(models[0]["num_items"]) if models else None
+
+    @property
+    def recovered(self) -> dict[str, float]:
+        """Hit@10 of forgotten events after each attack on its file, by attack; empty where it was not attacked."""
+        end = f"_{METRIC}"
+        figures = self.metrics.get(RECOVERED, {})
+        return {name.removesuffix(end): value for name, value in figures.items() if name.endswith(end)}
 
     def value(self, split: str, metric: str) -> float | None:
         """A figure, or None for a split without queries."""
@@ -113,8 +135,7 @@ class Group:
     @property
     def num_items(self) -> int | None:
         """How many items the models rank; None where they do not say."""
-        models = next((record.info["models"] for record in self.records if record.info.get("models")), None)
-        return int(models[0]["num_items"]) if models else None
+        return next((number for record in self.records if (number := record.num_items) is not None), None)
 
     @property
     def methods(self) -> list[str]:
@@ -135,6 +156,46 @@ class Group:
                 rng = numpy_stream(int(record.partition["request"]["seed"]), f"ks_p/{record.cell}")
                 qualities[record.cell] = judge(own.rank, np.stack(others), own.user, rng)
         return qualities
+
+    @cached_property
+    def files(self) -> dict[str, FileQuality]:
+        """What attacks have back of each row's file, beside what they have of the Retrains', by cell.
+
+        A verdict joins tests at one error rate: hits on both sides, ranks, each attack, and memory where it is known.
+        """
+        originals = {row.original: row.recovered["own"] for row in self.of(ORIGINAL) if row.recovered}
+        files = {}
+        for record in self.records:
+            others = [row.recovered for row in self.retrains if row.recovered and row is not record]
+            number = 3 + len(record.recovered) + (record.value(BY_EVENT, "memory_left") is not None)
+            file = judge_file(record.recovered, others, originals.get(record.original), ERROR_RATE / number)
+            if file is not None:
+                files[record.cell] = file
+        return files
+
+    @cached_property
+    def memories(self) -> dict[str, MemoryQuality]:
+        """What is left of the memory of single events, and how much may be, by cell; only where memory was told."""
+        highs = {row.cell: row.value(BY_EVENT, "memory_left_high") for row in self.retrains}
+        memories = {}
+        for record in self.records:
+            low, high = (record.value(BY_EVENT, f"memory_left_{end}") for end in ("low", "high"))
+            others = [value for cell, value in highs.items() if value is not None and cell != record.cell]
+            if low is not None and high is not None and others:
+                memories[record.cell] = MemoryQuality(low, high, memory_limit(others))
+        return memories
+
+    @cached_property
+    def levels(self) -> dict[str, LevelError]:
+        """How well the level is known that each row aims at, by cell; only of methods that say so."""
+        ranks = [row.events[SPLIT].rank for row in self.retrains if SPLIT in row.events]
+        errors = {}
+        for record in self.records:
+            error, number = record.info.get("level_standard_error"), record.num_items
+            if error is not None and number is not None and ranks:
+                pooled = np.concatenate(ranks)
+                errors[record.cell] = LevelError(float(error), ks_of_shift(pooled, number, float(error)))
+        return errors
 
     def of(self, method: str) -> list[Record]:
         """The rows of a method, by seed."""
@@ -161,24 +222,25 @@ def group_records(records: Sequence[Record], originals: Sequence[Trained] = ()) 
     for (model, request), own in members.items():
         names = {record.original for record in own}
         own += [row for record in own if (row := _raw_scores(record)) is not None]
-        rows = judge_beside_others(own)
+        rows = judge_beside_others(own, originals)
         rows.sort(key=lambda record: (*method_order(record.method), record.seed, record.original))
         started_from = tuple(trained for trained in originals if trained.name in names)
         groups.append(Group(model, request, tuple(rows), started_from))
     return groups
 
 
-def judge_beside_others(records: Sequence[Record]) -> list[Record]:
+def judge_beside_others(records: Sequence[Record], originals: Sequence[Trained] = ()) -> list[Record]:
     """The records of one model and request with what is measured against others of them.
 
-    Relearning: see ``relearning_figures``. Of a category, against Original (same start): removal rates and what is
-    kept; against the Retrains' mean: what is kept of it, and the distance of the linear probe's AUC, beside that of the
-    output mask. A figure whose reference has no row is not there.
+    Relearning: see ``relearning_figures``. Single events: see ``judging.by_event``; ``originals`` say of which seed an
+    Original is. Of a category, against Original (same start): removal rates and what is kept; against the Retrains'
+    mean: what is kept of it, and the distance of the linear probe's AUC, beside that of the output mask. A figure whose
+    reference has no row is not there.
     """
-    return [_beside_others(record, records) for record in records]
+    return [_beside_others(record, records, originals) for record in records]
 
 
-def _beside_others(record: Record, records: Sequence[Record]) -> Record:
+def _beside_others(record: Record, records: Sequence[Record], trained: Sequence[Trained]) -> Record:
     originals = [other for other in records if other.method == ORIGINAL and other.original == record.original]
     retrains = [other for other in records if other.method == REFERENCE]
     relearned = relearning_figures(record.relearning, originals, retrains)
@@ -186,7 +248,35 @@ def _beside_others(record: Record, records: Sequence[Record]) -> Record:
     metrics |= {"relearning": relearned} if relearned else {}
     if record.kind == "category":
         _judge_category(record, metrics, originals, retrains, records)
+    elif single := _by_event(record, records, trained):
+        metrics[BY_EVENT] = single
     return replace(record, metrics=metrics)
+
+
+def _by_event(record: Record, records: Sequence[Record], trained: Sequence[Trained]) -> dict[str, float]:
+    """Figures of single events; none of raw scores, without ranks, and with fewer than two other Retrains."""
+    retrains = [other for other in records if other.method == REFERENCE and other is not record]
+    others = [other.events[SPLIT].rank for other in retrains if SPLIT in other.events]
+    if SPLIT not in record.events or record.num_items is None or len(others) < 2:
+        return {}
+    rng = numpy_stream(int(record.partition["request"]["seed"]), f"memory_left/{record.cell}")
+    witness = _witness(record, records, trained)
+    return event_figures(record.events[SPLIT].rank, np.stack(others), record.num_items, witness, rng)
+
+
+def _witness(record: Record, records: Sequence[Record], trained: Sequence[Trained]) -> Witness | None:
+    """What tells memory of a row: its own Original, and one of another seed; None where either has no row."""
+    seeds = {original.name: original.info.get("seed") for original in trained if original.info.get("shards", 1) == 1}
+    rows = [row for row in records if row.method == ORIGINAL and row.original in seeds and SPLIT in row.events]
+    own = next((row for row in rows if row.original == record.original), None)
+    if own is None:
+        return None
+    other = next((row for row in rows if seeds[row.original] != seeds[own.original]), None)
+    features = next((row.features for row in rows if row.features is not None), None)
+    if other is None or features is None:
+        return None
+    events = own.events[SPLIT]
+    return Witness(events.rank, other.events[SPLIT].rank, features, events.user)
 
 
 def _judge_category(

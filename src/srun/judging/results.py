@@ -3,6 +3,8 @@
 The key of a figure over all seeds of a method has no seed: the cell is empty. These are ``<metric>_low`` and
 ``<metric>_high`` (bootstrap over users, of the mean over seeds), ``hit_10_retrain_low`` and ``hit_10_retrain_high``
 (Retrain's interval) and ``ndcg_10_of_retrain`` (mean utility over Retrain's). Means and spreads are in judgement.json.
+Two splits are no queries: ``recovered`` (what attacks have back of a file) and ``by_event`` (what single events tell);
+docs/verdict.md names their metrics.
 """
 
 import csv
@@ -17,8 +19,8 @@ import pandas as pd
 
 from srun.errors import DataError, RunError
 from srun.judging.judgement import Comparison
-from srun.judging.records import KINDS, METRIC, SPLIT, Group, Record
-from srun.judging.styles import REFERENCE
+from srun.judging.records import BY_EVENT, KINDS, METRIC, RECOVERED, SPLIT, Group, Record
+from srun.judging.styles import REFERENCE, style
 from srun.judging.verdict import verdict
 from srun.metrics.ranking import mean_and_spread
 from srun.tables import harmless
@@ -157,6 +159,9 @@ def _rows(group: Group, record: Record) -> Iterator[Row]:
             yield _row(record, split, metric, value)
     for name, value in _judged(group, record).items():
         yield _row(record, SPLIT, name, value)
+    for split, part in _limits(group, record).items():
+        for metric, value in part.items():
+            yield _row(record, split, metric, value)
     for name, value in sorted(costs(group, record).items()):
         yield _row(record, "cost", name, value)
 
@@ -175,6 +180,20 @@ def _judged(group: Group, record: Record) -> dict[str, float]:
     if judged.word in ("passes", "fails"):
         figures["pass"] = judged.word == "passes"
     return {name: float(value) for name, value in figures.items()}
+
+
+def _limits(group: Group, record: Record) -> dict[str, dict[str, float]]:
+    """What the figures of the file and of single events are held against; of raw scores nothing."""
+    if style(record.method).role == "raw":
+        return {}
+    by_event, recovered = {}, {}
+    if file := group.files.get(record.cell):
+        recovered = {f"{attack}_{METRIC}_limit": limit for attack, limit in file.limits.items()}
+    if memory := group.memories.get(record.cell):
+        by_event["memory_left_limit"] = memory.limit
+    if level := group.levels.get(record.cell):
+        by_event |= {"level_standard_error": level.standard_error, "level_ks_d": level.ks_d}
+    return {RECOVERED: recovered, BY_EVENT: by_event}
 
 
 def _row(record: Record, split: str, metric: str, value: float) -> Row:

@@ -1,8 +1,9 @@
 """Verdicts: passes, fails, cannot tell, not judged. The one place that decides and words them.
 
-A verdict has two parts: hits (Hit@10 of forgotten events beside Retrain's interval) and ranks (their distance from the
-Retrains' ranks); ``metrics.forgetting`` measures both and says where each lies. A part by which Original itself passes
-cannot tell whether anything was unlearned.
+A verdict has up to four parts: hits (Hit@10 of forgotten events beside Retrain's interval), ranks (their distance from
+the Retrains' ranks), file (what attacks have back of it, beside what they have of Retrains' files) and events (memory
+left of single events). ``metrics.forgetting``, ``.recovered`` and ``.memory`` measure them and say where each lies. A
+part by which Original itself passes cannot tell whether anything was unlearned.
 """
 
 from collections import Counter
@@ -10,18 +11,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from srun.judging.records import KINDS, Group, Record
+from srun.judging.records import ERROR_RATE, KINDS, Group, Record
 from srun.judging.styles import ORIGINAL, style
-from srun.metrics.forgetting import MIN_RETRAINS, ForgetQuality, Place
+from srun.metrics.forgetting import MIN_RETRAINS, ForgetQuality, LevelError, Place
+from srun.metrics.memory import MOST, MemoryQuality
+from srun.metrics.recovered import TABLE_ATTACKS, FileQuality
 
 Word = Literal["passes", "fails", "cannot tell", "not judged"]
-Name = Literal["hits", "ranks"]
+Name = Literal["hits", "ranks", "file", "events"]
 WORDS: tuple[Word, ...] = ("passes", "fails", "cannot tell", "not judged")
 FIRM = 8
 """With fewer Retrains a verdict is provisional."""
 
 OVER, UNDER, OTHERWISE = "over-unlearning", "under-unlearning", "ranks distributed otherwise"
 PLACES: Mapping[Place, str] = {"below": OVER, "within": "within Retrain's interval", "above": UNDER}
+IN_FILE, IN_STATES = "Original is in the file", "its states give forgotten events back"
+IN_TABLES, REMEMBERED = "its tables give forgotten events back", "single events are remembered"
+LEVEL_UNKNOWN = "the level it aims at is known to"
+NOT_ATTACKED = "of several models, unlike Retrain's"
 ORIGINAL_TOO = "Original passes too"
 NEITHER = "by no part does every Original fail"
 NO_ORIGINAL = "Original was not evaluated, so nothing shows that the rule can"
@@ -32,12 +39,16 @@ MEANINGS = {
     OVER: "forgotten items rank lower than if they had never been there",
     UNDER: "more of them is left than after Retrain",
     OTHERWISE: "the distance of its ranks from the Retrains' is larger than theirs from each other",
+    IN_FILE: "scored by a table of the file, forgotten events rank as under Original",
+    IN_STATES: "a table fitted to its states on retained data brings back more of them than of Retrains' files",
+    IN_TABLES: "scored by a table of the file, more of them is back than of Retrains' files",
+    REMEMBERED: "its ranks still tell what only a model that saw these events knows",
 }
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one of the two figures says."""
+    """What one of the figures says."""
 
     name: Name
     word: Word
@@ -69,21 +80,45 @@ class Verdict:
         return provisional(self.num_retrains) if self.word != "not judged" else ""
 
 
-def decide(quality: ForgetQuality, originals: Sequence[ForgetQuality]) -> Verdict:
+@dataclass(frozen=True)
+class Figures:
+    """What the verdict of a row is decided by; a part without its figures is not there."""
+
+    quality: ForgetQuality
+    file: FileQuality | None = None
+    unattacked: str = ""
+    """Why its file was not attacked, where others were."""
+    memory: MemoryQuality | None = None
+    level: LevelError | None = None
+    """Of a method that aims at a level."""
+
+
+def decide(row: Figures, originals: Sequence[Figures]) -> Verdict:
     """The verdict of a row by its figures and those of the Originals, which show what these figures can tell.
 
-    A row passes only by parts that can tell. Over-unlearning fails it even where hits cannot show memory, unless
-    Original passes both parts: then every row reads "cannot tell".
+    A row passes only by parts that can tell, and never where the level that it aims at is not known well enough.
+    Over-unlearning fails it even where hits cannot show memory, unless Original passes all parts: then every row reads
+    "cannot tell".
     """
+    quality = row.quality
     if quality.place is None:
         return Verdict("not judged", retrains_text(quality.num_retrains), num_retrains=quality.num_retrains)
+    parts = _parts(row)
+    over = quality.place == "below"
     if not originals:
-        return _join(quality, None, None)
-    hits = all(original.place == "above" for original in originals)
-    ranks = not any(original.near for original in originals)
-    joined = _join(quality, hits, ranks)
-    passed = hits or ranks or any(original.passes for original in originals)
-    return joined if passed else replace(joined, how=NEITHER)
+        shown = [
+            replace(part, word="cannot tell", how=NO_ORIGINAL) if part.word == "passes" else part for part in parts
+        ]
+        return _join(shown, quality.num_retrains, over)
+    of_originals = [{p.name: p for p in _parts(replace(original, unattacked=""))} for original in originals]
+    blind = {part.name for part in parts if not _told(part.name, of_originals)}
+    if blind == {part.name for part in parts}:
+        passed = any(all(not _remembers(part) for part in other.values()) for other in of_originals)
+        note = "yet below Retrain's interval: over-unlearning" if over else ""
+        hidden = tuple(_hidden(part) for part in parts)
+        return Verdict("cannot tell", ORIGINAL_TOO if passed else NEITHER, note, hidden, quality.num_retrains, over)
+    seen = [_hidden(part) if part.name in blind and part.how != OVER else part for part in parts]
+    return _join(seen, quality.num_retrains, over)
 
 
 def verdict(group: Group, record: Record) -> Verdict | None:
@@ -96,15 +131,30 @@ def verdict(group: Group, record: Record) -> Verdict | None:
         return None
     if record.kind not in KINDS:
         return Verdict("not judged", "a category has no rule of hits and ranks")
-    quality = group.qualities.get(record.cell)
-    if quality is None:
+    figures = figures_of(group, record)
+    if figures is None:
         number = sum(other is not record for other in group.retrains)
         few = retrains_text(number) if number < MIN_RETRAINS else "no forgotten event of the report half was ranked"
         return Verdict("not judged", few, num_retrains=number)
-    if role in ("original", "reference") and quality.place is not None:
-        return _join(quality, True, True)
-    originals = [group.qualities[other.cell] for other in group.of(ORIGINAL) if other.cell in group.qualities]
-    return decide(quality, originals)
+    if role in ("original", "reference") and figures.quality.place is not None:
+        return _join(_parts(figures), figures.quality.num_retrains, figures.quality.place == "below")
+    originals = [figures_of(group, other) for other in group.of(ORIGINAL)]
+    return decide(figures, [original for original in originals if original is not None])
+
+
+def figures_of(group: Group, record: Record) -> Figures | None:
+    """What a row is judged by; None without ranks, and with fewer than two Retrains beside it."""
+    quality = group.qualities.get(record.cell)
+    if quality is None:
+        return None
+    attacked = any(other.recovered for other in group.retrains)
+    return Figures(
+        quality,
+        group.files.get(record.cell),
+        NOT_ATTACKED if attacked and not record.recovered else "",
+        group.memories.get(record.cell),
+        group.levels.get(record.cell),
+    )
 
 
 def verdicts(group: Group, method: str) -> list[Verdict]:
@@ -169,6 +219,23 @@ def standing(group: Group) -> str:
     return ", ".join(text for text in (blind, judged[0].provisional) if text)
 
 
+def tests_text(group: Group) -> str:
+    """Which tests every verdict of a group joins, and what no verdict says, in sentences; empty for a category."""
+    if group.first.kind not in KINDS:
+        return ""
+    attacks = list(dict.fromkeys(attack for record in group.records for attack in record.recovered))
+    tests = ["Hit@10 below and above Retrain's interval", "KS D"]
+    tests += [f"what attacks have back of the file ({', '.join(attacks)})"] if attacks else []
+    tests += ["memory left of single events"] if group.memories else []
+    *some, last = tests
+    sentences = [f"A verdict joins {', '.join(some)} and {last}."]
+    if attacks:
+        sentences.append(f"Each attack has an equal share of an error rate of {ERROR_RATE:g} over all of these.")
+    else:
+        sentences.append("No file was attacked (evaluate.recovery), so no verdict says what is in it.")
+    return " ".join(sentences)
+
+
 def provisional(number: int) -> str:
     """``provisional, 3 Retrains`` where a verdict by so many is; else empty."""
     return f"provisional, {number} Retrains" if number < FIRM else ""
@@ -180,37 +247,85 @@ def retrains_text(number: int) -> str:
 
 
 _JUDGED = ("method", "control")
-_NAMES: tuple[Name, ...] = ("hits", "ranks")
 
 
-def _join(quality: ForgetQuality, hits_tell: bool | None, ranks_tell: bool | None) -> Verdict:
-    """Join both parts; ``tell``: whether Original fails a part, None where there is no Original."""
-    over, number = quality.place == "below", quality.num_retrains
-    if hits_tell is False and ranks_tell is False:
-        parts = tuple(_part(name, True, "", False) for name in _NAMES)
-        note = "yet below Retrain's interval: over-unlearning" if over else ""
-        return Verdict("cannot tell", ORIGINAL_TOO, note, parts, number, over)
-    hits = _part("hits", quality.place == "within", OVER if over else UNDER, over or hits_tell)
-    ranks = _part("ranks", quality.near, OTHERWISE, ranks_tell)
-    parts = (hits, ranks)
-    blind = "".join(f"{part.name} cannot tell: {part.how}" for part in parts if part.word == "cannot tell")
-    by = {part.name: part.word for part in parts}
-    if by["hits"] == "fails":
-        return Verdict("fails", hits.how, "", parts, number, over)
-    if by["ranks"] == "fails":
-        return Verdict("fails", OTHERWISE, blind or "hits within Retrain's interval", parts, number, over)
-    if "passes" not in by.values():
-        return Verdict("cannot tell", NO_ORIGINAL, "", parts, number, over)
-    alone = "" if not blind else f"by {hits.name if by['hits'] == 'passes' else ranks.name} alone"
-    return Verdict("passes", alone, blind, parts, number, over)
+def _parts(row: Figures) -> list[Part]:
+    """What each part says by itself, whatever Originals show."""
+    quality = row.quality
+    hits = (
+        Part("hits", "passes")
+        if quality.place == "within"
+        else Part("hits", "fails", PLACES[quality.place or "within"])
+    )
+    parts = [hits, _ranks(row)]
+    if row.unattacked:
+        parts.append(Part("file", "cannot tell", row.unattacked))
+    elif row.file is not None:
+        parts.append(_file(row.file))
+    if row.memory is not None:
+        parts.append(_events(row.memory))
+    return parts
 
 
-def _part(name: Name, good: bool, failure: str, tells: bool | None) -> Part:
-    if tells is False:
-        return Part(name, "cannot tell", "Original does not fail by them")
-    if not good:
-        return Part(name, "fails", failure)
-    return Part(name, "passes") if tells else Part(name, "cannot tell", NO_ORIGINAL)
+def _ranks(row: Figures) -> Part:
+    """A distance that the error of the level may have made, or may hide, tells nothing."""
+    quality, level = row.quality, row.level
+    if level is not None and level.ks_d > quality.ks_d_retrain_max >= quality.ks_d - level.ks_d:
+        return Part("ranks", "cannot tell", f"{LEVEL_UNKNOWN} ± {level.standard_error:.2g} only")
+    return Part("ranks", "passes") if quality.near else Part("ranks", "fails", OTHERWISE)
+
+
+def _file(file: FileQuality) -> Part:
+    if not file.beyond:
+        return Part("file", "passes")
+    if file.holds_original:
+        return Part("file", "fails", IN_FILE)
+    fitted = any(not attack.startswith(TABLE_ATTACKS) for attack in file.beyond)
+    return Part("file", "fails", IN_STATES if fitted else IN_TABLES)
+
+
+def _events(memory: MemoryQuality) -> Part:
+    if memory.low > memory.limit:
+        return Part("events", "fails", REMEMBERED)
+    if memory.high <= memory.limit <= MOST:
+        return Part("events", "passes")
+    return Part("events", "cannot tell", f"memory left is between {memory.low:.2f} and {memory.high:.2f}")
+
+
+def _told(name: Name, originals: Sequence[Mapping[Name, Part]]) -> bool:
+    """Whether there are Originals that have a part, and each is seen to remember by it."""
+    having = [parts[name] for parts in originals if name in parts]
+    return bool(having) and all(map(_remembers, having))
+
+
+def _remembers(part: Part) -> bool:
+    return part.word == "fails" and part.how != OVER
+
+
+def _hidden(part: Part) -> Part:
+    return replace(part, word="cannot tell", how=f"Original does not fail by {'it' if part.name == 'file' else 'them'}")
+
+
+def _join(parts: Sequence[Part], num_retrains: int, over: bool) -> Verdict:
+    """One verdict of all parts."""
+
+    def joined(word: Word, how: str = "", note: str = "") -> Verdict:
+        return Verdict(word, how, note, tuple(parts), num_retrains, over)
+
+    blind = ", ".join(f"{part.name} cannot tell: {part.how}" for part in parts if part.word == "cannot tell")
+    failed = {part.name: part.how for part in parts if part.word == "fails"}
+    if "hits" in failed:  # which ranks only say again
+        return joined("fails", ", ".join(how for name, how in failed.items() if name != "ranks"))
+    if failed:
+        beside = "hits within Retrain's interval" if "ranks" in failed else ""
+        return joined("fails", ", ".join(failed.values()), blind or beside)
+    level = next((part.how for part in parts if part.how.startswith(LEVEL_UNKNOWN)), "")
+    passing = [part.name for part in parts if part.word == "passes"]
+    if level or not passing:
+        return joined("cannot tell", level or ", ".join(dict.fromkeys(part.how for part in parts)))
+    *names, last = passing
+    alone = "by " + (", ".join(names) + " and " if names else "") + f"{last} alone" if blind else ""
+    return joined("passes", alone, blind)
 
 
 def _seeds(number: int) -> str:

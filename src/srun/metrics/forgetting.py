@@ -69,6 +69,44 @@ def prediction_bound(values: Sequence[float]) -> float:
     return float(t.ppf(0.975, n - 1)) * spread * math.sqrt(1 + 1 / n)
 
 
+def one_sided_limit(values: Sequence[float], alpha: float) -> float:
+    """What one more value exceeds with chance ``alpha``: mean + t(1 - alpha, n-1) s sqrt(1 + 1/n); NaN for n < 2."""
+    from scipy.stats import t
+
+    n = len(values)
+    if n < 2:
+        return math.nan
+    mean, spread = mean_and_spread(values)
+    return mean + float(t.ppf(1 - alpha, n - 1)) * spread * math.sqrt(1 + 1 / n)
+
+
+def ks_of_shift(ranks: Ranks, num_items: int, shift: float) -> float:
+    """KS distance between ranks (Q,) in a catalogue of V items and the same with every z_rank moved by ``shift``.
+
+    A rank stands for the stretch from half a rank above it to half a rank below, so that a small shift makes a small
+    distance: as points, all events in first place would move at once. The same for a shift up and down. NaN if empty.
+    """
+    if not len(ranks):
+        return math.nan
+    place = np.round(2 * np.asarray(ranks, dtype=np.float64) - 2).astype(np.int64)  # in half ranks: ties count half
+    size = 2 * num_items
+    density = np.bincount(place, minlength=size)[:size] + np.bincount(place + 1, minlength=size)[:size]
+    below = np.concatenate([[0.0], density.cumsum() / (2 * len(ranks))])  # (2V + 1,) at each share of the catalogue
+    share = np.arange(size + 1) / size
+    moved = (share / (share + (1 - share) * math.exp(by)) for by in (shift, -shift))
+    return max(float(np.abs(np.interp(to, share, below) - below).max()) for to in moved)
+
+
+@dataclass(frozen=True)
+class LevelError:
+    """How well the level that a method aims at is known."""
+
+    standard_error: float
+    """In z_rank."""
+    ks_d: float
+    """The distance that a shift of the Retrains' ranks by it makes (``ks_of_shift``)."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """Retrain's interval: where one more Retrain would be expected (95 %), from the figures of at least three."""

@@ -1,22 +1,28 @@
 """What is left of the memory of single events: figures that pooled ranks cannot give, from per-event ranks alone.
 
-Shapes: Q events, n Retrains, V items of the catalogue, X features of an event, K columns of a regression.
+Shapes: Q events, n Retrains, V items of the catalogue, X features of an event, K columns of a regression, W ways to
+choose among the Retrains, B draws of users.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import block_diag
 
 from srun.metrics.ranking import Ranks
 
 Floats = NDArray[np.float64]
 NUM_RESAMPLES = 200
 LEVEL = 0.95
+BESIDE = 4
+"""Retrains whose mean a model is compared with: the mean of more is nearer to any model."""
+MAX_WAYS = 128
+"""Ways to choose among the Retrains that are looked at; of more, as many, spread evenly."""
+LEAST, MOST = 0.10, 0.20
+"""Memory that nobody is asked to go below, and above which a limit tells nothing (see ``memory_limit``)."""
 
 
 def z_rank(ranks: Ranks, num_items: int) -> Floats:
@@ -43,6 +49,44 @@ def event_mae(z: Floats, retrains: Floats) -> float:
 
 
 @dataclass(frozen=True)
+class Fidelity:
+    """How near single events rank to where Retrains rank them, beside how near these rank them to each other."""
+
+    event_corr: float
+    event_corr_share: float
+    """Over that of a Retrain."""
+    event_mae: float
+    event_mae_ratio: float
+    """Over that of a Retrain."""
+
+
+def fidelity(z: Floats, retrains: Floats) -> Fidelity:
+    """Of z_rank (Q,) to the mean of ``BESIDE`` of the ``retrains`` (n, Q), n >= 2, over the ways to choose them.
+
+    With no more than that there are, one fewer than there are: so each Retrain is measured by as many others.
+    """
+    number = min(BESIDE, len(retrains) - 1)
+    own = _nearness(z, retrains, number)
+    left_out = [_nearness(one, np.delete(retrains, i, axis=0), number) for i, one in enumerate(retrains)]
+    corr, mae = (float(np.mean(values)) for values in zip(*left_out, strict=True))
+    return Fidelity(own[0], _ratio(own[0], corr), own[1], _ratio(own[1], mae))
+
+
+def _nearness(z: Floats, retrains: Floats, number: int) -> tuple[float, float]:
+    """Mean ``event_corr`` and ``event_mae`` over the ways to choose ``number`` of the Retrains."""
+    chosen = [retrains[list(way)] for way in ways(len(retrains), number)]
+    return tuple(float(np.mean([measure(z, part) for part in chosen])) for measure in (event_corr, event_mae))  # type: ignore[return-value]  # two measures, two means
+
+
+def ways(number: int, size: int) -> list[tuple[int, ...]]:
+    """Ways to choose ``size`` of ``number`` things: all, or ``MAX_WAYS`` that are drawn, always the same ones."""
+    if math.comb(number, size) <= MAX_WAYS:
+        return list(combinations(range(number), size))
+    rng = np.random.default_rng(0)
+    return [tuple(sorted(rng.permutation(number)[:size].tolist())) for _ in range(MAX_WAYS)]
+
+
+@dataclass(frozen=True)
 class MemoryLeft:
     """How much of what Original remembered of the events is left: 0 for a Retrain, 1 for Original."""
 
@@ -50,6 +94,15 @@ class MemoryLeft:
     low: float
     high: float
     """Bounds of the 95 % interval when users are drawn again with all their events."""
+
+
+@dataclass(frozen=True)
+class MemoryQuality:
+    """The interval of what is left of the memory, and how much may be left (``memory_limit``)."""
+
+    low: float
+    high: float
+    limit: float
 
 
 def memory_left(
@@ -77,15 +130,26 @@ def memory_left(
     for _ in range(number):
         drawn = np.bincount(rng.integers(0, num_users, num_users), minlength=num_users)
         weights.append(drawn[owner].astype(np.float64))
-    shares = np.array([_share((columns * weight[:, None]).T @ columns, len(retrains)) for weight in weights])
-    low, high = np.nanquantile(shares[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if number else (math.nan, math.nan)
-    return MemoryLeft(float(shares[0]), float(low), float(high))
+    grams = np.stack([(columns * weight[:, None]).T @ columns for weight in weights])  # (B, K, K), as they are first
+    own, original = _coefficients(grams, len(retrains)).T
+    value, *again = (_ratio(*pair) for pair in zip(own.tolist(), original.tolist(), strict=True))
+    drawn_shares = [share for share in again if math.isfinite(share)] or [math.nan]
+    low, high = np.quantile(drawn_shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return MemoryLeft(value, float(low), float(high))
+
+
+def memory_limit(highs: Sequence[float]) -> float:
+    """How much memory may be left: the upper bounds of Retrains, each measured by the others, or ``LEAST`` if larger.
+
+    A limit above ``MOST`` tells nothing of a model below it: then even Retrains are not known to remember little.
+    """
+    return max([LEAST, *highs])
 
 
 def memory_coefficient(model: Floats, other_original: Floats, retrains: Floats, features: Floats) -> float:
     """The coefficient alone: the numerator of ``memory_left``, for events where nothing can be left (audit-only)."""
     columns = _columns(model, model, other_original, retrains, features)
-    return float(_coefficients(columns.T @ columns, len(retrains))[0])
+    return float(_coefficients((columns.T @ columns)[None], len(retrains))[0, 0])
 
 
 def _columns(model: Floats, own_original: Floats, other_original: Floats, retrains: Floats, features: Floats) -> Floats:
@@ -98,29 +162,34 @@ def _columns(model: Floats, own_original: Floats, other_original: Floats, retrai
     return np.column_stack([model, own_original, retrains.T, shared])
 
 
-def _share(gram: Floats, num_retrains: int) -> float:
-    own, original = _coefficients(gram, num_retrains)
-    return float(own / original) if original else math.nan
+def _ratio(value: float, of: float) -> float:
+    return value / of if of else math.nan
 
 
-def _coefficients(gram: Floats, num_retrains: int) -> Floats:
-    """(2,) coefficients of z(O2) in the model's z and in its own Original's, from products (K, K) of all columns."""
-    found, rest = np.zeros(2), gram[2:, 2:]
-    num_shared = len(rest) - num_retrains
-    halves = list(_halves(num_retrains))
-    for half in halves:
-        one, two = np.zeros(num_retrains), np.full(num_retrains, 1 / (num_retrains - len(half)))
-        one[list(half)], two[list(half)] = 1 / len(half), 0.0
-        maps = [block_diag(mean[:, None], np.eye(num_shared)) for mean in (one, two)]  # all columns -> regressors
-        for regressors, instruments in (maps, maps[::-1]):
-            left, right = instruments.T @ rest @ regressors, instruments.T @ gram[2:, :2]
-            found += np.linalg.lstsq(left, right, rcond=None)[0][1]
-    return found / (2 * len(halves))
+def _coefficients(grams: Floats, num_retrains: int) -> Floats:
+    """(B, 2) coefficients of z(O2) in the model's z and its own Original's, from products (B, K, K) of all columns.
+
+    1, X and X^2 are regressors and instruments alike, so they are taken out of all other columns first.
+    """
+    other = 2 + num_retrains
+    inner, shared = grams[:, : other + 1, : other + 1], grams[:, other + 1 :, other + 1 :]
+    outer = grams[:, other + 1 :, : other + 1]
+    left = inner - outer.transpose(0, 2, 1) @ np.linalg.pinv(shared, rcond=1e-12, hermitian=True) @ outer
+    halves = np.array([_half_means(way, num_retrains) for way in ways(num_retrains, num_retrains // 2)])  # (W, 2, n)
+    both = np.concatenate([halves, halves[:, ::-1]])  # in both directions
+    regressor, instrument = both[:, 0], both[:, 1]
+    retrains, by_other = left[:, 2:other, 2:other], left[:, 2:other, other]
+    # the 2 x 2 equations of each way, with instruments (zB, O2) and regressors (zA, O2)
+    a = np.einsum("wi,bij,wj->bw", instrument, retrains, regressor)
+    b, c, d = by_other @ instrument.T, by_other @ regressor.T, left[:, None, other, other]
+    wanted, of_other = instrument @ left[:, 2:other, :2], left[:, None, other, :2]  # (B, 2W, 2), (B, 1, 2)
+    with np.errstate(divide="ignore", invalid="ignore"):  # Retrains that do not vary leave no answer: NaN
+        solved = (a[..., None] * of_other - c[..., None] * wanted) / (a * d - b * c)[..., None]
+    return np.asarray(solved.mean(1))
 
 
-def _halves(number: int) -> Iterator[tuple[int, ...]]:
-    """Every way to take half of the Retrains, rounded down, once."""
-    size = number // 2
-    for half in combinations(range(number), size):
-        if 2 * size < number or 0 in half:
-            yield half
+def _half_means(way: Sequence[int], number: int) -> Floats:
+    """(2, n) weights of the means of the Retrains of one way, and of the others."""
+    inside = np.zeros(number, dtype=bool)
+    inside[list(way)] = True
+    return np.stack([inside / inside.sum(), ~inside / (~inside).sum()])

@@ -315,9 +315,10 @@ NOTES = (
     "which can itself be noticed. Low is not good by itself; near Retrain is good.",
     "KS D is the distance of the forgotten events' ranks from the Retrains'; in brackets, how far these lie from each "
     "other at most. Its p is of permutations within users, by seed, and decides nothing.",
-    "Verdicts are four. A row passes when its gap is within the interval and its D no larger than the Retrains', and "
+    "Verdicts are four. A row passes when its gap is within the interval, its D no larger than the Retrains', its file "
+    "gives back no more than theirs, and single events are forgotten, as far as that was measured; it "
     "fails otherwise. A part by which Original passes too cannot tell, and a row passes only by a part that can; "
-    "where Original passes both, every row reads “cannot tell”. With fewer than three Retrains nothing is judged; with "
+    "where Original passes all, every row reads “cannot tell”. With fewer than three Retrains nothing is judged; with "
     "fewer than eight a verdict is provisional. A true Retrain has a larger D with chance 1/(n+1) for n Retrains, and "
     "seeds that share their Retrains do not confirm each other.",
     "Costs: processor seconds are those of all threads, up to the model that is returned; seconds by the clock stand "
@@ -385,14 +386,15 @@ def _method_sentences(comparison: Comparison) -> list[str]:
     sentences = []
     for method in comparison.methods:
         if style(method.method).role == "method" and method.figure("forget_report", "hit_10"):
-            hows = dict.fromkeys(row.verdict.how for row in method.rows if row.verdict and row.verdict.how in unsaid)
+            parts = [part for row in method.rows if row.verdict for part in row.verdict.parts]
+            hows = dict.fromkeys(part.how for part in parts if part.word == "fails" and part.how in unsaid)
             sentences.append(_method_sentence(method, "".join(f" ({how}: {unsaid.pop(how)})" for how in hows)))
     return sentences
 
 
 def _caveats(comparison: Comparison) -> list[str]:
     """What the rows that unlearn nothing say about how much these figures can show."""
-    sentences = []
+    sentences = [comparison.tests] if comparison.tests else []
     original = comparison.method(ORIGINAL)
     if comparison.original_not_above and original is not None:
         sentences.append(

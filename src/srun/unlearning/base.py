@@ -23,6 +23,12 @@ from srun.unlearning.prepared import Prepared
 
 Settings = TypeVar("Settings")
 Role = Literal["original", "reference", "method", "control"]
+FileHolds = Literal["nothing", "states", "original"]
+"""What attacks on a method's file are to find of forgotten events (``evaluation.recovery``), beside Retrains' files.
+
+``original``: Original itself; scored by one of its own tables the file gives Original's ranks. ``states``: more than a
+Retrain's file, from Original's states, or tables that remember. ``nothing``: no more than a Retrain's file.
+"""
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,14 @@ class Unlearner(Generic[Settings]):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+
+    @property
+    def file_holds(self) -> FileHolds:
+        """What is expected of its file: an attribute of every class, or a property where settings decide.
+
+        A test attacks the file of every method: one that holds nothing must pass, and the others be seen to fail.
+        """
+        raise NotImplementedError(type(self).__name__)  # abstract, as unlearn is
 
     @property
     def predicts_levels(self) -> bool:

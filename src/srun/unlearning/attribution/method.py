@@ -17,6 +17,7 @@ class Attribution(Unlearner[AttributionConfig]):
     about = "neurons of a category found and zeroed"
     kinds = ("category",)
     one_model = needs_neurons = True
+    file_holds = "original"
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         self.require(original, request)

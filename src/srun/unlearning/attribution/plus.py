@@ -27,7 +27,7 @@ from srun.unlearning.attribution.erasure import Erasure, apply, mean_difference,
 from srun.unlearning.attribution.integrated_gradients import require_neurons
 from srun.unlearning.attribution.neurons import Edit, Neuron, as_edits, edited
 from srun.unlearning.attribution.privacy import AttributionConfig, attribute_queries, edits_of, find_neurons
-from srun.unlearning.base import Context, Original, Result, Unlearner
+from srun.unlearning.base import Context, FileHolds, Original, Result, Unlearner
 
 INSIDE, OUTSIDE = "in_category_tune", "out_of_category_tune"
 MAX_STATES = 1024  # validation targets of a side that a direction is estimated from
@@ -68,6 +68,11 @@ class AttributionPlus(Unlearner[AttributionPlusConfig]):
     about = "neurons, items and directions of a category erased, then a short repair"
     kinds = ("category",)
     one_model = needs_neurons = True
+
+    @property
+    def file_holds(self) -> FileHolds:
+        """Items that are reset give nothing back: nobody keeps them, so there is nothing to fit a row on either."""
+        return "nothing" if self.settings.items == "reset" else "original"
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         self.require(original, request)

@@ -31,6 +31,7 @@ class ClosedForm(Unlearner[ClosedFormConfig]):
     colour, marker = "#661100", "*"
     about = "rows of forgotten items solved for the level of each event"
     one_model = True
+    file_holds = "states"
 
     @property
     def predicts_levels(self) -> bool:

@@ -32,6 +32,7 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
     colour, marker = "#009E73", "P"
     about = "training goes on without the forgotten events, and nothing is done against them"
     one_model = True
+    file_holds = "states"
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         self.require(original, request)

@@ -25,6 +25,7 @@ class LargestNeurons(Unlearner[RandomNeuronsConfig]):
     about = "as many neurons zeroed, the most active"
     kinds = ("category",)
     one_model = needs_neurons = True
+    file_holds = "original"
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         self.require(original, request)

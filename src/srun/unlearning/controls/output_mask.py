@@ -17,6 +17,7 @@ class OutputMask(Unlearner[NothingConfig]):
     colour, marker = "#8A8A8A", "X"
     about = "hides the forgotten items from the lists and changes no weight: a Hit of 0, nothing unlearned"
     kinds = ("interactions", "category")
+    file_holds = "original"
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         masked = torch.from_numpy(request.masked_pairs).to(context.device)

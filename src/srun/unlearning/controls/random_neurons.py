@@ -31,6 +31,7 @@ class RandomNeurons(Unlearner[RandomNeuronsConfig]):
     about = "as many neurons zeroed, drawn at random"
     kinds = ("category",)
     one_model = needs_neurons = True
+    file_holds = "original"
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         self.require(original, request)

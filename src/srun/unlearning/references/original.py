@@ -12,6 +12,7 @@ class KeepOriginal(Unlearner[NothingConfig]):
     role = "original"
     colour, marker = "#333333", "s"
     about = "trained on everything, nothing removed"
+    file_holds = "original"
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         return Result(original.scorer, context.meter.read())

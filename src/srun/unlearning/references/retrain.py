@@ -16,6 +16,7 @@ class Retrain(Unlearner[NothingConfig]):
     colour, marker = "#0072B2", "o"
     about = "trained from scratch without the forgotten events"
     from_scratch = True
+    file_holds = "nothing"
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         everybody = Shards.draw(request.data.num_users, 1, context.seed)

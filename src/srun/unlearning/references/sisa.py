@@ -47,6 +47,7 @@ class SISA(Unlearner[SISAConfig]):
     colour, marker = "#56B4E9", "D"
     about = "shards retrained without the forgotten events"
     from_scratch = needs_shards = True
+    file_holds = "nothing"
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:
         self.require(original, request)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from srun.requests.partition import Partition
-from srun.unlearning.base import Context, Original, Result, Start, Unlearner
+from srun.unlearning.base import Context, FileHolds, Original, Result, Start, Unlearner
 from srun.unlearning.sruga.settings import SRUGAConfig
 from srun.unlearning.sruga.steps import carry_out
 
@@ -40,6 +40,16 @@ class SRUGA(Unlearner[SRUGAConfig]):
             yield "unlearn.sruga.ascent_negatives: train.loss ce has no negatives; use it with bce or gbce"
         if settings.mask_all_forgotten and start.model.next_item:
             yield "unlearn.sruga.mask_all_forgotten: only a cloze model such as bert4rec has masks"
+
+    @property
+    def file_holds(self) -> FileHolds:
+        """``output_layer``: of a tied model its input table is Original's table, and its states are Original's.
+
+        Only a level by event on all weights takes single events out of the states.
+        """
+        if self.settings.update == "output_layer":
+            return "original"
+        return "nothing" if self.settings.by_event and self.settings.update == "all" else "states"
 
     @property
     def predicts_levels(self) -> bool:

@@ -46,7 +46,8 @@ class SRUGAConfig:
     unlearn_dropout: bool
     update: Literal["all", "embeddings", "blocks", "output_layer"]
     """What may move: everything, the item embeddings alone, or everything else. ``output_layer``: a copy of the table
-    that states are compared with; the states stay the original's, so no pass goes backwards through the network."""
+    that states are compared with; the states stay the original's, so no pass goes backwards through the network. Output
+    layer only; not unlearning: the file holds Original."""
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)]
     """Forgotten events of a step."""
