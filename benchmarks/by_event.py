@@ -5,7 +5,8 @@
 The folder is one of `srun run --out`: Original, another Original with the same data, three Retrains or more, and the
 table of cross-fitted models. Each entry is run once, in this process, on one thread; seconds are of the processor. The
 rows of Original and of each Retrain, measured by the other Retrains, stand beside them. Entries that the JSON file has
-of this folder's data already are not run again. Figures choose settings on this data, so they are no evidence for them.
+of this folder's data already are not run again. `passes` lists the parts that a row passes (docs/verdict.md). On data
+that settings were chosen on the figures are no evidence for them.
 """
 
 import argparse
@@ -26,8 +27,11 @@ from srun.flow.layout import Layout
 from srun.flow.loading import load_dataset, load_original
 from srun.flow.params import load
 from srun.judging.by_event import Witness, event_figures
+from srun.judging.records import ERROR_RATE
 from srun.metrics.forgetting import ks_among_retrains, ks_to_retrains, prediction_bound
+from srun.metrics.memory import MOST, memory_limit
 from srun.metrics.ranking import hit, ndcg
+from srun.metrics.recovered import judge_file
 from srun.models.published import load_published
 from srun.models.scorer import Scorer
 from srun.requests.partition import Partition
@@ -79,6 +83,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of `srun run --out`")
     parser.add_argument("--original", required=True, help="name of the Original that methods start from")
     parser.add_argument("--other", required=True, help="name of an Original of another seed")
+    parser.add_argument("--request", default="interactions", help="name of the request")
+    parser.add_argument("--retrains", help="Original beside which its Retrains lie; the one that methods start from")
     parser.add_argument("--params", action="append", default=["presets/by-event.yaml"], help="presets to lay over")
     parser.add_argument("--list", type=Path, default=ENTRIES, help="entries to try")
     parser.add_argument("--only", nargs="*", help="entries; all if not given")
@@ -88,25 +94,28 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     layout = Layout(options.out, options.out)
     data = load_dataset(layout)
-    request = Partition.load(layout.partition("interactions"), data)
+    request = Partition.load(layout.partition(options.request), data)
     rows = read_rows(options.json)
     about = {
-        **{"data": data.info["name"], "original": options.original, "seed": options.seed},
+        **{"data": data.info["name"], "request": options.request, "original": options.original, "seed": options.seed},
         "calibration_events": data.info["config"]["calibration_events"],
         "partition_seed": request.info["request"]["seed"],
     }
     done = {row["name"] for row in rows if about.items() <= row.items()}
     todo = [name for name in read_yaml(options.list) if not options.only or name in options.only]
-    retrains = sorted((layout.original(options.original).model.parent / "interactions").glob("retrain-*"))
+    folder = layout.original(options.retrains or options.original).model.parent / options.request
+    retrains = sorted(folder.glob("retrain-*"))
     if done >= {*todo, "Original", *(path.name for path in retrains)}:
         return
     judge = _judge(options, layout, request, retrains)
     for name, figures in _references(judge, retrains, done):
         rows.append({**about, "name": name, **figures})
         write_rows(rows, options.json)
+    references = [row for row in rows if about.items() <= row.items() and row["name"].startswith("retrain-")]
     for name in todo:
         if name not in done:
-            rows.append({**about, "name": name, **_try(options, judge, name)})
+            row = _try(options, judge, name)
+            rows.append({**about, "name": name, **row, "passes": _passes(row, references)})
             write_rows(rows, options.json)
 
 
@@ -158,6 +167,24 @@ def _try(options: argparse.Namespace, judge: Judge, name: str) -> dict[str, Any]
         "method": method,
         "settings": {key: _plain(value) for key, value in vars(settings).items()},
     }
+
+
+def _passes(row: dict[str, Any], retrains: Sequence[dict[str, Any]]) -> list[str]:
+    """The parts that a row passes beside the rows of Retrains, which are judged by each other."""
+    attacks, references = _attacks(row), [_attacks(one) for one in retrains]
+    file = judge_file(attacks, references, None, ERROR_RATE / (4 + len(attacks)))  # hits twice, ranks, events
+    limit = memory_limit([one["memory_left_high"] for one in retrains])
+    parts = {
+        "hits": abs(row["hit_10_gap"]) <= row["hit_10_gap_bound"],
+        "ranks": row["ks_d"] <= row["ks_d_retrain_max"],
+        "file": file is not None and not file.beyond,
+        "events": row["memory_left_high"] <= limit <= MOST,
+    }
+    return [part for part, passed in parts.items() if passed]
+
+
+def _attacks(row: dict[str, Any]) -> dict[str, float]:
+    return {name.removeprefix("recover_"): value for name, value in row.items() if name.startswith("recover_")}
 
 
 def _plain(value: Any) -> Any:
