@@ -23,6 +23,7 @@ COMMANDS: tuple[click.Command, ...] = (
     data.data,
     flow.prepare,
     requests.partition,
+    requests.requests,
     flow.digests,
     flow.train,
     flow.unlearn,

@@ -59,6 +59,16 @@ class Partition:
     info: dict[str, Any]  # request, name, counts; nothing in it identifies a user
     rows: pd.DataFrame | None = None  # line, outcome, reason of every row of a given request
 
+    @classmethod
+    def by_mask(cls, data: Dataset, removed: Mask) -> "Partition":
+        """What a request of single interactions that names ``removed`` (E,) would retain, for looks at training events.
+
+        Nobody made such a request, so it has no groups of users and no counts.
+        """
+        nobody, everybody = np.zeros(data.num_users, dtype=np.uint8), np.ones(data.num_users, dtype=bool)
+        info = {"request": {"kind": "interactions", "catalogue": "full"}}
+        return cls(data, removed, np.zeros(data.num_events, dtype=bool), nobody, everybody, info)
+
     @property
     def kind(self) -> str:
         return str(self.info["request"]["kind"])
