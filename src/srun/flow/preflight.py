@@ -84,10 +84,10 @@ def cell_faults(params: Params, cell: Cell) -> Iterator[str]:
     start = Start(params.request(cell.request).kind, MODELS[original.model], params.train, shards)
     method = UNLEARNERS[cell.method](params.method_settings(cell.method))
     yield from method.faults(start)
-    if method.predicts_levels and not params.prepare.calibration_events:
+    if method.predicts_levels and params.prepare.calibration_events == 0:
         yield (
             f"{cell.method} learns levels from events set aside, and prepare.calibration_events is 0: set it above, "
-            "to 0.05 for example"
+            "or to null for a share by the size of the data"
         )
     if method.needs_crossfit and not params.levels.folds:
         yield (

@@ -47,7 +47,7 @@ def test_core_is_remembered_more_than_random_and_edge_less_by_a_model_that_drew_
 
 def test_an_event_is_not_expected_by_its_own_lift(data, memories):
     """Were lifts themselves drawn by, the drawer would remember its core far more than another model does."""
-    drawer, other = memories
+    drawer = memories[0]
     core = draw_extreme(data, drawer.expected, 300, "most")
     by_lift = draw_extreme(data, drawer.lift, 300, "most")
     assert np.nanmean(drawer.lift[by_lift]) - np.nanmean(drawer.lift[core]) > 0.5
