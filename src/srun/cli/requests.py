@@ -30,6 +30,7 @@ NUM_ROWS_SHOWN = 20
     help="Whether the file names events or whole users; by its columns if not given.",
 )
 @click.option("--category", default=None, help="Forget this category, by the first category request of params.yaml.")
+@click.option("--after", default=None, metavar="REQUEST", help="Go on from models that have forgotten this one.")
 @flow_options
 def partition(
     request: str | None,
@@ -38,16 +39,19 @@ def partition(
     columns: str | None,
     kind: str | None,
     category: str | None,
+    after: str | None,
     common: Common,
 ) -> None:
     """Split the prepared data by a forget request: one of params.yaml, or your own in a file.
 
     A file has a row for each thing to forget: a user and an item, with or without the time; or users alone, for all
-    they ever did. Every row gets an outcome. Later commands know the request by its name.
+    they ever did. Every row gets an outcome. Later commands know the request by its name. One that comes --after
+    another forgets what is new, and `srun unlearn` goes on from the same method's model of the other.
 
     \b
     Example:
       srun partition --request may --file requests.csv
+      srun partition --request june --file more.csv --after may
       srun partition --category Drama
     """
     from srun.flow.stages import partition_step
@@ -64,6 +68,7 @@ def partition(
         if request is None or category is not None:
             raise click.UsageError("--file goes with --request NAME, the name that later commands know it by")
         project, name = project.with_given(request, file, form, column_mapping(columns), kind), request
+    project = project if after is None else project.with_chain(name, after)
     partitioned = partition_step(project, name).run()
     show(partitioned, common.as_json, lambda partitioned: _print_partition(partitioned, common.words))
 

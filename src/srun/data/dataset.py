@@ -8,7 +8,7 @@ Item ids run from 1 to V; 0 is padding and V+1 the mask of cloze models.
 import json
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +73,7 @@ class Role(IntEnum):
     CALIBRATION = 3  # of a user kept out of all training
     CONTEXT = 4  # history of a report user under holdout users_80_20: never trained on
     SET_ASIDE = 5  # a single event of a user who trains: never trained on, in no context, as if forgotten long ago
+    FORGOTTEN = 6  # trained on, and forgotten since by an earlier request of a chain; prepare makes none
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,14 @@ class Dataset:
         """(E,) the events of a role."""
         events: NDArray[np.bool_] = self.role == role
         return events
+
+    def forgetting(self, events: Mask) -> "Dataset":
+        """The same data where the training events among ``events`` (E,) are forgotten: in no training, in no context.
+
+        Ids, other roles and whatever the data seed drew stay, so that figures before and after are of the same events.
+        """
+        role = np.where(events & self.has_role(Role.TRAIN), np.uint8(Role.FORGOTTEN), self.role)
+        return replace(self, role=role)
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
@@ -234,7 +243,7 @@ def prepare(raw: RawData, settings: PrepareConfig) -> Dataset:
         "before": counts(raw.interactions),
         "after": counts(table),
         "num_windows_dropped": num_dropped,
-        "roles": {r.name.lower(): int((role == r).sum()) for r in Role},
+        "roles": {r.name.lower(): int((role == r).sum()) for r in Role if r != Role.FORGOTTEN},
         **left_over,
         **{key: raw.info[key] for key in ("columns",) if key in raw.info},  # by which a request's file is read too
     }

@@ -12,7 +12,7 @@ from srun.data.dataset import Dataset, Mask
 from srun.errors import ConfigError
 from srun.files import write_text
 from srun.flow.layout import Layout
-from srun.flow.loading import load_crossfit, load_dataset, load_original, weights_sha256
+from srun.flow.loading import load_dataset, load_original, require_crossfit, weights_sha256
 from srun.requests.draws import MAX_SHARE, Extreme, draw_extreme
 from srun.system.devices import RuntimeConfig, start
 from srun.unlearning.closed_form.expected import ExpectedMemory, expected_memory
@@ -35,7 +35,8 @@ def run(
     """Write the request to ``file`` and how it was drawn beside it, as JSON that holds no id; returns the latter.
 
     ``name``: an Original of another seed than those whose forgetting is to be measured. Raises ConfigError where a file
-    is there already, for the Original has shards, or the table that its levels are predicted from is not there.
+    is there already or the Original has shards, CheckpointError where its table of cross-fitted models is needed and
+    not there.
     """
     record_file = file.with_suffix(".json")
     for path in (file, record_file):
@@ -45,12 +46,7 @@ def run(
     original = load_original(layout, name, data, device)
     if len(original.scorer.models) > 1:
         raise ConfigError(f'original "{name}": has shards, and memory is measured of one model; name one with shards 1')
-    table = load_crossfit(layout, name, data) if level_from == "crossfit" else None
-    if level_from == "crossfit" and table is None:
-        raise ConfigError(
-            f'original "{name}": its table of cross-fitted models is not there; make it with `srun levels --original'
-            f" {name}`, or draw by --level-from retained"
-        )
+    table = require_crossfit(layout, name, data) if level_from == "crossfit" else None
     log.info("expected memory of the training events of %s, under %s", data.info["name"], name)
     memory = expected_memory(original.model.eval(), data, table, seed, device)
     drawn = draw_extreme(data, memory.expected, number, extreme)
