@@ -196,7 +196,7 @@ class Partition:
 
     @cached_property
     def _never_seen_context(self) -> Mask:
-        calibration = self.data.has_role(Role.CALIBRATION)
+        calibration = self.data.has_role(Role.CALIBRATION) & ~self._gone_earlier
         if self.kind == "users" or self.info["request"].get("context") == "all":
             return calibration
         return calibration & ~self.never_seen & ~self.gone
