@@ -206,14 +206,6 @@ def crossfit_step(project: Project, name: str, after: str | None = None) -> Step
         )
         return Parts(parameters, file_digests(layout.root, layout.prepared), crossfit_code(original.model))
 
-    def wanted() -> list[str]:
-        cells = [(row, cell) for row, cell in params.cells.items() if _needs_crossfit(params, cell, name)]
-        short = [cell.request for row, cell in cells if unlearn_step(project, cell, row).stale()]
-        if short and not paths.model.is_dir():
-            return [f"{paths.model} is not here"]
-        gone = set(crossfit.erased(layout, name)) & set(short) if short else set()
-        return [f"the numbers of {', '.join(sorted(gone))} were erased from it"] if gone else []
-
     done = layout.levels(name)
     return _step(
         project,
@@ -225,8 +217,19 @@ def crossfit_step(project: Project, name: str, after: str | None = None) -> Step
         key_of=done.with_suffix(""),
         resume=paths.resume,
         purpose="making the table beside",
-        wanted=wanted,
+        wanted=lambda: _missed_of_crossfit(project, name),
     )
+
+
+def _missed_of_crossfit(project: Project, name: str) -> list[str]:
+    """What cells that are to be carried out miss of the private table of an Original, a text for each reason."""
+    params, folder = project.params, project.layout.crossfit(name).model
+    cells = [(row, cell) for row, cell in params.cells.items() if _needs_crossfit(params, cell, name)]
+    stale = {cell.request for row, cell in cells if unlearn_step(project, cell, row).stale()}
+    if stale and not folder.is_dir():
+        return [f"{folder} is not here"]
+    erased = sorted(stale & set(crossfit.erased(project.layout, name))) if stale else []
+    return [f"the numbers of {', '.join(erased)} were erased from it"] if erased else []
 
 
 def _needs_crossfit(params: Params, cell: Cell, original: str) -> bool:
