@@ -2,22 +2,18 @@
 
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from srun.config import read_yaml
 from srun.data.dataset import Role
 from srun.models import MODELS
 from srun.unlearning.closed_form.levels import predict_level
 from srun.unlearning.closed_form.standing import last_states, standing
 
 CPU = torch.device("cpu")
-PRESET = Path(__file__).parents[2] / "presets/by-event.yaml"
-SRUGA = {**read_yaml(PRESET)["unlearn"]["sruga"], "max_steps": 12, "batch_size": 64, "retain_batch_size": 32}
-METHODS = {"closed_form": {}, "sruga": SRUGA}
+METHODS = {"closed_form": {}, "sruga": {"ascent": "level", "max_steps": 12, "batch_size": 64, "retain_batch_size": 32}}
 CATEGORIES = {f"i{item}": "rare" if item == 29 else ["red", "green", ""][item % 3] for item in range(30)}
 SIZES = ("one event", "one user", "a third of the users")
 CASES = [case for case in product(("interactions", "users", "category"), SIZES) if case != ("users", "one event")]
