@@ -69,9 +69,9 @@ RAW: dict[str, RawData] = {}
 """Every log that a test has made, by fingerprint: what data were prepared from."""
 
 
-def carry_out(data: Dataset, request, name: str = "r") -> Partition:
-    """The partition of a request; the raw log is at hand, as it is in the flow."""
-    return partition(data, name, request, read_rows(request, data), lambda: RAW[data.fingerprint])
+def carry_out(data: Dataset, request, name: str = "r", after: Partition | None = None) -> Partition:
+    """The partition of a request; the raw log is at hand, as it is in the flow. ``after``: of the one before it."""
+    return partition(data, name, request, read_rows(request, data), lambda: RAW[data.fingerprint], after)
 
 
 def make_raw(events: list[tuple[str, str, int]], categories: dict[str, str] | None = None) -> RawData:

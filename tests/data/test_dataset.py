@@ -18,6 +18,7 @@ from srun.data.dataset import (
     filter_interactions,
     prepare,
     report_users,
+    share_by_size,
 )
 from srun.data.raw import read_raw
 from srun.errors import DataError
@@ -161,6 +162,54 @@ def test_events_set_aside_are_drawn_by_the_data_seed(small):
 
     assert drawn(0) == drawn(0)
     assert len({drawn(seed) for seed in range(5)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("num_users", "length", "share", "because"),
+    [
+        (100_000, 8, 0.032, "8,000 events, of users who lose (1 + 4) / 2 each"),
+        (6_000, 160, 0.067, "400 users, who lose 40 each"),
+        (20_000, 6, 0.2, "at most, 8,000 events would take all of 20,000 x 2 x .2"),
+        (943, 100, 0.2, "at most, though they are 189 users"),
+        (1_000_000, 20, 0.02, "at least"),
+        (100_000, 2, 0.0, "nobody has 3 events"),
+    ],
+)
+def test_the_share_set_aside_goes_by_the_size_of_the_data(num_users, length, share, because):
+    assert share_by_size(np.full(num_users, length)) == share, because
+
+
+@given(st.integers(1, 40), st.integers(3, 60))
+def test_the_share_by_size_is_enough_and_no_larger(thousands, length):
+    """Between its bounds: 8,000 events of 400 users are expected, and a thousandth less would not do."""
+    num_users = 1000 * thousands
+    share = share_by_size(np.full(num_users, length))
+
+    def enough(share):
+        return share * num_users >= 400 and share * num_users * (1 + length // 2) / 2 >= 8000
+
+    assert enough(share) or share == 0.2
+    assert not enough(share - 0.001) or share == 0.02
+
+
+def test_what_is_set_aside_by_size_is_told_and_drawn_as_the_same_share(small):
+    events = small.random_events(60, 30)
+    by_size, given_share = (small.make_data(events, calibration_events=share) for share in (None, 0.2))
+    assert (by_size.role == given_share.role).all()
+    assert by_size.info["config"]["calibration_events"] is None
+    told = by_size.info["set_aside"]
+    assert told["share_of_users"] == 0.2  # so few users
+    aside, train = (int((by_size.role == role).sum()) for role in (Role.SET_ASIDE, Role.TRAIN))
+    assert told["share_of_training_events"] == round(aside / (aside + train), 4)
+    assert (
+        describe(small.make_raw(events), PrepareConfig(**{**small.PREPARE, "calibration_events": None}))["set_aside"]
+        == told
+    )
+
+
+def test_nothing_set_aside_costs_nothing(small):
+    told = small.make_data(small.random_events(20, 10)).info["set_aside"]
+    assert told == {"share_of_users": 0.0, "share_of_training_events": 0.0, "num_users": 0}
 
 
 @given(SEQUENCES, st.integers(0, 3))

@@ -1,5 +1,6 @@
 """The private table of cross-fitted models: what is in it, where it lies, and that it can be erased."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,12 +11,13 @@ import pytest
 from srun.data.dataset import Dataset, Role
 from srun.data.raw import write_raw
 from srun.errors import CheckpointError, ConfigError, DataError
+from srun.flow import crossfit
 from srun.flow.layout import Layout
-from srun.flow.loading import load_crossfit
+from srun.flow.loading import require_crossfit
 from srun.flow.params import load
 from srun.flow.preflight import check_flow
 from srun.flow.project import Project
-from srun.flow.stages import erase_from_crossfit, plan, take, train_original, unlearn_step
+from srun.flow.stages import crossfit_step, erase_from_crossfit, plan, take, train_step, unlearn_step
 from srun.requests.partition import Partition
 
 FILE = Path(__file__).parents[2] / "params.yaml"
@@ -47,9 +49,7 @@ def project(layout):
 
 @pytest.fixture
 def table(project, layout):
-    found = load_crossfit(layout, "o", Dataset.load(layout.prepared))
-    assert found is not None
-    return found
+    return require_crossfit(layout, "o", Dataset.load(layout.prepared))
 
 
 def test_every_event_with_a_context_has_a_number(project, layout, table):
@@ -74,7 +74,7 @@ def test_it_lies_beside_what_is_published_and_the_models_are_gone(project, layou
 def test_a_second_run_does_nothing_and_other_folds_make_it_anew(project, layout):
     assert not [step.name for step in plan(project) if step.stale()]
     other = Project(params_of("levels.folds=3"), layout)
-    assert [step.name for step in plan(other) if step.stale()] == ["levels o"]
+    assert [step.name for step in plan(other) if step.stale()] == ["levels o", "unlearn c"]
 
 
 def test_without_folds_there_is_no_such_step_and_a_plan_says_what_is_missing(layout):
@@ -92,29 +92,76 @@ def test_one_fold_leaves_nobody_to_train_on():
         params_of("levels.folds=1")
 
 
-def test_training_an_original_makes_its_table_too(project, layout):
+def test_what_says_that_it_was_made_holds_nothing_of_it(layout, project):
+    assert json.loads((layout.root / "runs/levels/o.json").read_text()) == {"original": "o"}
+    key = (layout.root / "runs/keys/runs/levels/o.json").read_text()
+    assert hashlib.sha256((layout.root / "runs/private/o/crossfit.safetensors").read_bytes()).hexdigest() not in key
+
+
+def test_a_table_that_is_not_here_is_made_only_where_a_cell_needs_it(project, layout, table):
+    """As in a clone that pulled everything but what is private."""
     shutil.rmtree(layout.root / "runs/private")
-    train_original(project, "o")
-    assert load_crossfit(layout, "o", Dataset.load(layout.prepared)) is not None
+    train_step(project, "o").run()
     assert not [step.name for step in plan(project) if step.stale()]
+    with pytest.raises(CheckpointError, match=r"no pull brings it; run `srun levels --original o`, or predict"):
+        unlearn_step(project, project.params.cells["c"]).run()
+    changed = Project(params_of("unlearn.closed_form.strength=9"), layout)
+    assert [step.name for step in plan(changed) if step.stale()] == ["levels o", "unlearn c"]
+    crossfit_step(project, "o").run()
+    again = require_crossfit(layout, "o", Dataset.load(layout.prepared))
+    assert np.array_equal(again.z, table.z, equal_nan=True)
 
 
-def test_rows_of_a_request_are_erased_and_do_not_come_back(project, layout, table):
+def test_an_original_that_needs_no_table_has_the_same_files_beside_it(project, layout):
+    other = Project(params_of("levels.folds=0"), layout)
+    files = layout.root / "runs/levels/o.json", layout.root / "runs/measured/o/crossfit.json"
+    before = [file.read_bytes() for file in files]
+    crossfit_step(other, "o").run()
+    assert json.loads(files[1].read_text())["cost"]["seconds"] == 0
+    for file, content in zip(files, before, strict=True):
+        file.write_bytes(content)
+    crossfit_step(project, "o").output.write_key(crossfit_step(project, "o").parts())
+
+
+def test_rows_of_a_request_are_erased_and_come_back_only_where_they_are_needed(project, layout, table):
     data = Dataset.load(layout.prepared)
     forgotten = Partition.load(layout.partition("interactions"), data).forget
-    erase_from_crossfit(project, "o", "interactions")
-    after = load_crossfit(layout, "o", data)
+    old = table.z[forgotten & np.isfinite(table.z)]
+    told = erase_from_crossfit(project, "o", "interactions")
+    assert told == {"original": "o", "requests": ["interactions"], "erased": len(old)}
+    after = require_crossfit(layout, "o", data)
     assert np.isnan(after.z[forgotten]).all()
     assert np.array_equal(after.z[~forgotten], table.z[~forgotten], equal_nan=True)
     assert not [step.name for step in plan(project) if step.stale()]  # the cell that used them stands, too
     with pytest.raises(DataError, match="erased from it"):
         unlearn_step(project, project.params.cells["c"]).run()
+    changed = Project(params_of("unlearn.closed_form.strength=9"), layout)
+    assert "levels o" in [step.name for step in plan(changed) if step.stale()]
     shutil.rmtree(layout.root / "runs/private")
-    take(project, plan(project), None)
+    crossfit_step(project, "o").run()
+
+
+def test_no_file_beside_an_erased_table_has_an_old_number(project, layout, table):
+    folder, data = layout.root / "runs/private/o", Dataset.load(layout.prepared)
+    forgotten = Partition.load(layout.partition("interactions"), data).forget
+    planted = np.random.default_rng(0).normal(size=len(table.z)).astype(np.float32)  # each of them found nowhere else
+    crossfit._write(folder, planted, json.loads((folder / "info.json").read_text()))
+    assert holds(folder, planted[forgotten])
+    erase_from_crossfit(project, "o", "interactions")
+    assert not holds(folder, planted[forgotten])
+    assert holds(folder, planted[~forgotten])
+    crossfit_step(project, "o").run()
+
+
+def holds(folder, numbers):
+    """Whether any file of a folder has any of the numbers (float32), at any place."""
+    content = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    return any(number.tobytes() in one for one in content for number in numbers)
 
 
 def test_a_table_of_other_data_is_refused(project, layout, small):
     other = small.make_data(small.random_events(61, 30))
-    with pytest.raises(CheckpointError, match=r"made for other data.*run `srun train`"):
-        load_crossfit(layout, "o", other)
-    assert load_crossfit(layout, "nobody", other) is None
+    with pytest.raises(CheckpointError, match=r"made for other data.*run `srun levels --original o`"):
+        require_crossfit(layout, "o", other)
+    with pytest.raises(CheckpointError, match=r"not here, .*run `srun levels --original nobody`"):
+        require_crossfit(layout, "nobody", other)

@@ -23,8 +23,10 @@ COMMANDS: tuple[click.Command, ...] = (
     data.data,
     flow.prepare,
     requests.partition,
+    requests.requests,
     flow.digests,
     flow.train,
+    flow.levels,
     flow.unlearn,
     flow.evaluate,
     flow.judge,
@@ -40,7 +42,7 @@ COMMANDS: tuple[click.Command, ...] = (
 )
 """Every command, in the order in which `srun --help` lists them."""
 QUOTED_COMMAND = re.compile(
-    r"`(srun (?:prepare|partition|train|unlearn|evaluate|judge|report|run|explain|neurons|optimize)\b[^`]*)`"
+    r"`(srun (?:prepare|partition|train|levels|unlearn|evaluate|judge|report|run|explain|neurons|optimize)\b[^`]*)`"
 )
 """A command that an error message tells the reader to run, and that needs the same options."""
 NOISY_LOGGERS = ("alembic", "mlflow", "matplotlib", "urllib3", "git")

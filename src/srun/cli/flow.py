@@ -97,13 +97,44 @@ def train(original: str | None, common: Common) -> None:
       srun train --original sasrec-0 --set train.loss=bce
     """
     from srun.flow.preflight import check_training
-    from srun.flow.stages import train_original
+    from srun.flow.stages import train_step
 
     project = common.project()
     name = choose_original(project, original)
     with joined():
         check_training(project.params, name)
-        show(train_original(project, name), common.as_json, print_mapping)
+        show(train_step(project, name).run(), common.as_json, print_mapping)
+
+
+@click.command()
+@original_option("make the table for")
+@click.option("--after", default=None, metavar="REQUEST", help="Train on nothing that this request's chain forgot.")
+@click.option("--erase", default=None, metavar="REQUEST", help="Only take what this request's chain forgot out of it.")
+@flow_options
+def levels(original: str | None, after: str | None, erase: str | None, common: Common) -> None:
+    """Make the private table that levels by event are predicted from: one number an event, of cross-fitted models.
+
+    It takes about one more training, and lies in runs/private: no pull or push takes it along. An Original needs none
+    where it has shards or levels.folds is 0.
+
+    \b
+    Example:
+      srun levels --original sasrec-0
+      srun levels --original sasrec-0 --erase may
+    """
+    from srun.flow.preflight import check_training
+    from srun.flow.stages import crossfit_step, erase_from_crossfit
+
+    if after is not None and erase is not None:
+        raise click.UsageError("--after and --erase exclude each other")
+    project = common.project()
+    name = choose_original(project, original)
+    if erase is not None:
+        show(erase_from_crossfit(project, name, erase), common.as_json, print_mapping)
+        return
+    with joined():
+        check_training(project.params, name)
+        show(crossfit_step(project, name, after).run(), common.as_json, print_mapping)
 
 
 @click.command()

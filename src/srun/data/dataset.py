@@ -7,7 +7,8 @@ Item ids run from 1 to V; 0 is padding and V+1 the mask of cloze models.
 
 import json
 import logging
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,10 @@ MAX_SHARE_SET_ASIDE = (
     0.5  # of a user's training events: floor(len / 2), as [T] draws; of never-seen events beside a given request too
 )
 
+MIN_TO_DRAW = 3  # training events of a user of whom events are drawn ([T] 3.2.2)
+NUM_SET_ASIDE, NUM_USERS_SET_ASIDE = 8_000, 400  # that are expected where calibration_events goes by the size
+SHARES_SET_ASIDE = (0.02, 0.2)  # least and most of that share
+
 Mask = NDArray[np.bool_]
 
 
@@ -52,9 +57,10 @@ class PrepareConfig:
     """Drop left-over windows of two items or fewer from longer sequences ([T] 3.2.1)."""
     calibration_users: Annotated[float, Field(ge=0, lt=1)]
     """Share of users kept out of all training: the events never seen."""
-    calibration_events: Annotated[float, Field(ge=0, lt=1)]
+    calibration_events: Annotated[float, Field(ge=0, lt=1)] | None
     """Share of the other users of whom single training events are set aside, drawn as a request draws its own: those
-    that forgotten events would stand like, had they never been trained on."""
+    that forgotten events would stand like, had they never been trained on. None: by the size of the data (see
+    ``share_by_size``)."""
     seed: int
 
 
@@ -67,6 +73,7 @@ class Role(IntEnum):
     CALIBRATION = 3  # of a user kept out of all training
     CONTEXT = 4  # history of a report user under holdout users_80_20: never trained on
     SET_ASIDE = 5  # a single event of a user who trains: never trained on, in no context, as if forgotten long ago
+    FORGOTTEN = 6  # trained on, and forgotten since by an earlier request of a chain; prepare makes none
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,14 @@ class Dataset:
         """(E,) the events of a role."""
         events: NDArray[np.bool_] = self.role == role
         return events
+
+    def forgetting(self, events: Mask) -> "Dataset":
+        """The same data where the training events among ``events`` (E,) are forgotten: in no training, in no context.
+
+        Ids, other roles and whatever the data seed drew stay, so that figures before and after are of the same events.
+        """
+        role = np.where(events & self.has_role(Role.TRAIN), np.uint8(Role.FORGOTTEN), self.role)
+        return replace(self, role=role)
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
@@ -179,14 +194,15 @@ def counts(table: pd.DataFrame) -> dict[str, int]:
 
 
 def describe(raw: RawData, settings: PrepareConfig) -> dict[str, Any]:
-    """Name, fingerprint, and the numbers of users, items and interactions before and after the filter."""
+    """Name, fingerprint, numbers before and after the filter, and what would be set aside where anything is left."""
     kept = filter_interactions(raw.interactions, settings.filter, settings.min_interactions)
-    return {
+    described = {
         "name": raw.name,
         "fingerprint": raw.info["fingerprint"],
         "before": counts(raw.interactions),
         "after": counts(kept),
     }
+    return described if kept.empty else described | {"set_aside": prepare(raw, settings).info["set_aside"]}
 
 
 def prepare(raw: RawData, settings: PrepareConfig) -> Dataset:
@@ -227,7 +243,7 @@ def prepare(raw: RawData, settings: PrepareConfig) -> Dataset:
         "before": counts(raw.interactions),
         "after": counts(table),
         "num_windows_dropped": num_dropped,
-        "roles": {r.name.lower(): int((role == r).sum()) for r in Role},
+        "roles": {r.name.lower(): int((role == r).sum()) for r in Role if r != Role.FORGOTTEN},
         **left_over,
         **{key: raw.info[key] for key in ("columns",) if key in raw.info},  # by which a request's file is read too
     }
@@ -244,7 +260,8 @@ def report_users(num_users: int, seed: int) -> NDArray[np.bool_]:
 
 def _roles(
     user: NDArray[np.int32], num_users: int, settings: PrepareConfig
-) -> tuple[NDArray[np.uint8], dict[str, int]]:
+) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """(E,) roles, and for ``info`` what they leave out of training."""
     offsets = np.searchsorted(user, np.arange(num_users + 1))
     length = np.diff(offsets)
     calibration = np.zeros(num_users, dtype=bool)
@@ -263,18 +280,48 @@ def _roles(
         held = (length >= 3) & ~calibration  # shorter ones train and are not evaluated
         role[offsets[1:][held] - 1] = Role.TEST
         role[offsets[1:][held] - 2] = Role.VALIDATION
-    role[_set_aside(user, role == Role.TRAIN, num_users, settings)] = Role.SET_ASIDE
+    train = role == Role.TRAIN
+    share = settings.calibration_events
+    if share is None:
+        share = share_by_size(np.bincount(user[train], minlength=num_users))
+    aside = _set_aside(user, train, num_users, share, settings.seed)
+    role[aside] = Role.SET_ASIDE
+    set_aside = {
+        "share_of_users": share,
+        "share_of_training_events": round(float(aside.sum() / max(train.sum(), 1)), 4),  # that nobody trains on
+        "num_users": len(np.unique(user[aside])),
+    }
     not_evaluated = int((~held & ~calibration & (length > 0)).sum()) if settings.holdout != "users_80_20" else 0
-    return role, {"num_calibration_users": int(calibration.sum()), "num_users_too_short": not_evaluated}
+    return role, {
+        "num_calibration_users": int(calibration.sum()),
+        "num_users_too_short": not_evaluated,
+        "set_aside": set_aside,
+    }
+
+
+def share_by_size(length: NDArray[np.int64]) -> float:
+    """The share of users of whom events are set aside, by the training events ``length`` (U,) of every user.
+
+    The smallest for which NUM_SET_ASIDE events of NUM_USERS_SET_ASIDE users are expected, in thousandths, within
+    SHARES_SET_ASIDE; 0 where no user has 3 training events. Half of the users are for methods to learn levels from,
+    the other half for the audit.
+    """
+    length = length[length >= MIN_TO_DRAW]
+    if not len(length):
+        return 0.0
+    events = (1 + _most_drawn(length, MAX_SHARE_SET_ASIDE)) / 2  # expected of a user who is drawn
+    share = max(NUM_SET_ASIDE / float(events.sum()), NUM_USERS_SET_ASIDE / len(length))
+    low, high = SHARES_SET_ASIDE
+    return min(max(math.ceil(share * 1000) / 1000, low), high)
 
 
 def _set_aside(
-    user: NDArray[np.int32], train: NDArray[np.bool_], num_users: int, settings: PrepareConfig
+    user: NDArray[np.int32], train: NDArray[np.bool_], num_users: int, share: float, seed: int
 ) -> NDArray[np.bool_]:
-    """(E,) events for ``calibration_events``, drawn as [T] draws those to forget."""
-    rng = numpy_stream(settings.seed, "set-aside")
-    eligible = np.bincount(user[train], minlength=num_users) >= 3
-    users = draw_users(eligible, round(settings.calibration_events * int(eligible.sum())), rng)
+    """(E,) events of a ``share`` of the users, drawn as [T] draws those to forget."""
+    rng = numpy_stream(seed, "set-aside")
+    eligible = np.bincount(user[train], minlength=num_users) >= MIN_TO_DRAW
+    users = draw_users(eligible, round(share * int(eligible.sum())), rng)
     return draw_events(user, train & users[user], MAX_SHARE_SET_ASIDE, rng)
 
 
@@ -296,9 +343,7 @@ def draw_events(
     owner = user[event]
     place = np.arange(len(event)) - np.searchsorted(owner, owner)  # among the user's events
     length = np.bincount(owner, minlength=int(user[-1]) + 1)
-    # at least one and at most all but the first two, for shares other than the thesis' half
-    limit = np.clip(np.floor(length * max_share), 1, np.maximum(length - 2, 1)).astype(np.int64)
-    wanted = rng.integers(1, limit + 1)
+    wanted = rng.integers(1, _most_drawn(length, max_share) + 1)
     key = rng.random(len(event))
     key[place < 2] = 2.0
     order = np.lexsort((key, owner))  # users stay in place
@@ -306,6 +351,15 @@ def draw_events(
     drawn = np.zeros(len(user), dtype=bool)
     drawn[event[order[take]]] = True
     return drawn
+
+
+def _most_drawn(length: NDArray[np.int64], max_share: float) -> NDArray[np.int64]:
+    """(U,) the most events that are drawn of users with ``length`` (U,) events.
+
+    At least one and at most all but the first two, for shares other than the thesis' half.
+    """
+    most: NDArray[np.int64] = np.clip(np.floor(length * max_share), 1, np.maximum(length - 2, 1)).astype(np.int64)
+    return most
 
 
 def _windows_as_users(

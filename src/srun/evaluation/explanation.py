@@ -50,7 +50,7 @@ def explain(scorers: Mapping[str, Scorer], request: Partition, user: int, k: int
     return Explanation(
         items=data.item[events],
         roles=[Role(role).name.lower() for role in data.role[events]],
-        forgotten=request.removed[events],
+        forgotten=request.gone[events],
         questions=questions,
     )
 

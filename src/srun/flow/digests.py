@@ -49,9 +49,10 @@ def crossfit_code(model: str) -> dict[str, str]:
 
 
 def unlearn_code(params: Params, cell: Cell) -> dict[str, str]:
-    """Digests of the code that a cell's model is made by."""
-    model, method = MODELS[params.original(cell.original).model], UNLEARNERS[cell.method]
-    return code_digests("srun.flow.unlearn", model.__module__, method.__module__)
+    """Digests of the code that a cell's model is made by, and its private table where it needs one."""
+    name, method = params.original(cell.original).model, UNLEARNERS[cell.method]
+    code = code_digests("srun.flow.unlearn", MODELS[name].__module__, method.__module__)
+    return code | (crossfit_code(name) if method(params.method_settings(cell.method)).needs_crossfit else {})
 
 
 def evaluate_code(params: Params, cell: Cell) -> dict[str, str]:
@@ -62,9 +63,12 @@ def evaluate_code(params: Params, cell: Cell) -> dict[str, str]:
 def stage_code(params: Params) -> dict[str, dict[str, str]]:
     """The same of every stage, by the name of its file: ``train/sasrec-0``, ``unlearn/sasrec-sruga``."""
     code = {stage: plain_code(stage) for stage in PLAIN} | {stage: show_code(stage, params) for stage in SHOWING}
-    code |= {f"train/{name}": train_code(original.model) for name, original in params.originals.items()}
+    for name, original in params.originals.items():
+        code |= {f"train/{name}": train_code(original.model), f"levels/{name}": crossfit_code(original.model)}
     for name, cell in params.cells.items():
         code |= {f"unlearn/{name}": unlearn_code(params, cell), f"evaluate/{name}": evaluate_code(params, cell)}
+        if UNLEARNERS[cell.method](params.method_settings(cell.method)).needs_crossfit:
+            code[f"unlearn/{name}"]["levels"] = digest(asdict(params.levels))[:DIGITS]  # a parameter of such cells only
     return code
 
 

@@ -63,6 +63,10 @@ class Layout:
         """The private table of an Original's cross-fitted models, which is published nowhere, in place of a model."""
         return replace(self._cell(Path(original), "crossfit"), model=self.root / "runs" / "private" / original)
 
+    def levels(self, original: str) -> Path:
+        """Says that the stage was done, and holds nothing of the table: it is what DVC keeps and clones pull."""
+        return self.root / "runs" / "levels" / f"{original}.json"
+
     def cell(self, cell: Cell) -> CellPaths:
         return self._cell(Path(cell.original) / cell.request, f"{cell.method}-{cell.seed}")
 

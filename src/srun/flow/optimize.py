@@ -14,7 +14,7 @@ from srun.config import Section, build
 from srun.errors import CheckpointError, RunError
 from srun.flow.cells import Cell
 from srun.flow.layout import Layout, TrialLayout
-from srun.flow.loading import load_dataset, load_original, weights_sha256
+from srun.flow.loading import load_dataset, load_start, weights_sha256
 from srun.flow.project import EXPERIMENT, Project
 from srun.flow.stages import check_partition, evaluate_step, unlearn_step
 from srun.flow.study_report import plain, report, track
@@ -72,13 +72,14 @@ def load_bench(project: Project, cell: Cell) -> Bench:
     """The bench of a cell, with everything that its trials share."""
     params, layout = project.params, project.layout
     device = start(params.runtime)
-    data = load_dataset(layout)
+    data, settings = load_dataset(layout), params.method_settings(cell.method)
+    needs_crossfit = UNLEARNERS[cell.method](settings).needs_crossfit
     return Bench(
         cell=vars(cell),
-        settings=params.method_settings(cell.method),
+        settings=settings,
         seed=params.unlearn.seed,
         request=Partition.load(layout.partition(cell.request), data),
-        original=load_original(layout, cell.original, data, device),
+        original=load_start(layout, cell, params.start(cell), needs_crossfit, data, device),
         original_sha256=weights_sha256(layout.original(cell.original).model),
         evaluation=params.evaluate,
         evaluate_every=params.optimize.evaluate_every,

@@ -30,7 +30,7 @@ from srun.unlearning.crossfit import LevelsConfig
 NAMED = ("partition", "originals", "cells")
 """Sections whose entries users name themselves."""
 SPACES = tuple(f"optimize.space.{name}" for name in UNLEARNERS)
-FREE = (*NAMED, "optimize.objectives", "optimize.space", *SPACES)
+FREE = (*NAMED, "chain", "optimize.objectives", "optimize.space", *SPACES)
 """Sections that take new entries."""
 REPLACED = ("originals", "cells", *SPACES)
 """Those of them that a preset replaces as a whole."""
@@ -71,12 +71,30 @@ class Params:
     runtime: RuntimeConfig
     requests: tuple[str, ...]
     """Entries of ``partition`` that the flow carries out."""
+    chain: dict[str, str]
+    """Request -> the one that the same method has carried out before it: it goes on from that model, and forgets what
+    is new."""
     originals: dict[str, OriginalCell]
     cells: dict[str, Cell]
 
     def request(self, name: str) -> Any:
         """The request of a name, or ConfigError."""
         return _named(self.partition, name, "request", "partition")
+
+    def earlier(self, request: str) -> tuple[str, ...]:
+        """The requests that come before one in its chain, the oldest first."""
+        before = self.chain.get(request)
+        return () if before is None else (*self.earlier(before), before)
+
+    def start(self, cell: Cell) -> Cell | None:
+        """The cell whose model a cell goes on from, where its request is part of a chain; None for the Original.
+
+        What trains from scratch needs no model, and Original stays what it is.
+        """
+        before, method = self.chain.get(cell.request), UNLEARNERS[cell.method]
+        if before is None or method.from_scratch or method.role == "original":
+            return None
+        return replace(cell, request=before)
 
     def with_category(self, category: str) -> "tuple[str, Params]":
         """The name of the request to forget one category, everybody's, and the parameters that have it.
@@ -97,15 +115,28 @@ class Params:
         return own, replace(self, partition={**self.partition, own: request})
 
     def with_request(self, name: str) -> "Params":
-        """The same with one request in the place of all others: the rows of the comparison whose methods can do it."""
-        request = self.request(name)
+        """The same with one request in the place of all others: the rows of the comparison whose methods can do it.
+
+        The same rows of the requests before it in its chain come first.
+        """
         rows: dict[Cell, str] = {}
-        for key, cell in self.cells.items():
-            if request.kind in UNLEARNERS[cell.method].kinds:
-                rows.setdefault(replace(cell, request=name), key)
+        requests = (*self.earlier(name), name)
+        kinds = {self.request(one).kind for one in requests}
+        for one in requests:
+            for key, cell in self.cells.items():
+                if kinds <= set(UNLEARNERS[cell.method].kinds):
+                    rows.setdefault(replace(cell, request=one), key if one == name else f"{key}-{one}")
         if not rows:
-            raise ConfigError(f'no row of cells has a method for a request of kind "{request.kind}"')
-        return replace(self, requests=(name,), cells={key: cell for cell, key in rows.items()})
+            raise ConfigError(f'no row of cells has a method for a request of kind "{", ".join(sorted(kinds))}"')
+        return replace(self, requests=requests, cells={key: cell for cell, key in rows.items()})
+
+    def with_chain(self, name: str, after: str) -> "Params":
+        """The same where a request comes after another; ConfigError for one that cannot."""
+        self.request(after)
+        params = replace(self, chain={**self.chain, name: after})
+        if faults := list(_chain(params)):
+            raise ConfigError(*faults)
+        return params
 
     def with_given(self, name: str, file: str, form: str | None, columns: dict[str, str] | None, kind: Any) -> "Params":
         """The same with a request of the user's own as a block; catalogue and seed are those of the first block.
@@ -162,15 +193,20 @@ def load(
     presets: Sequence[Path] = (),
     assignments: Sequence[str] = (),
     partitioned: Mapping[str, Any] | None = None,
+    chained: Mapping[str, str] | None = None,
 ) -> Params:
     """As ``load_values``, checked and typed; raises ConfigError with every fault that was found, by dotted key.
 
-    ``partitioned``: blocks of requests that already have a partition, so the parameters need not have them.
+    ``partitioned``: blocks of requests that already have a partition, so the parameters need not have them; ``chained``
+    the same of ``chain``.
     """
     faults = Faults()
     values = _laid(file, presets, assignments, faults)
     if partitioned and isinstance(values.get("partition"), dict):
-        values["partition"] |= {name: block for name, block in partitioned.items() if name not in values["partition"]}
+        own = set(values["partition"])
+        values["partition"] |= {name: block for name, block in partitioned.items() if name not in own}
+        if isinstance(values.get("chain"), dict):
+            values["chain"] |= {name: before for name, before in (chained or {}).items() if name not in own}
     faults += _ids(values)
     with faults.collect():
         params = build(Params, values)
@@ -229,6 +265,7 @@ def _references(params: Params, partitioned: Mapping[str, Any]) -> Iterator[str]
     """Names that name nothing, and rows that cannot be."""
     for name in params.requests:
         yield from _unknown("requests", name, list(params.partition))
+    yield from _chain(params)
     for name, original in params.originals.items():
         yield from _unknown(f"originals.{name}.model", original.model, list(MODELS))
     own = [
@@ -247,6 +284,19 @@ def _references(params: Params, partitioned: Mapping[str, Any]) -> Iterator[str]
             yield f"cells.{name}: {cell.method} is not defined for requests other than {', '.join(kinds)}"
         if rows.setdefault(cell, name) != name:
             yield f"cells.{name}: the same row as cells.{rows[cell]}, which would count twice; give it another seed"
+
+
+def _chain(params: Params) -> Iterator[str]:
+    """Requests of chains that are none, and a request that comes before itself."""
+    for name, before in params.chain.items():
+        yield from _unknown("chain", name, list(params.partition))
+        yield from _unknown(f"chain.{name}", before, list(params.partition))
+        seen = {name}
+        while before in params.chain and before not in seen:
+            seen.add(before)
+            before = params.chain[before]
+        if before in seen:
+            yield f'parameter "chain.{name}": comes after itself; a chain begins with a request that comes after none'
 
 
 def _search(params: Params) -> Iterator[str]:

@@ -29,10 +29,12 @@ def run(
     name: str,
     request: Request,
     read_raw: Callable[[], RawData],
+    after: Path | None,
     tracker: Tracker,
 ) -> dict[str, Any]:
     """Write the partition of a named request; return its counts, and in ``not_forgotten`` the rows that are not.
 
+    ``after``: the partition of the request before it in a chain, if there is one.
     Raises DataError where it would draw a request in the place of a given one.
     """
     before = given_request(out)
@@ -45,24 +47,27 @@ def run(
     if before is not None and before != request:
         log.warning("%s: in the place of the request given in %s", out, before.file)
     try:
-        result = _carry_out(data, name, request, read_raw)
+        result = _carry_out(data, name, request, read_raw, None if after is None else Partition.load(after, data))
     except DataError as error:
         if not (out / "info.json").is_file():
             raise
         raise DataError(f"{error}; {out} still holds the earlier partition") from error
-    result.save(out, {"block": asdict(request), "files": digests(request)})
+    record = {"block": asdict(request), "files": digests(request)}
+    result.save(out, record if after is None else {**record, "after": after.name})
     figures = {key: float(value) for key, value in result.info.items() if key.startswith("num_")}
     tracker.metrics(figures | {f"splits/{split}": float(size) for split, size in result.info["splits"].items()})
     return result.info | _not_forgotten(result, out)
 
 
-def _carry_out(data: Dataset, name: str, request: Request, read_raw: Callable[[], RawData]) -> Partition:
+def _carry_out(
+    data: Dataset, name: str, request: Request, read_raw: Callable[[], RawData], after: Partition | None
+) -> Partition:
     """The partition that follows from a request and its file."""
     rows = read_rows(request, data)
     if rows is not None and "timestamp" in rows and read_raw().info.get("time") == "order":
         log.warning('request "%s": the log has no times, so those of the request do not count', name)
         rows = rows.drop(columns="timestamp")
-    return partition(data, name, request, rows, read_raw)
+    return partition(data, name, request, rows, read_raw, after)
 
 
 def read_rows(request: Request, data: Dataset) -> pd.DataFrame | None:
@@ -124,12 +129,22 @@ def known_blocks(folder: Path) -> dict[str, Any]:
     return {name: record["block"] for name, record in records.items() if record}
 
 
-def check(folder: Path, name: str, request: Request) -> None:
-    """Raise DataError, which says both, where a partition is of another request than the parameters have now."""
+def known_chain(folder: Path) -> dict[str, str]:
+    """Which request each one comes after, of those whose partitions are in a folder and are part of a chain."""
+    records = {path.parent.name: _record(path.parent) for path in sorted(folder.glob(f"[!.]*/{RECORD}"))}
+    return {name: record["after"] for name, record in records.items() if record and "after" in record}
+
+
+def check(folder: Path, name: str, request: Request, after: str | None) -> None:
+    """Raise DataError, which says both, where a partition is of another request than the parameters have now.
+
+    ``after``: the request that comes before it in the parameters' chain.
+    """
     record = _record(folder)
     if record is None:
         raise DataError(f'{folder}: no partition of request "{name}"; make it with `srun partition --request {name}`')
-    there, here = record["block"], json.loads(json.dumps(asdict(request)))
+    there = {**record["block"], "after": record.get("after")}
+    here = {**json.loads(json.dumps(asdict(request))), "after": after}
     differ = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     differences = [f"{key} is {there.get(key)} there and {here.get(key)} in the parameters" for key in differ]
     files = {key: path for key, path in input_files(request).items() if path.is_file()}

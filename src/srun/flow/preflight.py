@@ -31,7 +31,7 @@ def check_flow(plans: Iterable[tuple[Params, Layout]]) -> None:
     for params, layout in plans:
         faults += [*_machine(params), *_data(params, layout)]
         for name, cell in params.cells.items():
-            faults += [f"cells.{name}: {fault}" for fault in cell_faults(params, cell)]
+            faults += [f"cells.{name}: {fault}" for fault in [*cell_faults(params, cell), *_start(params, cell)]]
     faults.tell()
 
 
@@ -84,15 +84,27 @@ def cell_faults(params: Params, cell: Cell) -> Iterator[str]:
     start = Start(params.request(cell.request).kind, MODELS[original.model], params.train, shards)
     method = UNLEARNERS[cell.method](params.method_settings(cell.method))
     yield from method.faults(start)
-    if method.predicts_levels and not params.prepare.calibration_events:
+    if cell.request in params.chain and not method.chains:
+        yield f'{cell.method} cannot go on from another request, and "{cell.request}" comes after one (chain)'
+    if method.predicts_levels and params.prepare.calibration_events == 0:
         yield (
             f"{cell.method} learns levels from events set aside, and prepare.calibration_events is 0: set it above, "
-            "to 0.05 for example"
+            "or to null for a share by the size of the data"
         )
     if method.needs_crossfit and not params.levels.folds:
         yield (
             f"{cell.method} predicts levels from cross-fitted models, and levels.folds is 0: set it to 2, or "
             f"unlearn.{cell.method}.level_from to retained"
+        )
+
+
+def _start(params: Params, cell: Cell) -> Iterator[str]:
+    """The cell that one goes on from, where the flow does not carry it out."""
+    start = params.start(cell)
+    if start is not None and start not in params.cells.values():
+        yield (
+            f'it goes on from request "{start.request}" on {start.original} by {start.method} with seed {start.seed}, '
+            "which is no cell; add that one too"
         )
 
 

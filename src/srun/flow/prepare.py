@@ -13,5 +13,6 @@ def run(raw: Path, out: Path, settings: PrepareConfig, tracker: Tracker) -> dict
     data: Dataset = prepare(read_raw(raw), settings)
     data.save(out)
     after = {f"after/{key}": value for key, value in data.info["after"].items()}
-    tracker.metrics({**after, **{f"roles/{role}": value for role, value in data.info["roles"].items()}})
+    groups = {f"{group}/{key}": value for group in ("roles", "set_aside") for key, value in data.info[group].items()}
+    tracker.metrics({**after, **groups})
     return data.info

@@ -13,7 +13,7 @@ from srun.flow.cells import Cell
 from srun.flow.layout import Layout, TrialLayout
 from srun.flow.loading import load_dataset
 from srun.flow.params import Params, load, load_values
-from srun.flow.partition import given_kind, known_blocks
+from srun.flow.partition import given_kind, known_blocks, known_chain
 from srun.flow.preflight import cell_faults
 from srun.requests.kinds import GivenRequest
 from srun.system import distributed
@@ -54,7 +54,8 @@ class Project:
         folder = Path.cwd()
         layout = Layout(folder, (out or folder).resolve())
         blocks = known_blocks(layout.partitions)
-        params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments, blocks)
+        chain = known_chain(layout.partitions)
+        params = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments, blocks, chain)
         return cls(params, layout, tuple(option_words(presets, assignments, out)))
 
     def only(self, request: str) -> "Project":
@@ -93,6 +94,10 @@ class Project:
                 f" partition.{name}, or give yours a name of its own with --request NAME"
             )
         return replace(self, params=params)
+
+    def with_chain(self, name: str, after: str) -> "Project":
+        """The same where a request comes after another one, whose models it goes on from."""
+        return replace(self, params=self.params.with_chain(name, after))
 
     def own_requests(self) -> set[str]:
         """Names of the requests that stand in the parameters, not in a partition alone."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from srun.config import flatten
+from srun.data.dataset import Dataset
 from srun.data.raw import INFO
 from srun.errors import DataError
 from srun.files import held, locked
@@ -27,6 +28,7 @@ from srun.flow.digests import (
 )
 from srun.flow.freshness import Output, Parts, digest, file_digests, output_digest, reasons_text
 from srun.flow.loading import load_dataset
+from srun.flow.params import Params
 from srun.flow.project import Project
 from srun.flow.steps import Step, accept_steps, take_steps
 from srun.judging.styles import ORIGINAL
@@ -68,13 +70,17 @@ def take(project: Project, steps: list[Step], budget: Budget | None) -> dict[str
 
 
 def plan(project: Project) -> list[Step]:
-    """The steps to the evaluation of every cell; an Original comes just before it is needed, for a budget may end."""
+    """The steps to the evaluation of every cell; an Original comes just before it is needed, for a budget may end.
+
+    Of a chain the earlier requests come first.
+    """
     params = project.params
     steps = [prepare_step(project)]
-    for name in dict.fromkeys([*params.requests, *(cell.request for cell in params.cells.values())]):
-        steps.append(partition_step(project, name))
+    requests = dict.fromkeys([*params.requests, *(cell.request for cell in params.cells.values())])
+    chained = dict.fromkeys(name for request in requests for name in (*params.earlier(request), request))
+    steps += [partition_step(project, name) for name in chained]
     trained = set()
-    for name, cell in params.cells.items():
+    for name, cell in sorted(params.cells.items(), key=lambda row: len(params.earlier(row[1].request))):
         if cell.original not in trained:
             trained.add(cell.original)
             steps.append(train_step(project, cell.original))
@@ -112,23 +118,27 @@ def prepare_step(project: Project) -> Step:
 
 def partition_step(project: Project, name: str) -> Step:
     """The prepared data -> what a request forgets and retains."""
-    layout, request = project.layout, project.params.request(name)
-    out = layout.partition(name)
+    layout, request, before = project.layout, project.params.request(name), project.params.chain.get(name)
+    out, after = layout.partition(name), None if before is None else layout.partition(before)
 
     def work(key: str) -> dict[str, Any]:
         own = ("users", "file")  # which may hold raw ids, and stay here
         shown = {key: value for key, value in vars(request).items() if key not in own}
         with project.tracked("partition", name, {"partition": {name: shown}}, None, request=name) as tracker:
-            return partition.run(layout.prepared, out, name, request, project.read_raw, tracker)
+            return partition.run(layout.prepared, out, name, request, project.read_raw, after, tracker)
 
     def parts() -> Parts:
         parameters, files = _flat(partition={name: request}), file_digests(layout.root, layout.prepared)
         for own, path in input_files(request).items():  # a name may hold a raw id, and key files are shared
             parameters[f"partition.{name}.{own}"] = digest({own: str(path)})
             files[f"named by partition.{name}.{own}"] = output_digest(path)
+        if after is not None:
+            parameters[f"chain.{name}"] = before
+            files |= file_digests(layout.root, after / MASKS)
         return Parts(parameters, files, plain_code("partition"))
 
-    return _step(project, f"partition {name}", ("prepare",), work, parts, out)
+    needs = ("prepare", *([] if before is None else [f"partition {before}"]))
+    return _step(project, f"partition {name}", needs, work, parts, out)
 
 
 def train_step(project: Project, name: str) -> Step:
@@ -155,19 +165,39 @@ def wants_crossfit(project: Project, name: str) -> bool:
     return project.params.levels.folds > 0 and project.params.original(name).shards == 1
 
 
-def crossfit_step(project: Project, name: str) -> Step:
-    """The prepared data -> the private table of an Original's cross-fitted models."""
+def crossfit_step(project: Project, name: str, after: str | None = None) -> Step:
+    """The prepared data -> the private table of an Original's cross-fitted models, where it is to have one.
+
+    ``after``: a request that was carried out: nothing that it and those before it in its chain forgot is trained on.
+    The output is a file that says that it was done, for nothing of the table may travel. So a table that is not here,
+    as after a pull, or whose numbers were erased, is made anew only where a cell that is to be carried out needs it.
+    """
     params, layout, original = project.params, project.layout, project.params.original(name)
     settings, paths, levels = params.model_settings(original.model), layout.crossfit(name), params.levels
 
     def work(key: str) -> dict[str, float]:
-        described = train.description(original, settings, load_dataset(layout))
-        logged = {"levels": vars(levels)}
+        data, logged = load_dataset(layout), {"levels": vars(levels)}
+        carried_out = None if after is None else _carried_out(project, after, data)
+        described = train.description(original, settings, data)
         with project.tracked("levels", name, logged, paths.resume, model=original.model, method=ORIGINAL) as tracker:
-            batch, seed = params.evaluate.batch_size, original.seed
+            if not wants_crossfit(project, name):
+                log.info("levels %s: it needs no table, for it has shards or levels.folds is 0", name)
+                return crossfit.run_nothing(layout, name, tracker).exact()
             cost = crossfit.run(
-                layout, name, seed, described, params.train, levels, batch, params.runtime, tracker, key
+                layout,
+                name,
+                original.seed,
+                described,
+                data,
+                carried_out,
+                params.train,
+                levels,
+                params.evaluate.batch_size,
+                params.runtime,
+                tracker,
+                key,
             )
+        log.info("levels %s: the private table took %.1f s of the processor", name, cost.processor_seconds)
         return cost.exact() | cost.measured()
 
     def parts() -> Parts:
@@ -176,53 +206,82 @@ def crossfit_step(project: Project, name: str) -> Step:
         )
         return Parts(parameters, file_digests(layout.root, layout.prepared), crossfit_code(original.model))
 
-    step = f"levels {name}"
-    return _step(project, step, ("prepare",), work, parts, paths.model, resume=paths.resume, purpose="making")
+    done = layout.levels(name)
+    return _step(
+        project,
+        f"levels {name}",
+        ("prepare",),
+        work,
+        parts,
+        done,
+        key_of=done.with_suffix(""),
+        resume=paths.resume,
+        purpose="making the table beside",
+        wanted=lambda: _missed_of_crossfit(project, name),
+    )
 
 
-def train_original(project: Project, name: str) -> dict[str, float]:
-    """Train an Original, and make the table of its cross-fitted models where it is asked for and not there."""
-    figures: dict[str, float] = train_step(project, name).run()
-    if wants_crossfit(project, name) and crossfit_step(project, name).stale():
-        crossfit_step(project, name).run()
-    return figures
+def _missed_of_crossfit(project: Project, name: str) -> list[str]:
+    """What cells that are to be carried out miss of the private table of an Original, a text for each reason."""
+    params, folder = project.params, project.layout.crossfit(name).model
+    cells = [(row, cell) for row, cell in params.cells.items() if _needs_crossfit(params, cell, name)]
+    stale = {cell.request for row, cell in cells if unlearn_step(project, cell, row).stale()}
+    if stale and not folder.is_dir():
+        return [f"{folder} is not here"]
+    erased = sorted(stale & set(crossfit.erased(project.layout, name))) if stale else []
+    return [f"the numbers of {', '.join(erased)} were erased from it"] if erased else []
 
 
-def erase_from_crossfit(project: Project, name: str, request: str) -> None:
-    """Take the forgotten events of a request that was carried out from the table of an Original's cross-fitted models.
+def _needs_crossfit(params: Params, cell: Cell, original: str) -> bool:
+    """Whether a cell starts from an Original and needs its private table."""
+    return cell.original == original and UNLEARNERS[cell.method](params.method_settings(cell.method)).needs_crossfit
 
-    The table counts as up to date afterwards: its rows come back only when what it is made of changes.
+
+def erase_from_crossfit(project: Project, name: str, request: str) -> dict[str, Any]:
+    """Take what a request, and those before it in its chain, forgot out of the private table of an Original.
+
+    Returns the numbers that went. They come back only where the table is made anew.
     """
     data = load_dataset(project.layout)
-    step = crossfit_step(project, name)
-    crossfit.erase(project.layout, name, data, Partition.load(project.layout.partition(request), data).forget)
-    step.output.write_key(step.parts())
+    carried_out = _carried_out(project, request, data)
+    number = crossfit.erase(project.layout, name, data, carried_out)
+    log.info("levels %s: %d numbers of %s erased", name, number, ", ".join(carried_out.chain))
+    return {"original": name, "requests": carried_out.chain, "erased": number}
+
+
+def _carried_out(project: Project, request: str, data: Dataset) -> Partition:
+    check_partition(project, request)
+    return Partition.load(project.layout.partition(request), data)
 
 
 def unlearn_step(project: Project, cell: Cell, name: str = "") -> Step:
     """A request carried out by a cell's method on its Original; ``name``: of the cell in the parameters."""
     params, layout = project.params, project.layout
     settings, paths, seed = params.method_settings(cell.method), layout.cell(cell), params.unlearn.seed
+    start, needs_crossfit = params.start(cell), _needs_crossfit(params, cell, cell.original)
 
     def work(key: str) -> dict[str, float]:
         check_partition(project, cell.request)
+        if needs_crossfit and cell.request in params.chain:
+            erase_from_crossfit(project, cell.original, params.chain[cell.request])
         logged = {"cell": vars(cell), "unlearn": {cell.method: asdict(settings), "seed": seed}}
         with project.tracked("unlearn", project.title(cell), logged, paths.resume, **project.tags(cell)) as tracker:
             batch = params.evaluate.batch_size
-            cost = unlearn.run(layout, cell, settings, seed, batch, params.runtime, tracker, key)
+            cost = unlearn.run(layout, cell, start, settings, seed, batch, params.runtime, tracker, key)
         return cost.exact() | cost.measured()
 
     def parts() -> Parts:
-        source = layout.original(cell.original).model
-        inputs = [layout.prepared, *_partition_files(project, cell), source / INFO_FILE, source / WEIGHTS_FILE]
-        if UNLEARNERS[cell.method](settings).needs_crossfit:
-            inputs.append(layout.crossfit(cell.original).model / "info.json")
+        sources = [layout.original(cell.original), *([] if start is None else [layout.cell(start)])]
+        models = [source.model / file for source in sources for file in (INFO_FILE, WEIGHTS_FILE)]
         parameters = _flat(unlearn={cell.method: settings, "seed": seed}, cell=cell)
-        return Parts(parameters, file_digests(layout.root, *inputs), unlearn_code(params, cell))
+        parameters |= _flat(levels=params.levels) if needs_crossfit else {}
+        files = file_digests(layout.root, layout.prepared, *_partition_files(project, cell), *models)
+        return Parts(parameters, files, unlearn_code(params, cell))
 
     needs: tuple[str, ...] = f"partition {cell.request}", f"train {cell.original}"
-    if UNLEARNERS[cell.method](settings).needs_crossfit:
-        needs = (*needs, f"levels {cell.original}")
+    needs += (f"levels {cell.original}",) if needs_crossfit else ()
+    rows = {one: row for row, one in params.cells.items()}
+    needs += (f"unlearn {rows.get(start) or project.title(start)}",) if start is not None else ()
     step = f"unlearn {name or project.title(cell)}"
     return _step(project, step, needs, work, parts, paths.model, resume=paths.resume, purpose="unlearning into")
 
@@ -302,7 +361,7 @@ def partition_where_missing(project: Project, name: str) -> None:
 
 def check_partition(project: Project, name: str) -> None:
     """Raise DataError where the partition that is there is of another request than the parameters have."""
-    partition.check(project.layout.partition(name), name, project.params.request(name))
+    partition.check(project.layout.partition(name), name, project.params.request(name), project.params.chain.get(name))
 
 
 def accept(project: Project, names: Sequence[str]) -> dict[str, Any]:
@@ -356,9 +415,10 @@ def _step(
     key_of: Path | None = None,
     resume: Path | None = None,
     purpose: str = "",
+    wanted: Callable[[], list[str]] = list,
 ) -> Step:
     output = Output(outputs, project.layout.key_file(key_of or outputs[0]))
-    return Step(name, needs, work, parts, output, resume, f"{purpose} {outputs[0]}")
+    return Step(name, needs, work, parts, output, resume, f"{purpose} {outputs[0]}", wanted)
 
 
 def _partition_files(project: Project, cell: Cell) -> tuple[Path, Path]:

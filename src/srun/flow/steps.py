@@ -33,6 +33,8 @@ class Step:
     """Where the work goes on after a kill; two processes never do it at once."""
     purpose: str = ""
     """Names the work to a process that is kept out: a noun phrase."""
+    wanted: Callable[[], list[str]] = field(default=list, repr=False)
+    """Why it has to be taken though its output is up to date, a text a reason."""
 
     def run(self) -> Any:
         """Make the output and its key file; returns what the work does.
@@ -55,7 +57,7 @@ class Step:
 
     def stale(self) -> list[str]:
         """Why it has to be taken, a text a reason; empty where its output is up to date."""
-        return self.output.stale(self.parts)
+        return self.output.stale(self.parts) or self.wanted()
 
 
 def take_steps(steps: Sequence[Step], budget: Budget | None) -> dict[str, list[str]]:
@@ -91,7 +93,7 @@ def accept_steps(steps: Sequence[Step], names: Sequence[str]) -> dict[str, list[
     if faults:
         raise RunError(*faults)
     chosen = [known[name] for name in dict.fromkeys(names)] or [step for step in steps if step.output.is_there()]
-    stale = {step.name: reasons for step in chosen if (reasons := step.stale())}
+    stale = {step.name: reasons for step in chosen if (reasons := step.output.stale(step.parts))}
     for name in stale:
         with faults.collect():
             known[name].output.check_intact()

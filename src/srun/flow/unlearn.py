@@ -8,7 +8,7 @@ from srun.evaluation.probe import Probe
 from srun.flow.cells import Cell
 from srun.flow.freshness import digest
 from srun.flow.layout import Layout
-from srun.flow.loading import load_dataset, load_original, weights_sha256
+from srun.flow.loading import load_dataset, load_start, weights_sha256
 from srun.flow.registration import registered
 from srun.flow.reporter import Reporter
 from srun.flow.run_file import write_run
@@ -27,6 +27,7 @@ log = logging.getLogger("srun")
 def run(
     layout: Layout,
     cell: Cell,
+    start_cell: Cell | None,
     settings: Section,
     unlearning_seed: int,
     evaluation_batch: int,
@@ -36,13 +37,14 @@ def run(
 ) -> Cost:
     """Carry out one cell and publish what comes of it; returns the cost.
 
+    ``start_cell``: the one whose model it goes on from, in a chain of requests; None for the Original.
     ``key``: of what it is made of; a run that was killed goes on from saved states of the same key.
     """
     device = start(runtime)
     data = load_dataset(layout)
     request = Partition.load(layout.partition(cell.request), data)
-    original = load_original(layout, cell.original, data, device)
     method = UNLEARNERS[cell.method]
+    original = load_start(layout, cell, start_cell, method(settings).needs_crossfit, data, device)
     method(settings).require(original, request)
     seed = cell.seed if method.from_scratch else unlearning_seed
     paths = layout.cell(cell)
@@ -56,6 +58,7 @@ def run(
         "request": request.info,
         "train": original.info["train"],
         "original_sha256": weights_sha256(layout.original(cell.original).model),
+        **({} if start_cell is None else {"start_sha256": weights_sha256(layout.cell(start_cell).model)}),
         "threads": runtime.threads,
         "device": str(device),
     }

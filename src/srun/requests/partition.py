@@ -58,14 +58,40 @@ class Partition:
     named: Mask  # (U,) whom the request is for; everybody unless it names users
     info: dict[str, Any]  # request, name, counts; nothing in it identifies a user
     rows: pd.DataFrame | None = None  # line, outcome, reason of every row of a given request
+    earlier: Mask | None = None  # (E,) named by earlier requests of a chain; what was trained on is Role.FORGOTTEN
+
+    @classmethod
+    def by_mask(cls, data: Dataset, removed: Mask) -> "Partition":
+        """What a request of single interactions that names ``removed`` (E,) would retain, for looks at training events.
+
+        Nobody made such a request, so it has no groups of users and no counts.
+        """
+        nobody, everybody = np.zeros(data.num_users, dtype=np.uint8), np.ones(data.num_users, dtype=bool)
+        info = {"request": {"kind": "interactions", "catalogue": "full"}}
+        return cls(data, removed, np.zeros(data.num_events, dtype=bool), nobody, everybody, info)
 
     @property
     def kind(self) -> str:
         return str(self.info["request"]["kind"])
 
     @cached_property
+    def gone(self) -> Mask:
+        """(E,) named by the request or by an earlier one of its chain: nothing of it is shown, asked or trained on."""
+        return self.removed if self.earlier is None else self.removed | self.earlier
+
+    @property
+    def chain(self) -> list[str]:
+        """Names of the requests of its chain up to this one, the oldest first."""
+        return [*self.info.get("after", []), self.info["name"]]
+
+    @property
+    def afterwards(self) -> Dataset:
+        """The data once the request is carried out: what the next request of a chain is about."""
+        return self.data.forgetting(self.forget)
+
+    @cached_property
     def forget(self) -> Mask:
-        """(E,) training events that must be forgotten."""
+        """(E,) training events that must be forgotten; those of earlier requests are no training events any more."""
         return self.removed & self.data.has_role(Role.TRAIN)
 
     @cached_property
@@ -101,7 +127,7 @@ class Partition:
         """Every split of this request by name; a split may be empty."""
         role = self.data.role
         known = np.isin(role, (Role.TRAIN, Role.VALIDATION, Role.CONTEXT))
-        validation = self._ask(self.retain, role == Role.VALIDATION)
+        validation = self._ask(self.retain, (role == Role.VALIDATION) & ~self._gone_earlier)
         test = self.test_targets
         gone = self.removed[test.event]
         kept = ~gone
@@ -111,15 +137,17 @@ class Partition:
             "test": test.select(kept),
             "test_affected": test.select(kept & affected),
             "test_unaffected": test.select(kept & ~affected),
-            "test_raw": self._ask(known, role == Role.TEST),
+            "test_raw": self._ask(known & ~self._gone_earlier, (role == Role.TEST) & ~self._gone_earlier),
         }
         forget, never = self._ask_forget(), self._ask(self._never_seen_context, self.never_seen)
         for name, code in (("tune", TUNE), ("report", REPORT)):
             splits[f"forget_{name}"] = forget.select(self.group[forget.user] == code)
             splits[f"never_seen_{name}"] = never.select(self.group[never.user] == code)
         if self.kind == "interactions":  # once retrained, forgotten events stand as these do
-            aside = (role == Role.SET_ASIDE) & ~self.removed
+            aside = (role == Role.SET_ASIDE) & ~self.gone
             splits["set_aside"] = self._ask(self.retain, aside)
+        if self.earlier is not None:
+            splits["forgotten_earlier"] = self._ask_forgotten_earlier()
         if self.kind == "category":
             report = self.group[test.user] == REPORT
             splits["all_targets"] = test.select(report)
@@ -135,7 +163,7 @@ class Partition:
     def test_targets(self) -> Queries:
         """Every test target, those that the request names too, after the retained history."""
         known = np.isin(self.data.role, (Role.TRAIN, Role.VALIDATION, Role.CONTEXT))
-        return self._ask(known & ~self.removed, self.data.has_role(Role.TEST))
+        return self._ask(known & ~self.gone, self.data.has_role(Role.TEST) & ~self._gone_earlier)
 
     @cached_property
     def masked_pairs(self) -> NDArray[np.int64]:
@@ -163,15 +191,25 @@ class Partition:
         One half is what methods may learn from; the other is for the audit only, which would else compare forgotten
         events with what the method was fitted to. The halves are drawn by the data seed, whatever the request.
         """
-        events = (self.data.role == Role.SET_ASIDE) & ~self.removed
+        events = (self.data.role == Role.SET_ASIDE) & ~self.gone
         return set_aside_queries(self.data, self.retain, events, audit=audit)
 
     @cached_property
     def _never_seen_context(self) -> Mask:
-        calibration = self.data.has_role(Role.CALIBRATION)
+        calibration = self.data.has_role(Role.CALIBRATION) & ~self._gone_earlier
         if self.kind == "users" or self.info["request"].get("context") == "all":
             return calibration
-        return calibration & ~self.never_seen & ~self.removed
+        return calibration & ~self.never_seen & ~self.gone
+
+    @property
+    def _gone_earlier(self) -> Mask:
+        return np.zeros(self.data.num_events, dtype=bool) if self.earlier is None else self.earlier
+
+    def _ask_forgotten_earlier(self) -> Queries:
+        """Events that earlier requests took out of training, after what their users retain, or after their own."""
+        forgotten = self.data.has_role(Role.FORGOTTEN)
+        whole = forgotten & ~_users_of(self.data, self.retain)[self.data.user]
+        return self._ask(self.retain | whole, forgotten)
 
     def _ask(self, context: Mask, targets: Mask) -> Queries:
         return make_queries(self.data.item, self.data.user, self.data.offsets, context, targets)
@@ -186,8 +224,10 @@ class Partition:
         ``record``: the block it was made of, and the content of its files. It may hold raw user ids, so it stays here.
         """
         with write_folder(folder, sealed=True) as new:
-            flags = {"removed": self.removed.astype(np.uint8), "never_seen": self.never_seen.astype(np.uint8)}
-            save_file({**flags, "group": self.group, "named": self.named.astype(np.uint8)}, new / MASKS)
+            masks = {"removed": self.removed, "never_seen": self.never_seen, "named": self.named}
+            masks |= {} if self.earlier is None else {"earlier": self.earlier}
+            flags = {name: mask.astype(np.uint8) for name, mask in masks.items()}
+            save_file({**flags, "group": self.group}, new / MASKS)
             if self.rows is not None:
                 self.rows.to_csv(new / ROWS, index=False, lineterminator="\n")
             if record is not None:
@@ -203,11 +243,14 @@ class Partition:
         fault = DataError, mend
         verify_folder(folder, *fault)
         info = read_json(folder / "info.json", *fault)
-        masks = read_tensors(folder / MASKS, ("removed", "never_seen", "group", "named"), *fault)
+        names = ("removed", "never_seen", "named", *(["earlier"] if "after" in info else []))
+        masks = read_tensors(folder / MASKS, (*names, "group"), *fault)
         if info["fingerprint"] != data.fingerprint or info.get("prepare") != data.info["config"]:
             raise DataError(f"{folder}: made for other data than the prepared set; {mend}")
-        removed, never_seen, named = (masks[name].astype(bool) for name in ("removed", "never_seen", "named"))
-        return cls(data, removed, never_seen, masks["group"], named, info)
+        flags = {name: masks[name].astype(bool) for name in names}
+        if "earlier" in flags:
+            data = data.forgetting(flags["earlier"])
+        return cls(data, group=masks["group"], info=info, **flags)
 
 
 def partition(
@@ -216,19 +259,26 @@ def partition(
     request: Request,
     request_rows: pd.DataFrame | None = None,
     read_raw: Callable[[], RawData] | None = None,
+    after: Partition | None = None,
 ) -> Partition:
     """Carry out a request on a data set.
+
+    ``after``: the request before it in a chain, which was carried out already. What it and those before it forgot is
+    not trained on, not in a context, and not forgotten again: ``forget`` has new events only, and the split
+    ``forgotten_earlier`` asks for the old ones.
 
     ``request_rows``: what the file of a request says, if it has one (see ``rows.carry_out``). Rows that cannot be
     carried out never stop the others: ``rows`` has an outcome for each. ``read_raw`` gives the log that the data were
     prepared from, which such a request needs too.
     Raises DataError for an unknown category, and when no training event answers to the request.
     """
+    data = data if after is None else after.afterwards
     train, calibration = data.has_role(Role.TRAIN), data.has_role(Role.CALIBRATION)
     removed, named, rows = _events(data, name, request, request_rows, read_raw)
     forget = removed & train
     if not forget.any():
         outcomes = "" if rows is None else f" ({_shown(rows)})"
+        outcomes += "" if after is None else f', or request "{after.info["name"]}" before it forgot that already'
         raise DataError(
             f'request "{name}": no model was trained on what it names, so there is nothing to unlearn{outcomes}'
         )
@@ -244,26 +294,41 @@ def partition(
         group[_users_of(data, calibration) & ~_users_of(data, calibration & ~removed)] = 0
     elif isinstance(request, CategoryRequest):  # for everybody, so nobody needs to be told
         never_trained[:] = False
-    info = {
-        "name": name,
-        "fingerprint": data.fingerprint,
-        "prepare": data.info["config"],
-        "request": _public(request, int(named.sum())),
-        "num_users": int(_users_of(data, forget).sum()),
-        "num_forget": int(forget.sum()),
-        "num_retain": int((train & ~removed).sum()),
-        "num_held_out_removed": int((removed & np.isin(data.role, (Role.VALIDATION, Role.TEST))).sum()),
-        "num_never_trained_on": int(never_trained.sum()),
-        "num_items_only_forgotten": int((item_mask(data, forget) & ~item_mask(data, train & ~removed)).sum()),
-        **notes,
-    }
-    if rows is not None:
-        counts = rows["outcome"].value_counts()
-        info["rows"] = {outcome: int(counts.get(outcome, 0)) for outcome in OUTCOMES}
-    result = Partition(data, removed, never_seen, group, named, info, rows)
+    if after is not None:
+        never_seen &= ~after.gone
+    info = {"name": name, "request": _public(request, int(named.sum())), **_counts(data, removed, never_trained)}
+    info |= notes | _about_rows_and_chain(data, rows, after)
+    result = Partition(data, removed, never_seen, group, named, info, rows, None if after is None else after.gone)
     info["num_forget_without_context"] = int(forget.sum()) - len(result.forget_queries())
     info["splits"] = {split: len(queries) for split, queries in result.splits.items()}
     return result
+
+
+def _counts(data: Dataset, removed: Mask, never_trained: Mask) -> dict[str, Any]:
+    """What the data are, and how many events the ones ``removed`` (E,) take from which role."""
+    train = data.has_role(Role.TRAIN)
+    forget, retain = train & removed, train & ~removed
+    return {
+        "fingerprint": data.fingerprint,
+        "prepare": data.info["config"],
+        "num_users": int(_users_of(data, forget).sum()),
+        "num_forget": int(forget.sum()),
+        "num_retain": int(retain.sum()),
+        "num_held_out_removed": int((removed & np.isin(data.role, (Role.VALIDATION, Role.TEST))).sum()),
+        "num_never_trained_on": int(never_trained.sum()),
+        "num_items_only_forgotten": int((item_mask(data, forget) & ~item_mask(data, retain)).sum()),
+    }
+
+
+def _about_rows_and_chain(data: Dataset, rows: pd.DataFrame | None, after: Partition | None) -> dict[str, Any]:
+    info: dict[str, Any] = {}
+    if rows is not None:
+        counts = rows["outcome"].value_counts()
+        info["rows"] = {outcome: int(counts.get(outcome, 0)) for outcome in OUTCOMES}
+    if after is not None:
+        info["after"] = after.chain
+        info["num_forgotten_earlier"] = int(data.has_role(Role.FORGOTTEN).sum())
+    return info
 
 
 def _events(

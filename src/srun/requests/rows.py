@@ -2,7 +2,7 @@
 
 Every row has one outcome, and a row that cannot be carried out never stops the others:
 
-- ``forgotten``: at least one training event answers to it;
+- ``forgotten``: at least one training event answers to it, or did until an earlier request of a chain;
 - ``never_trained``: the log has such an event, and no model was trained on it; the reason says why;
 - ``unknown_user``, ``unknown_item``: the log has no such id;
 - ``no_such_event``: the log has both ids, and no such event.
@@ -51,7 +51,8 @@ def carry_out(
     role = data.role[event]
     for kind, text in REASONS.items():  # the last that applies stands, and training before all
         outcome[row[role == kind]], reason[row[role == kind]] = "never_trained", text
-    outcome[row[role == Role.TRAIN]], reason[row[role == Role.TRAIN]] = "forgotten", ""
+    for kind, text in {Role.FORGOTTEN: "by an earlier request", Role.TRAIN: ""}.items():
+        outcome[row[role == kind]], reason[row[role == kind]] = "forgotten", text
     left = np.flatnonzero(outcome == "")
     if len(left):
         raw = read_raw()

@@ -62,8 +62,8 @@ class Original:
         """The table of cross-fitted models, or ConfigError that says how to make it."""
         if self.crossfit is None:
             raise ConfigError(
-                "the table of cross-fitted models of this Original is not there: set levels.folds to 2 and run `srun "
-                "train` for it again, or let the level be predicted without it (level_from=retained)"
+                "the table of cross-fitted models of this Original was not given: make it by `srun levels`, or let the "
+                "level be predicted without it (level_from=retained)"
             )
         return self.crossfit
 
@@ -213,6 +213,11 @@ class Unlearner(Generic[Settings]):
         A test attacks the file of every method: one that holds nothing must pass, and the others be seen to fail.
         """
         raise NotImplementedError(type(self).__name__)  # abstract, as unlearn is
+
+    @property
+    def chains(self) -> bool:
+        """Whether it can carry out a request after another one: on one model, on its own result or from scratch."""
+        return self.one_model or self.role == "original" or (self.from_scratch and not self.needs_shards)
 
     @property
     def predicts_levels(self) -> bool:

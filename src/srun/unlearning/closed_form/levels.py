@@ -89,7 +89,7 @@ def predict_level(
         if np.isnan(numbers).any():
             raise DataError(
                 "the table of cross-fitted models has no number for some events of this request, which were erased "
-                "from it: make it anew with `srun train`, or predict the level without it (level_from=retained)"
+                "from it: make it anew with `srun levels`, or predict the level without it (level_from=retained)"
             )
         return np.column_stack([own, numbers])
 

@@ -15,7 +15,7 @@ class ClosedFormConfig(RowsConfig):
     """How the rows are solved, and what their level is predicted from."""
 
     level_from: LevelFrom
-    """``crossfit``: cross-fitted models, whose table `srun train` makes with levels.folds 2, and retained data.
+    """``crossfit``: cross-fitted models, whose table `srun levels` makes with levels.folds 2, and retained data.
     ``retained``: retained data alone."""
 
 

@@ -27,7 +27,7 @@ class SRUGAConfig:
     """Of ascent level. ``pooled``: the distribution of matched never-seen events, whichever event is where in it.
     ``by_event``: where each event would stand, had it never been trained on, as the closed form predicts it."""
     level_from: LevelFrom
-    """Of level by_event. ``crossfit``: cross-fitted models, whose table `srun train` makes with levels.folds 2, and
+    """Of level by_event. ``crossfit``: cross-fitted models, whose table `srun levels` makes with levels.folds 2, and
     retained data. ``retained``: retained data alone."""
     npo_beta: Annotated[float, Field(gt=0)]
     ascent_negatives: bool
