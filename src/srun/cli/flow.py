@@ -110,8 +110,9 @@ def train(original: str | None, common: Common) -> None:
 @original_option("make the table for")
 @click.option("--after", default=None, metavar="REQUEST", help="Train on nothing that this request's chain forgot.")
 @click.option("--erase", default=None, metavar="REQUEST", help="Only take what this request's chain forgot out of it.")
+@click.option("--where-needed", is_flag=True, help="Make it only where a cell of the parameters needs it.")
 @flow_options
-def levels(original: str | None, after: str | None, erase: str | None, common: Common) -> None:
+def levels(original: str | None, after: str | None, erase: str | None, where_needed: bool, common: Common) -> None:
     """Make the private table that levels by event are predicted from: one number an event, of cross-fitted models.
 
     It takes about one more training, and lies in runs/private: no pull or push takes it along. An Original needs none
@@ -134,7 +135,7 @@ def levels(original: str | None, after: str | None, erase: str | None, common: C
         return
     with joined():
         check_training(project.params, name)
-        show(crossfit_step(project, name, after).run(), common.as_json, print_mapping)
+        show(crossfit_step(project, name, after, where_needed).run(), common.as_json, print_mapping)
 
 
 @click.command()

@@ -84,7 +84,7 @@ def plan(project: Project) -> list[Step]:
         if cell.original not in trained:
             trained.add(cell.original)
             steps.append(train_step(project, cell.original))
-            if wants_crossfit(project, cell.original):
+            if _is_needed(params, cell.original):
                 steps.append(crossfit_step(project, cell.original))
         steps += [unlearn_step(project, cell, name), evaluate_step(project, cell, name)]
     return steps
@@ -160,15 +160,22 @@ def train_step(project: Project, name: str) -> Step:
     return _step(project, step, ("prepare",), work, parts, paths.model, resume=paths.resume, purpose="training")
 
 
-def wants_crossfit(project: Project, name: str) -> bool:
-    """Whether an Original has a table of cross-fitted models: one of several shards, for SISA, needs none."""
-    return project.params.levels.folds > 0 and project.params.original(name).shards == 1
+def _may_have_crossfit(params: Params, name: str) -> bool:
+    """Whether an Original can have a table of cross-fitted models: one of several shards, for SISA, has none."""
+    return params.levels.folds > 0 and params.original(name).shards == 1
 
 
-def crossfit_step(project: Project, name: str, after: str | None = None) -> Step:
+def _is_needed(params: Params, name: str) -> bool:
+    """Whether a cell of the parameters needs the table of cross-fitted models of an Original."""
+    needs = any(_needs_crossfit(params, cell, name) for cell in params.cells.values())
+    return needs and _may_have_crossfit(params, name)
+
+
+def crossfit_step(project: Project, name: str, after: str | None = None, where_needed: bool = False) -> Step:
     """The prepared data -> the private table of an Original's cross-fitted models, where it is to have one.
 
     ``after``: a request that was carried out: nothing that it and those before it in its chain forgot is trained on.
+    ``where_needed``: make it only where a cell of the parameters needs it.
     The output is a file that says that it was done, for nothing of the table may travel. So a table that is not here,
     as after a pull, or whose numbers were erased, is made anew only where a cell that is to be carried out needs it.
     """
@@ -180,8 +187,11 @@ def crossfit_step(project: Project, name: str, after: str | None = None) -> Step
         carried_out = None if after is None else _carried_out(project, after, data)
         described = train.description(original, settings, data)
         with project.tracked("levels", name, logged, paths.resume, model=original.model, method=ORIGINAL) as tracker:
-            if not wants_crossfit(project, name):
-                log.info("levels %s: it needs no table, for it has shards or levels.folds is 0", name)
+            if where_needed and not _is_needed(params, name):
+                log.info("levels %s: no cell needs a table", name)
+                return crossfit.run_nothing(layout, name, tracker).exact()
+            if not _may_have_crossfit(params, name):
+                log.info("levels %s: it has no table, for it has shards or levels.folds is 0", name)
                 return crossfit.run_nothing(layout, name, tracker).exact()
             cost = crossfit.run(
                 layout,
