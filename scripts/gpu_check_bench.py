@@ -86,8 +86,8 @@ class Bench:
 
     params: Params
     """presets/by-event.yaml over params.yaml."""
-    default: Params
-    """params.yaml alone."""
+    output_layer: Params
+    """presets/sruga-output-layer.yaml over params.yaml."""
     data: Dataset
     request: Partition
 
@@ -95,10 +95,10 @@ class Bench:
     def make(cls, size: float, overrides: Sequence[str] = ()) -> "Bench":
         """Draw data of a size, the same every time."""
         changes = [*OVERRIDES, *overrides]
-        default = load(ROOT / "params.yaml", [], changes)
-        params = load(ROOT / "params.yaml", [ROOT / "presets/by-event.yaml"], changes)
+        presets = [ROOT / "presets" / f"{name}.yaml" for name in ("by-event", "sruga-output-layer")]
+        params, output_layer = (load(ROOT / "params.yaml", [preset], changes) for preset in presets)
         data = prepare(steam_like(size, 0), params.prepare)
-        return cls(params, default, data, partition(data, "interactions", params.request("interactions")))
+        return cls(params, output_layer, data, partition(data, "interactions", params.request("interactions")))
 
     def description(self, model: str, **changes: Any) -> dict[str, Any]:
         """What ``new_model`` makes a model from; ``changes`` are settings unlike those of params.yaml."""
@@ -138,9 +138,9 @@ class Bench:
         changed: SRUGAConfig = replace(settings, level_from="retained")
         return changed
 
-    def sruga_default(self) -> SRUGAConfig:
-        """SRUGA's settings of params.yaml."""
-        settings: Any = self.default.method_settings("sruga")
+    def sruga_output_layer(self) -> SRUGAConfig:
+        """SRUGA's settings of presets/sruga-output-layer.yaml."""
+        settings: Any = self.output_layer.method_settings("sruga")
         return settings  # type: ignore[no-any-return]  # typed as a section, whichever method's it is
 
 
@@ -149,7 +149,7 @@ def methods(bench: Bench) -> dict[str, Unlearner[Any]]:
     return {
         "closed_form": ClosedForm(bench.closed_form()),
         "sruga by event": SRUGA(bench.sruga_by_event()),
-        "sruga default": SRUGA(bench.sruga_default()),
+        "sruga output layer": SRUGA(bench.sruga_output_layer()),
     }
 
 

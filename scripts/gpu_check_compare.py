@@ -148,9 +148,15 @@ def compare_closed_form(bench: Bench, scale: Scale, device: torch.device) -> Ite
 def compare_sruga(bench: Bench, scale: Scale, device: torch.device) -> Iterator[Figure]:
     """A trained model after a few of SRUGA's steps, each on all events at once, without dropout."""
     original = bench.original(bench.description("sasrec"), scale.epochs, device)
-    for name, settings in (("by event", bench.sruga_by_event()), ("default", bench.sruga_default())):
+    for name, settings in (("by event", bench.sruga_by_event()), ("output layer", bench.sruga_output_layer())):
         whole = replace(
-            settings, batch_size=ALL, retain_batch_size=ALL, unlearn_dropout=False, max_steps=STEPS, rows=None
+            settings,
+            batch_size=ALL,
+            retain_batch_size=ALL,
+            unlearn_dropout=False,
+            max_steps=STEPS,
+            rows=None,
+            finetune_items="all",
         )
         expected, own = (
             SRUGA(whole).unlearn(_on(original, place), bench.request, Context.quiet(place, 0))

@@ -97,8 +97,8 @@ def _levels(bench: Bench, original: Original, device: torch.device) -> float:
 
 
 def time_sruga(bench: Bench, scale: Scale, device: torch.device) -> Iterator[Figure]:
-    """SRUGA by event on all weights, and today's default: an epoch with all that comes before it, and the whole."""
-    chosen = {"by event": bench.sruga_by_event(), "default": bench.sruga_default()}
+    """SRUGA by event on all weights, and of the output layer: an epoch with all that comes before it, and the whole."""
+    chosen = {"by event": bench.sruga_by_event(), "output layer": bench.sruga_output_layer()}
     for model, width in product(MODELS, scale.widths):
         original = bench.original(bench.description(model, hidden=width), 1, device)
         for name, settings in chosen.items():

@@ -237,9 +237,9 @@ def unlearned(name: str) -> Work:
     method, kind, changes = METHODS[name]
 
     def work(bench: Bench, device: torch.device) -> Result:
-        params = load(
-            ROOT / "params.yaml", [], [*TINY.overrides, *(f"unlearn.{method}.{change}" for change in changes)]
-        )
+        presets = [] if changes == BY_EVENT else [ROOT / "presets/sruga-output-layer.yaml"]
+        assignments = [*TINY.overrides, *(f"unlearn.{method}.{change}" for change in changes)]
+        params = load(ROOT / "params.yaml", presets, assignments)
         request = bench.request if kind == "interactions" else _request(bench, kind)
         probe = Probe(request.splits, bench.data.max_length, device, BATCH)
         original = bench.original(bench.description("sasrec"), 1, device)
@@ -271,7 +271,7 @@ def trained(name: str, loss: str, **changes: Any) -> Work:
 
 def resumed(bench: Bench, device: torch.device) -> Result:
     """SRUGA killed after an epoch and gone on with."""
-    settings = replace(bench.sruga_default(), max_epochs=2, max_steps=None, batch_size=16)
+    settings = replace(bench.sruga_output_layer(), max_epochs=2, max_steps=None, batch_size=16)
     original = bench.original(bench.description("sasrec"), 1, device)
 
     def kill(row: dict[str, float], epoch: int, cap: int) -> None:

@@ -355,6 +355,11 @@ class TestCloze:
 
 
 class TestGRU4Rec:
+    def test_its_layer_has_a_gradient_without_dropout_on_a_gpu_too(self) -> None:
+        model = make("gru4rec").eval()
+        assert not model.dropout.training
+        assert model.gru.training  # else cuDNN refuses the backward pass, which unlearning takes without dropout
+
     def test_states_at_padding_are_zero(self) -> None:
         hidden = make("gru4rec").hidden(histories())
         assert (hidden[histories() == 0] == 0).all()

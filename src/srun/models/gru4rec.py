@@ -3,6 +3,8 @@
 Shapes: B batch, L length, D hidden.
 """
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +29,12 @@ class GRU4Rec(SequenceModel):
     def __init__(self, settings: GRU4RecConfig, num_items: int, max_length: int) -> None:
         super().__init__(settings, num_items, max_length)
         self.gru = nn.GRU(settings.hidden, settings.hidden, batch_first=True)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all but the recurrent layer: it has no dropout, and cuDNN has a gradient in training only."""
+        super().train(mode)
+        self.gru.train()
+        return self
 
     def hidden(self, inputs: Tensor) -> Tensor:
         """States (B, L, D) of ``inputs`` (B, L) padded at the front; 0 at padding.
