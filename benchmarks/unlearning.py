@@ -11,7 +11,7 @@ to its end once, which says where its best epoch is, and after that no further t
 hand; what it took and how large it is stands beside it. The table of cross-fitted models is at hand for both, as
 Original is; its seconds are those of `srun train`. Operations are counted in a run of their own, which nobody times,
 and so are the seconds inside torch's operators; the share of all others is of the median run. Entries that the JSON
-file has are not run again. The machine should have nothing else to do: its load is written down.
+file has of as many runs are not run again. The machine should have nothing else to do: its load is written down.
 """
 
 import argparse
@@ -71,8 +71,8 @@ class Measured:
     seconds: float
     """Of the processor, the median run's."""
     flops: float
-    outside: float
-    """Share of the seconds that were spent outside torch."""
+    outside: float | None
+    """Share of the seconds that were spent outside torch; None where noise is larger than it."""
     best_epoch: int | None
     """Of a Retrain."""
 
@@ -105,7 +105,8 @@ class Bench:
             inside = stack.enter_context(TorchSeconds())
             stack.enter_context(counting_flops())
             flops = self.run(method, original).cost.flops
-        return Measured(seconds, flops, max(1 - inside.seconds / seconds, 0) if seconds else 0.0, best_epoch)
+        outside = 1 - inside.seconds / seconds if inside.seconds < seconds else None
+        return Measured(seconds, flops, outside, best_epoch)
 
 
 def _until(original: Original, epoch: int) -> Original:
@@ -159,7 +160,7 @@ def _figures(measured: Measured, retrain: Measured) -> dict[str, Any]:
         "ratio": round(retrain.seconds / measured.seconds, 2),
         "flops": measured.flops,
         "flops_ratio": round(retrain.flops / measured.flops, 2) if measured.flops else None,
-        "outside_torch": round(measured.outside, 3),
+        "outside_torch": None if measured.outside is None else round(measured.outside, 3),
         **dict.fromkeys(("prepared_seconds", "prepare_seconds", "prepare_mb", "table_seconds"), None),
     }
 
@@ -210,7 +211,11 @@ def _cells(row: dict[str, Any]) -> list[str]:
         *(_number(row["cold_seconds"], 3), _number(row["retrain_seconds"], 1), _number(row["ratio"], 1)),
         *(_number(row["prepared_seconds"], 3), _number(row.get("prepared_ratio"), 1)),
         *(prepare_text, _number(row["prepare_mb"], 1), _number(row["flops_ratio"], 1)),
-        *(f"{row['outside_torch']:.0%}", str(row["repeats"]), f"{row['load']} of {row['cores']}"),
+        *(
+            "" if row["outside_torch"] is None else f"{row['outside_torch']:.0%}",
+            str(row["repeats"]),
+            f"{row['load']} of {row['cores']}",
+        ),
     ]
 
 
@@ -250,7 +255,7 @@ def main(words: Sequence[str] | None = None) -> None:
     rows = read_rows(options.json)
     for share in options.shares:
         bench = Bench(original, draw(data, share, params), params, options.seed, options.repeats)
-        done = {tuple(row[name] for name in KEY) for row in rows}
+        done = {tuple(row[name] for name in KEY) for row in rows if row["repeats"] >= options.repeats}
         about = _about(bench)
         todo = [name for name in options.methods if tuple({**about, "method": name}[key] for key in KEY) not in done]
         if not todo or time.monotonic() > stop_at:
