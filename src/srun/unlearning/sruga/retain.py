@@ -104,7 +104,7 @@ class Remaining:
     def _finetune(self, batch: _Pass) -> Tensor:
         """Losses (T,) of fine-tuning: those of training, or sampled ones."""
         number, recipe, model = self.settings.finetune_items, self.recipe, self.model
-        if isinstance(number, int) and recipe.loss == "ce":
+        if isinstance(number, int) and number < len(self.data.candidates) and recipe.loss == "ce":
             place, drawn = batch.targets != 0, self.data.draw((number,), self.streams["finetune_items"])
             state, targets = batch.hidden[place], batch.targets[place]
             return sampled_ce(state, model.output_weight, targets, drawn, len(self.data.candidates))

@@ -39,7 +39,8 @@ class SRUGAConfig:
     drawn for each step."""
     finetune_items: Literal["all"] | Annotated[int, Field(ge=2)]
     """Of fine-tuning with train.loss ce. ``all``: softmax over the catalogue. N: sampled softmax, over the target and N
-    items drawn for each step, with log q; a fraction of the time where catalogues are large."""
+    items drawn for each step, with log q; a fraction of the time where catalogues are large. One of N items or fewer is
+    scored whole."""
     kl_positions: Literal["last", "targets"]
     """``last``: where the last item of a window is predicted. ``targets``: wherever fine-tuning predicts, which is
     also where ``kl_items`` targets is always taken."""
