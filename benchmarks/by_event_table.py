@@ -14,7 +14,10 @@ HERE = Path(__file__).parent
 RECORD, PAGE = HERE / "by_event.json", HERE.parent / "docs" / "sruga.md"
 BEGIN, END = "<!-- by-event: begin -->", "<!-- by-event: end -->"
 PARTS = ("hits", "ranks", "file", "events")
-HEADER = [
+HEADER = (
+    *("recipe", "Original", "passes", "utility", "Hit@10 gap", "KS D", "correlation", "difference"),
+    *("memory left", "recovered", "s"),
+)
     "recipe",
     "Original",
     "passes",
