@@ -18,18 +18,6 @@ HEADER = (
     *("recipe", "Original", "passes", "utility", "Hit@10 gap", "KS D", "correlation", "difference"),
     *("memory left", "recovered", "s"),
 )
-    "recipe",
-    "Original",
-    "passes",
-    "utility",
-    "Hit@10 gap",
-    "KS D",
-    "correlation",
-    "difference",
-    "memory left",
-    "recovered",
-    "s",
-]
 Row = Mapping[str, Any]
 
 
