@@ -228,7 +228,7 @@ INTRODUCTION = """# What a request costs
 `python benchmarks/unlearning.py` made this of `unlearning.json`; its head says how. Seconds are of the processor, on
 one thread, the median of the runs; *times* is Retrain's over the method's, *FLOPs* the same of products, convolutions
 and solves. *Cold*: all after the request is known. *Prepared*: with states, ranks and sums that all requests share at
-hand. Both have the private table of cross-fitted models, whose seconds `srun train` spends once. *Outside torch*: the
+hand. Both have the private table of cross-fitted models, whose seconds `srun levels` spends once. *Outside torch*: the
 share of seconds in which no operator of torch ran.
 """
 

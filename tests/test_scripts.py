@@ -176,10 +176,10 @@ def by_event(scene: Scene) -> None:
     words = ["--out", scene.path, "--original", "sasrec-0", "--other", "sasrec-1", "--params", preset]
     file = scene.path / "by_event.json"
     for _ in range(2):
-        scene.run("benchmarks/by_event.py", *words, "--only", "closed form", "SRUGA by event", "--json", file)
+        scene.run("benchmarks/by_event.py", *words, "--only", "SRUGA", "closed form", "--json", file)
         rows = json.loads(file.read_text())
         assert [row["name"] for row in rows] == [
-            *("Original", "retrain-100", "retrain-101", "retrain-102", "closed form", "SRUGA by event")
+            *("Original", "retrain-100", "retrain-101", "retrain-102", "SRUGA", "closed form")
         ]
     assert rows[0]["memory_left"] == 1
     assert rows[4]["processor_seconds"] > 0

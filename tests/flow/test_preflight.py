@@ -55,7 +55,7 @@ def test_a_plan_without_a_mistake_passes_and_needs_no_retrain(layout):
         ({"original": "s"}, (), "3 shards"),
         ({"original": "s", "method": "finetune_only"}, (), "3 shards"),
         ({"original": "s", "method": "attribution", "request": "action"}, (), "3 shards"),
-        ({"request": "action"}, (), "ascent: level is not defined for a category"),
+        ({"request": "action"}, ("unlearn.sruga.level=pooled",), "ascent: level is not defined for a category"),
         ({"request": "action"}, ("unlearn.sruga.ascent=ga", "unlearn.sruga.stop=match"), "stop: match"),
         ({}, ("unlearn.sruga.ascent=ga", "unlearn.sruga.ascent_negatives=true", "train.loss=ce"), "has no negatives"),
         (

@@ -45,6 +45,6 @@ def test_all_old_names_of_a_preset_are_told_with_its_file(tmp_path: Path) -> Non
 
 def test_a_params_file_of_old_is_refused_with_the_new_name(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
-    file.write_text(PARAMS.read_text().replace("update: output_layer", "update: readout"))
+    file.write_text(PARAMS.read_text().replace("update: all ", "update: readout "))
     with pytest.raises(ConfigError, match='"readout" is called "output_layer" now'):
         load(file)

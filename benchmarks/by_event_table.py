@@ -1,0 +1,93 @@
+"""Tables of benchmarks/by_event.json, in docs/sruga.md between its marks: one for each request.
+
+python benchmarks/by_event_table.py
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from records import markdown_table, read_rows
+
+HERE = Path(__file__).parent
+RECORD, PAGE = HERE / "by_event.json", HERE.parent / "docs" / "sruga.md"
+BEGIN, END = "<!-- by-event: begin -->", "<!-- by-event: end -->"
+PARTS = ("hits", "ranks", "file", "events")
+HEADER = (
+    *("recipe", "Original", "passes", "utility", "Hit@10 gap", "KS D", "correlation", "difference"),
+    *("memory left", "recovered", "s"),
+)
+Row = Mapping[str, Any]
+
+
+def main() -> None:
+    rows = read_rows(RECORD)
+    requests = dict.fromkeys((row["data"], row["partition_seed"]) for row in rows)
+    tables = "\n\n".join(
+        f"{data}, partition seed {seed}:\n\n"
+        + table([r for r in rows if (r["data"], r["partition_seed"]) == (data, seed)])
+        for data, seed in requests
+    )
+    before, rest = PAGE.read_text().split(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END)[1]}")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The Markdown table of one request: Original and the range of the Retrains once, then every recipe."""
+    first = rows[0]["original"]
+    retrains = [row for row in rows if row["name"].startswith("retrain-") and row["original"] == first]
+    lines = [_line(row, "") for row in rows if row["name"] == "Original" and row["original"] == first]
+    lines.append(_range(retrains))
+    lines += [_line(row, _passes(row)) for row in rows if "passes" in row]
+    return "\n".join(markdown_table(HEADER, lines))
+
+
+def _line(row: Row, passes: str) -> list[str]:
+    return [
+        row["name"],
+        row["original"],
+        passes,
+        f"{row['utility']:.2f}",
+        f"{_short(row['hit_10_gap'], True)} ({_short(row['hit_10_gap_bound'])})",
+        f"{_short(row['ks_d'])} ({_short(row['ks_d_retrain_max'])})",
+        f"{row['event_corr_share']:.2f}",
+        f"{row['event_mae_ratio']:.2f}",
+        f"{row['memory_left']:.2f} [{row['memory_left_low']:.2f}, {row['memory_left_high']:.2f}]",
+        " / ".join(_short(value) for value in _recovered(row)),
+        f"{row['processor_seconds']:.1f}" if "processor_seconds" in row else "",
+    ]
+
+
+def _range(retrains: Sequence[Row]) -> list[str]:
+    """What the Retrains have, each by the others: the smallest and the largest."""
+
+    def ends(values: Sequence[float], signed: bool = False) -> str:
+        return f"{_short(min(values), signed)} to {_short(max(values), signed)}"
+
+    names = ("utility", "hit_10_gap", "ks_d", "event_corr_share", "event_mae_ratio", "memory_left")
+    utility, gap, distance, corr, mae, left = ([row[name] for row in retrains] for name in names)
+    attacks = " / ".join(_short(fmean(values)) for values in zip(*map(_recovered, retrains), strict=True))
+    cells = [f"{len(retrains)} Retrains, each by the others", "", "", f"{min(utility):.2f} to {max(utility):.2f}"]
+    cells += [ends(gap, True), ends(distance), f"{fmean(corr):.2f}", f"{fmean(mae):.2f}"]
+    return [*cells, f"{min(left):.2f} to {max(left):.2f}", f"{attacks} (means)", ""]
+
+
+def _recovered(row: Row) -> Iterator[float]:
+    """By ridge, by softmax from zero and by softmax from the file's table, in this order."""
+    return (row[f"recover_{attack}"] for attack in ("ridge", "softmax_zero", "softmax_input"))
+
+
+def _passes(row: Row) -> str:
+    missing = [part for part in PARTS if part not in row["passes"]]
+    return "**all**" if not missing else f"all but {', '.join(missing)}" if len(missing) < len(PARTS) else "none"
+
+
+def _short(value: float, signed: bool = False) -> str:
+    """Three digits without the zero before the point, as in ``.012``."""
+    text = f"{value:+.3f}" if signed else f"{value:.3f}"
+    return text.replace("0.", ".", 1)
+
+
+if __name__ == "__main__":
+    main()
