@@ -16,7 +16,7 @@ from srun.flow.cells import Cell
 from srun.flow.layout import Layout, TrialLayout
 from srun.flow.loading import load_dataset, load_start, weights_sha256
 from srun.flow.project import EXPERIMENT, Project
-from srun.flow.stages import check_partition, evaluate_step, unlearn_step
+from srun.flow.stages import check_partition, crossfit_where_missing, evaluate_step, unlearn_step
 from srun.flow.study_report import plain, report, track
 from srun.requests.partition import Partition
 from srun.search.bench import Bench, join, search, with_overrides
@@ -74,6 +74,8 @@ def load_bench(project: Project, cell: Cell) -> Bench:
     device = start(params.runtime)
     data, settings = load_dataset(layout), params.method_settings(cell.method)
     needs_crossfit = UNLEARNERS[cell.method](settings).needs_crossfit
+    if needs_crossfit:
+        crossfit_where_missing(project, cell.original)
     return Bench(
         cell=vars(cell),
         settings=settings,

@@ -272,6 +272,8 @@ def unlearn_step(project: Project, cell: Cell, name: str = "") -> Step:
 
     def work(key: str) -> dict[str, float]:
         check_partition(project, cell.request)
+        if needs_crossfit:
+            crossfit_where_missing(project, cell.original)
         if needs_crossfit and cell.request in params.chain:
             erase_from_crossfit(project, cell.original, params.chain[cell.request])
         logged = {"cell": vars(cell), "unlearn": {cell.method: asdict(settings), "seed": seed}}
@@ -366,6 +368,17 @@ def partition_where_missing(project: Project, name: str) -> None:
             step = partition_step(project, name)
             if step.stale():
                 step.run()
+    distributed.wait()
+
+
+def crossfit_where_missing(project: Project, name: str) -> None:
+    """Make the private table of an Original where it is not here, as after a pull; one process does, others wait."""
+    folder = project.layout.crossfit(name).model
+    if not distributed.rank() and _may_have_crossfit(project.params, name):
+        with locked(folder, "making"):
+            if not folder.is_dir():
+                log.info("levels %s: its private table is not here and is made first, for about one training", name)
+                crossfit_step(project, name).run()
     distributed.wait()
 
 
