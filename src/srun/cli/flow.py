@@ -27,8 +27,8 @@ from srun.system.distributed import joined
 def init(folder: Path) -> None:
     """Write params.yaml, presets, dvc.yaml and MLproject into FOLDER, so that every command works there.
 
-    `dvc repro` works there too, in a Git repository or outside one. A checkout of srun has all this already. A file that
-    is there is never replaced.
+    `dvc repro` works there too, in a Git repository or outside one. A checkout of srun has all this already. A file
+    that is there is never replaced.
 
     \b
     Example:
