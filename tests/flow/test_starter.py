@@ -1,12 +1,16 @@
 """`srun init`: what a folder needs comes with the package."""
 
+import re
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from dvc.repo import Repo
 
 from srun.cli import cli
 from srun.errors import ConfigError
@@ -19,9 +23,23 @@ ROOT = Path(__file__).parents[2]
 def test_the_package_carries_the_project_s_own_files():
     content = starter_files()
     presets = {f"presets/{path.name}" for path in (ROOT / "presets").glob("*.yaml")}
-    assert set(content) == {"params.yaml", *presets}
+    dvc = {"dvc.yaml", "data.dvc", ".dvc/config", ".dvc/.gitignore", ".dvcignore"}
+    assert set(content) == {"params.yaml", "MLproject", ".gitignore", *dvc, *presets}
     for name, text in content.items():
-        assert (ROOT / name).read_text() == text
+        own = (ROOT / name).read_text()
+        assert text == (own.replace("python_env: python_env.yaml\n\n", "") if name == "MLproject" else own)
+
+
+@pytest.mark.parametrize("git", [False, True])
+def test_dvc_knows_every_stage_in_a_new_folder(tmp_path, git):
+    folder = tmp_path / "my shop"
+    folder.mkdir()
+    if git:
+        subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    write_starter(folder)
+    stages = {stage.addressing for stage in Repo(str(folder)).index.stages}
+    assert {"data.dvc", "fetch", "digests", "prepare", "train@sasrec-0", "levels@sasrec-0", "judge"} <= stages
+    assert stages == {stage.addressing for stage in Repo(str(ROOT)).index.stages}
 
 
 def test_a_new_folder_has_valid_parameters(tmp_path):
@@ -30,6 +48,12 @@ def test_a_new_folder_has_valid_parameters(tmp_path):
     for preset in sorted((tmp_path / "shop/presets").glob("*.yaml")):
         load(tmp_path / "shop/params.yaml", [preset])
     assert write_starter(tmp_path / "shop") == []
+
+
+def test_what_a_repository_has_of_its_own_stays(tmp_path):
+    (tmp_path / ".gitignore").write_text("mine\n")
+    assert tmp_path / ".gitignore" not in write_starter(tmp_path)
+    assert (tmp_path / ".gitignore").read_text() == "mine\n"
 
 
 def test_nothing_is_replaced_and_nothing_half_written(tmp_path):
@@ -50,23 +74,64 @@ def test_a_command_outside_a_project_says_how_to_make_one(tmp_path, monkeypatch)
     assert CliRunner().invoke(cli, ["params", "--params", "presets/quick.yaml"]).exit_code == 0
 
 
-@pytest.mark.slow
-def test_a_wheel_has_the_files_and_works_outside_a_checkout(tmp_path):
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
-    copy = tmp_path / "source"  # a build leaves folders where it is done
+def backend_fault() -> str:
+    """Why no wheel can be built here; empty where one can."""
+    if find_spec("pip") is None:
+        return "pip is not installed"
+    try:
+        installed = version("setuptools")
+    except PackageNotFoundError:
+        return "setuptools is not installed"
+    return "" if int(installed.split(".")[0]) >= 77 else f"setuptools {installed} is older than 77"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """A folder in which the wheel of the last commit is installed."""
+    if fault := backend_fault():
+        pytest.skip(f"no wheel can be built: {fault}")
+    place = tmp_path_factory.mktemp("wheel")
+    copy = place / "source"  # a build leaves folders where it is done
     subprocess.run(["git", "clone", "-q", str(ROOT), str(copy)], check=True)
-    subprocess.run([*command, str(copy)], check=True, capture_output=True)
-    [wheel] = tmp_path.glob("*.whl")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
+    subprocess.run([*command, "-w", str(place), str(copy)], check=True, capture_output=True)
+    [wheel] = place.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "installed")
-        assert not [name for name in archive.namelist() if "/project/" in name and not name.endswith(".yaml")]
-    folder = tmp_path / "elsewhere"
+        archive.extractall(place / "installed")
+    return place / "installed"
+
+
+@pytest.mark.slow
+def test_a_wheel_has_every_file_of_the_package(installed):
+    listed = subprocess.run(
+        ["git", "ls-files", "src/srun", "presets"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = {name.removeprefix("src/").replace("presets/", "srun/project/presets/") for name in listed.stdout.split()}
+    names -= {"srun/project/srun/project/presets/", "srun/project/presets"}  # the link to the folder
+    files = {str(path.relative_to(installed)) for path in (installed / "srun").rglob("*") if path.is_file()}
+    assert files == names
+
+
+@pytest.mark.slow
+def test_a_wheel_works_in_a_folder_with_a_space(installed, tmp_path):
+    folder = tmp_path / "my shop"
     folder.mkdir()
-    for words in (["init"], ["params", "--params", "presets/quick.yaml"], ["data", "list"]):
+    log = "user,item,time\n" + "".join(f"u{n % 5},i{n % 7},{n}\n" for n in range(40))
+    (folder / "log of sales.csv").write_text(log)
+    environment = {"PYTHONPATH": str(installed), "PATH": "/usr/bin:/bin"}  # and no HOME
+
+    def srun(*words: str) -> str:
         code = f"from srun.cli import cli; cli({words!r}, prog_name='srun')"
-        environment = {"PYTHONPATH": str(tmp_path / "installed"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stderr
+        return f"{done.returncode} {done.stdout}{done.stderr}"
+
+    assert srun("--help").startswith("0 Usage: srun")
+    assert re.fullmatch(r"1 Error: params\.yaml: not in .*`srun init` writes one.*\n", srun("params"))
+    assert srun("init").startswith("0 ")
     assert (folder / "presets/thesis.yaml").is_file()
+    assert srun("params", "--params", "presets/quick.yaml").startswith("0 ")
+    assert srun("data", "import", "log of sales.csv", "--name", "shop").startswith("0 ")
+    assert srun("prepare", "--set", "data.name=shop", "--set", "runtime.tracking=false", "--out", "out/a b")[0] == "0"
+    assert (folder / "out/a b/data/prepared").is_dir()
