@@ -16,7 +16,7 @@ from srun.data.raw import read_raw
 from srun.errors import DataError, SrunError
 from srun.flow.fetch import import_file
 
-COUNT = 200
+COUNT = 100
 DELIMITERS = {"csv": ",", "tsv": "\t", "semicolons": ";"}
 ODD = [
     "",

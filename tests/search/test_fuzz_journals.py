@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from srun.errors import SrunError
-from srun.search.results import read_study
+from srun.search.results import describe_goal, read_study
 from srun.search.storage import open_storage, reaching
-from srun.search.study import load_study
+from srun.search.study import Search, load_study, open_study
 
 COUNT = 150
 ODD = (None, -1, 0, 99, 1.5, "", "x", [], {}, True, [1, 2], {"x": 1}, "\x1b[31m")
@@ -20,8 +20,17 @@ ODD = (None, -1, 0, 99, 1.5, "", "x", [], {}, True, [1, 2], {"x": 1}, "\x1b[31m"
 def source(toy, tmp_path_factory) -> Path:
     """The journal of a study with three trials."""
     place = tmp_path_factory.mktemp("journals") / "s.journal"
-    toy.work(str(place), "s", 3, 0.0)
+    work(str(place), toy, 3)
     return place
+
+
+def work(place: str, toy, num_trials: int) -> None:
+    """Take a study to so many trials."""
+    goal = toy.toy_goal()
+    study = open_study(open_storage(place), "s", goal, {"goal": describe_goal(goal)})
+    Search(study, toy.toy_space(), goal, toy.LIMITS, "random", 0).run(
+        lambda settings, tell: toy.toy(settings), num_trials, 20
+    )
 
 
 def change_bytes(rng: random.Random, lines: list[bytes]) -> bytes:
@@ -69,7 +78,7 @@ def use(place: str, toy) -> None:
     """Read a study as a report does, and take it one trial further."""
     with reaching(place):
         read_study(load_study(open_storage(place), "s"))
-        toy.work(place, "s", 4, 0.0)
+        work(place, toy, 4)
 
 
 @pytest.mark.fuzz("study-journals")

