@@ -89,7 +89,10 @@ def test_whatever_a_served_model_is_asked_is_answered_or_refused_in_one_line(ser
         except SrunError as error:
             return fuzz.refused(error, folder)
         check_answers(
-            recommender, [list(history) for history in histories], frame.to_dict("records"), params.get("k") or 10
+            recommender,
+            [list(map(str, history)) for history in histories],
+            frame.to_dict("records"),
+            params.get("k") or 10,
         )
         json.dumps(frame.to_dict("records"))
         return "answered"
