@@ -37,13 +37,11 @@ def test_dvc_knows_every_stage_in_a_new_folder(tmp_path, git):
     if git:
         subprocess.run(["git", "init", "-q", str(folder)], check=True)
     write_starter(folder)
-    assert {"fetch", "digests", "prepare", "train@sasrec-0", "levels@sasrec-0", "judge"} <= stage_names(folder)
-    assert stage_names(folder) == stage_names(ROOT)
-
-
-def stage_names(folder: Path) -> set[str]:
-    """As DVC has them; a pin, such as data.dvc, has its file's."""
-    return {getattr(stage, "name", None) or stage.path_in_repo for stage in Repo(str(folder)).index.stages}
+    params = load(folder / "params.yaml")
+    of_originals = {f"{stage}@{name}" for stage in ("train", "levels") for name in params.originals}
+    of_cells = {f"{stage}@{name}" for stage in ("unlearn", "evaluate") for name in params.cells}
+    stages = {getattr(stage, "name", None) or stage.path_in_repo for stage in Repo(str(folder)).index.stages}
+    assert {"data.dvc", "fetch", "digests", "prepare", "judge", "report", *of_originals, *of_cells} <= stages
 
 
 def test_a_new_folder_has_valid_parameters(tmp_path):
@@ -68,12 +66,35 @@ def test_nothing_is_replaced_and_nothing_half_written(tmp_path):
     assert (tmp_path / "params.yaml").read_text() == "mine: 1\n"
 
 
-def test_a_command_outside_a_project_says_how_to_make_one(tmp_path, monkeypatch):
+OUTSIDE = (
+    *(
+        "params",
+        "data describe ml-1m",
+        "prepare",
+        "partition",
+        "requests draw --expected most --events 9 --original sasrec-1 --file f.csv",
+        "digests",
+        "train",
+        "levels",
+    ),
+    *("unlearn --method sruga", "evaluate --method sruga", "judge", "report", "run", "accept", "explain 1"),
+    *("neurons --category a", "optimize", "optimize show", "optimize apply --trial 1"),
+    *("reproduce thesis --dataset beauty", "reproduce ablation", "reproduce attribution"),
+)
+
+
+@pytest.mark.parametrize("words", OUTSIDE)
+def test_a_command_outside_a_project_says_how_to_make_one(tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(cli, ["params"])
-    assert result.exit_code == 1
-    assert "srun init" in result.output
+    result = CliRunner().invoke(cli, words.split())
+    assert result.exit_code == 1, result.output
+    assert "`srun init`" in result.output
     assert result.output.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_works_once_there_is_a_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert CliRunner().invoke(cli, ["init"]).exit_code == 0
     assert CliRunner().invoke(cli, ["params", "--params", "presets/quick.yaml"]).exit_code == 0
 
