@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from srun.errors import SrunError
+from srun.errors import DataError, SrunError
 from srun.models.published import publish
 from srun.models.scorer import Scorer
 from srun.service.recommender import Recommender, parse_history
@@ -117,3 +117,26 @@ def test_whatever_is_typed_as_a_history_is_read_or_refused_in_one_line(served, f
 
     outcomes = fuzz.run(COUNT, case)
     assert min(outcomes["refused"], outcomes["read"]) > outcomes.total() / 20, outcomes
+
+
+@pytest.mark.parametrize(
+    ("rows", "params", "told"),
+    [
+        ({"story": [["i1"]]}, {}, 'no column "history"'),
+        ({"history": [["i1"], None]}, {}, "history 2: expected a list of item ids, found NoneType"),
+        ({"history": ["i1"]}, {}, "history 1: expected a list of item ids, found str"),
+        ({"history": [["i1", 1.5]]}, {}, "history 1: expected item ids as text, found float among them"),
+        ({"history": [["i1"]]}, {"k": "3"}, "k is str; expected a whole number"),
+        ({"history": [["i1"]]}, {"k": 1.5}, "k is float; expected a whole number"),
+        ({"history": [["i1"]]}, {"k": 0}, "k is 0; expected 1 to"),
+    ],
+)
+def test_what_a_served_model_cannot_answer_is_told(served, rows, params, told) -> None:
+    with pytest.raises(DataError, match=told):
+        served.predict(None, pd.DataFrame(rows), params)
+
+
+def test_no_history_has_no_answer_and_a_number_is_an_id(served) -> None:
+    assert list(served.predict(None, pd.DataFrame({"history": []})).columns) == ["item_ids", "scores", "unknown"]
+    [answer] = served.predict(None, pd.DataFrame({"history": [["i1", 7]]})).to_dict("records")
+    assert answer["unknown"] == ["7"]
