@@ -115,11 +115,11 @@ def edit_tensor(folder, rng, name):
         odd.view(-1)[rng.integers(odd.numel())] = [float("nan"), float("inf"), -float("inf")][rng.integers(3)]
     else:
         odd = [tensor.float(), tensor + 10**6 if key == "masked" else tensor[1:]][rng.integers(2)]
-    others = [odd, tensor[:-1].contiguous(), tensor.reshape(-1, 1), tensor.double()]
+    others = [odd, tensor.reshape(-1)[:-1].contiguous(), tensor.reshape(-1, 1), tensor.double()]
     way = int(rng.integers(len(others) + 2))
     if way < len(others):
         tensors[key] = others[way]
-    elif way == len(others):
+    elif way == len(others) and key not in ("catalogue", "masked"):  # another whole model has none, or fewer pairs
         del tensors[key]
     else:
         tensors[f"{key}\x1b"] = tensor.clone()

@@ -10,9 +10,10 @@ import pytest
 from srun.errors import SrunError
 from srun.search.results import describe_goal, read_study
 from srun.search.storage import open_storage, reaching
-from srun.search.study import Search, load_study, open_study
+from srun.search.study import LimitsConfig, Search, load_study, open_study
 
 COUNT = 150
+LIMITS = LimitsConfig(trial=60.0, beat=0.05, silence=0.3, poll=0.02)
 ODD = (None, -1, 0, 99, 1.5, "", "x", [], {}, True, [1, 2], {"x": 1}, "\x1b[31m")
 
 
@@ -28,7 +29,7 @@ def work(place: str, toy, num_trials: int) -> None:
     """Take a study to so many trials."""
     goal = toy.toy_goal()
     study = open_study(open_storage(place), "s", goal, {"goal": describe_goal(goal)})
-    Search(study, toy.toy_space(), goal, toy.LIMITS, "random", 0).run(
+    Search(study, toy.toy_space(), goal, LIMITS, "random", 0).run(
         lambda settings, tell: toy.toy(settings), num_trials, 20
     )
 

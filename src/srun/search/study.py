@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from pydantic import Field
 
 from srun.config import config
-from srun.errors import ConfigError, RunError, SrunError
+from srun.errors import ConfigError, RunError, SrunError, one_line
 from srun.rng import derive
 from srun.search.goals import Figures, Goal
 from srun.search.space import Space
@@ -111,7 +111,7 @@ def load_study(storage: "BaseStorage", name: str) -> "Study":
     try:
         return optuna.load_study(study_name=name, storage=storage)
     except KeyError as error:
-        there = ", ".join(optuna.get_all_study_names(storage)) or "none"
+        there = one_line(", ".join(map(str, optuna.get_all_study_names(storage)))) or "none"
         raise RunError(f'no study "{name}" in this storage; there is {there}') from error
 
 
