@@ -12,7 +12,7 @@ from srun.search.results import describe_goal, read_study
 from srun.search.storage import open_storage, reaching
 from srun.search.study import LimitsConfig, Search, load_study, open_study
 
-COUNT = 150
+COUNT = 90
 LIMITS = LimitsConfig(trial=60.0, beat=0.05, silence=0.3, poll=0.02)
 ODD = (None, -1, 0, 99, 1.5, "", "x", [], {}, True, [1, 2], {"x": 1}, "\x1b[31m")
 
