@@ -232,5 +232,5 @@ def test_a_study_that_lost_what_it_is_on_is_told_as_damage(toy, place, begun):
 
 def test_names_of_other_studies_are_shown_as_text(place, begun):
     Path(place).write_bytes(begun.replace(b'"study_name":"s"', b'"study_name":{"x":7}'))
-    with pytest.raises(RunError, match="there is {'x': 7}"):
+    with pytest.raises(RunError, match=r"there is \{'x': 7\}"):
         load_study(open_storage(place), "s")
