@@ -3,11 +3,13 @@
 # make quick      set-up, then a two-minute version of it, in out/quick
 # make bench      set-up, then our engine's speed, beside its peers where ../shared/bench is: benchmarks/results.md
 # make test       set-up, then the tests
+# make test-fast  set-up, then those that start no flow and take no ten seconds
+# make fuzz       set-up, then damaged files and odd requests for MINUTES=60, numbered from SEED=1; findings in runs/fuzz
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup reproduce quick bench test lint clean
+.PHONY: setup reproduce quick bench test test-fast fuzz lint clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/ready
@@ -31,6 +33,15 @@ bench: setup
 
 test: setup
 	pytest -n 2 --dist worksteal
+
+test-fast: setup
+	pytest -n 2 --dist worksteal -m "not slow and not pipeline"
+
+MINUTES ?= 60
+SEED ?= 1
+
+fuzz: setup
+	pytest -s -m fuzz --fuzz-minutes $(MINUTES) --fuzz-seed $(SEED)
 
 lint: setup
 	ruff check .

@@ -1,14 +1,18 @@
 """Small synthetic logs, requests and models that several test files use. Builders are given as functions."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+import traceback
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +25,7 @@ import torch
 from srun.config import build, read_yaml
 from srun.data.dataset import Dataset, PrepareConfig, Role, prepare
 from srun.data.raw import RawData, canonical
+from srun.errors import SrunError
 from srun.evaluation.probe import Probe
 from srun.flow.partition import read_rows
 from srun.judging.records import Record
@@ -63,6 +68,82 @@ PREPARE = {
     "calibration_events": 0.0,
     "seed": 0,
 }
+
+
+# Fuzzing: in the suite so many cases of a target, under `make fuzz` until time is up
+
+FINDINGS = ROOT / "runs" / "fuzz"
+"""Where `make fuzz` keeps the files of a case that failed, as TARGET/NUMBER, with the error."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of `make fuzz`."""
+    parser.addoption("--fuzz-minutes", type=float, default=0.0, help="Of all targets together; 0: so many cases.")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="Cases are numbered from a million times this on.")
+
+
+class Fuzz:
+    """The cases of one target. A case is made from its number alone, so that a number is all it takes to repeat it."""
+
+    def __init__(self, target: str, folder: Path, first: int, seconds: float) -> None:
+        self.target, self.folder, self.first, self.seconds = target, folder, first, seconds
+
+    def run(self, count: int, case: Callable[[int, Path], str]) -> Counter[str]:
+        """How often each outcome came of ``case(number, empty folder)``, which raises where the program is at fault.
+
+        ``count`` cases in the suite, whose first fault is raised. With ``seconds``, as many as there is time for: the
+        folder of each that failed stays, with the error in it, and they are told at the end.
+        """
+        outcomes: Counter[str] = Counter()
+        if not self.seconds:
+            for number in range(self.first, self.first + count):
+                outcomes[self._one(number, case)] += 1
+            return outcomes
+        number, end, faults = self.first, monotonic() + self.seconds, []
+        while monotonic() < end:
+            try:
+                outcomes[self._one(number, case)] += 1
+            except Exception as error:  # whatever it is, it is a finding
+                (self._folder(number) / "error.txt").write_text("".join(traceback.format_exception(error)))
+                faults.append(f"case {number}: {type(error).__name__}: {str(error)[:300]!r}")
+            number += 1
+        print(f"\n{self.target}: {number - self.first} cases from {self.first} on, {dict(outcomes)}")
+        if faults:
+            pytest.fail("\n".join([f"{len(faults)} findings, kept in {self.folder}", *faults]), pytrace=False)
+        return outcomes
+
+    @staticmethod
+    def refused(error: SrunError, folder: Path, mentions: str = "") -> str:
+        """The outcome of a case that was refused: in short lines that may be shown, one of which ``mentions`` fits."""
+        for fault in error.faults:
+            assert fault.isprintable(), repr(fault)
+            assert len(fault.replace(str(folder), "")) <= 400, fault
+        assert re.search(mentions, str(error)), f"{mentions}: {error}"
+        return "refused"
+
+    def _folder(self, number: int) -> Path:
+        return self.folder / str(number)
+
+    def _one(self, number: int, case: Callable[[int, Path], str]) -> str:
+        """The outcome of a case, whose folder goes where it has one."""
+        folder = self._folder(number)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        outcome = case(number, folder)
+        shutil.rmtree(folder)
+        return outcome
+
+
+@pytest.fixture
+def fuzz(request: pytest.FixtureRequest, tmp_path: Path) -> Fuzz:
+    """The cases of a target: of a test that is marked ``fuzz`` with its name."""
+    [target] = request.node.get_closest_marker("fuzz").args
+    options, targets = (
+        request.config.option,
+        [item for item in request.session.items if item.get_closest_marker("fuzz")],
+    )
+    seconds = 60 * options.fuzz_minutes / len(targets)
+    return Fuzz(target, FINDINGS / target if seconds else tmp_path / "fuzz", 1_000_000 * options.fuzz_seed, seconds)
 
 
 RAW: dict[str, RawData] = {}

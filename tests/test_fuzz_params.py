@@ -112,18 +112,20 @@ def outcome(file: Path) -> str:
     return "valid"
 
 
-def test_a_damaged_file_is_refused_in_short_lines_or_is_a_valid_one(tmp_path: Path) -> None:
-    rng, seen = random.Random(0), {"refused": 0, "valid": 0}
-    file = tmp_path / "params.yaml"
-    for number in range(300):
-        file.write_bytes(MUTATIONS[number % len(MUTATIONS)](rng))
+@pytest.mark.fuzz("params")
+def test_a_damaged_file_is_refused_in_short_lines_or_is_a_valid_one(fuzz) -> None:
+    def case(number: int, folder: Path) -> str:
+        file = folder / "params.yaml"
+        file.write_bytes(MUTATIONS[number % len(MUTATIONS)](random.Random(number)))
         result = outcome(file)
-        seen[result] += 1
         if result == "valid":  # only where the values say so: no damage is taken for the file as it was
             plain = YAML(typ="safe", pure=True).load(file.read_bytes())
             assert load_values(file) == plain
-    assert min(seen.values()) > 10, seen
-    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+        assert [path.name for path in folder.iterdir()] == ["params.yaml"]
+        return result
+
+    outcomes = fuzz.run(300, case)
+    assert min(outcomes["refused"], outcomes["valid"]) > outcomes.total() / 30, outcomes
 
 
 def leaf(values: dict, key: str) -> tuple[dict, str]:
@@ -229,12 +231,19 @@ def test_one_wrong_letter_in_any_key_of_a_preset_or_an_assignment_is_refused_wit
             merge(deepcopy(WHOLE), preset, (), ())
 
 
-def test_odd_assignments_are_refused_or_read() -> None:
-    rng = random.Random(4)
+@pytest.mark.fuzz("assignments")
+def test_odd_assignments_are_refused_or_read(fuzz) -> None:
     letters = "ab.[]{}&*!%:=,'\"\\\n\t\0 -#|>019\u2028\x1b\ud800é"
-    for _ in range(300):
+
+    def case(number: int, folder: Path) -> str:
+        rng = random.Random(number)
         text = "a=" + "".join(rng.choice(letters) for _ in range(rng.randrange(1, 12)))
+        (folder / "assignment").write_text(ascii(text))
         try:
             parse_assignment(text)
         except ConfigError as error:
             check_refused(error)
+            return "refused"
+        return "read"
+
+    fuzz.run(300, case)

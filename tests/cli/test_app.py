@@ -1,5 +1,6 @@
 """What the command line says when something is wrong: short lines that no terminal acts on, exit code 1 or 2."""
 
+import os
 from pathlib import Path
 from shutil import copy
 
@@ -12,6 +13,16 @@ from srun.errors import MAX_FAULTS, MAX_LETTERS, DataError, SrunError, in_lines,
 
 ROOT = Path(__file__).parents[2]
 ODD = ["\x1b[31mred", "a\u2028b", "a\nb", "a\rb", "\u202egnp", "x" * 9000, "\x07", "\udcff", "ä", "\u200b"]
+
+
+def test_a_user_without_a_home_gets_the_one_of_a_nameless_user(monkeypatch):
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.delenv("HOME")
+    assert CliRunner().invoke(cli, ["data", "list"]).exit_code == 0
+    assert os.environ["HOME"] == "/"
 
 
 @pytest.fixture

@@ -9,6 +9,14 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies beside this file, for `make test-fast` to leave out."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.pipeline)
+
+
 TINY = {
     "data": {"name": "tiny"},
     "prepare": {"filter": "none", "max_length": 6},

@@ -15,6 +15,7 @@ import pytest
 from srun.errors import ConfigError, RunError, SrunError
 from srun.search import journal, storage
 from srun.search.journal import repair_journal
+from srun.search.results import read_study
 from srun.search.storage import open_storage, reaching
 from srun.search.study import Search, load_study, num_finished, open_study
 
@@ -209,3 +210,27 @@ def test_a_server_that_does_not_answer_is_given_up_at_its_limit(monkeypatch):
         with pytest.raises(RunError, match=r"127\.0\.0\.1.*no connection within 2 s"):
             open_storage(f"postgresql+psycopg://u@127.0.0.1:{silent.getsockname()[1]}/d")
     assert 1.5 < time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("field", [b'"trial_id"', b'"distribution"', b'"study_name"', b'"user_attr"'])
+def test_a_whole_line_that_no_search_wrote_is_told_as_damage(place, begun, field):
+    assert field in begun
+    Path(place).write_bytes(begun.replace(field, field[:-2] + b'q"'))
+    with pytest.raises(ConfigError, match=r"s\.journal: damaged, .*; restore a copy of it, or name another file"):
+        open_storage(place)
+
+
+def test_a_study_that_lost_what_it_is_on_is_told_as_damage(toy, place, begun):
+    lines = [line for line in begun.splitlines(keepends=True) if b'"about"' not in line]
+    Path(place).write_bytes(b"".join(lines))
+    with pytest.raises(RunError, match='study "s": damaged'):
+        read_study(load_study(open_storage(place), "s"))
+    Path(place).write_bytes(begun.replace(b'"about":{"goal":"toy"}', b'"about":7'))
+    with pytest.raises(ConfigError, match='study "s": damaged'):
+        open_study(open_storage(place), "s", toy.toy_goal(), {})
+
+
+def test_names_of_other_studies_are_shown_as_text(place, begun):
+    Path(place).write_bytes(begun.replace(b'"study_name":"s"', b'"study_name":{"x":7}'))
+    with pytest.raises(RunError, match=r"there is \{'x': 7\}"):
+        load_study(open_storage(place), "s")

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -69,6 +70,7 @@ class Cli(InOrder):
     def invoke(self, ctx: click.Context) -> Any:
         # spinning OpenMP threads beside a busy neighbour are many times slower than one thread
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        _have_home()
         try:
             with terminable():
                 return super().invoke(ctx)
@@ -86,6 +88,17 @@ class Cli(InOrder):
             raise
         except click.ClickException as error:
             raise _in_one_line(error) from error
+
+
+def _have_home() -> None:
+    """Name a home where a user has none, no HOME and no entry in the list of users: MLflow cannot be loaded without.
+
+    It is that of a container's nameless user: a folder in which nobody else can leave anything to be read.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
 
 
 def _with_options(fault: str, words: str) -> str:

@@ -25,9 +25,10 @@ from srun.system.distributed import joined
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
 def init(folder: Path) -> None:
-    """Write params.yaml and the presets of presets/ into FOLDER, so that every command works there.
+    """Write params.yaml, presets, dvc.yaml and MLproject into FOLDER, so that every command works there.
 
-    A checkout of srun has them already. A file that is there is never replaced.
+    `dvc repro` works there too, in a Git repository or outside one. A checkout of srun has all this already. A file
+    that is there is never replaced.
 
     \b
     Example:

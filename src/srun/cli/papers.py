@@ -46,6 +46,7 @@ def reproduce_thesis(
 
     for model in split_words(models):
         MODELS[model]  # an unknown one is refused by its name, not by those of the Originals that it would get
+    open_project((), ())  # outside a project nobody is asked for data
     name = raw_name(dataset, Path("data/raw"), source)
     project = common.project(
         presets=["presets/thesis.yaml", f"presets/thesis-{dataset}.yaml"],
@@ -86,6 +87,7 @@ def reproduce_ablation(
 
     if unknown := set(split_words(parts)) - set(PARTS):
         raise click.UsageError(f"--parts: unknown {', '.join(sorted(unknown))}, expected some of {', '.join(PARTS)}")
+    open_project((), ())  # outside a project nobody is asked for data
     name = raw_name(dataset, Path("data/raw"), source)
     project = common.project(
         presets=["presets/thesis.yaml", "presets/ablation.yaml"],

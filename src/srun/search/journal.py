@@ -17,13 +17,20 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-from srun.errors import ConfigError
+from srun.errors import ConfigError, one_line
 
 RECORD = b'{"op_code":'
 """How a line of a journal begins; within a JSON text quotes are escaped, so it stands nowhere else."""
 LOCK_SECONDS = 15
 """A journal's lock of a killed worker is broken after this time."""
+DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What is raised where a record lacks something or holds something else."""
 log = logging.getLogger(__name__)
+
+
+def said(error: BaseException) -> str:
+    """An error of a record that is damaged, in a few words."""
+    return one_line(f"{type(error).__name__}: {error}", 100)
 
 
 def open_journal(path: Path) -> JournalStorage:
@@ -34,7 +41,24 @@ def open_journal(path: Path) -> JournalStorage:
     lock = _Lock(path)
     backend = _Backend(path, lock)
     backend.mend()
-    return JournalStorage(backend)
+    return _Storage(backend, path)
+
+
+class _Storage(JournalStorage):  # type: ignore[misc]  # optuna is not type-checked here
+    """Optuna's storage; a whole line that no search wrote is told of as damage."""
+
+    def __init__(self, backend: "_Backend", path: Path) -> None:
+        self._path = path
+        super().__init__(backend)
+
+    def _sync_with_backend(self) -> None:
+        try:
+            super()._sync_with_backend()
+        except (*DAMAGE, AssertionError) as error:
+            raise ConfigError(
+                f"storage {self._path}: damaged, it holds what no search wrote ({said(error)}); restore a copy of it,"
+                " or name another file"
+            ) from error
 
 
 class _Lock(JournalFileSymlinkLock):  # type: ignore[misc]  # optuna is not type-checked here

@@ -103,7 +103,19 @@ def describe_goal(goal: Goal) -> dict[str, Any]:
 
 
 def read_study(study: "Study") -> StudyResult:
-    """Everything a report shows of a study."""
+    """Everything a report shows of a study; raises RunError where its storage holds what no search wrote."""
+    from srun.search.journal import DAMAGE, said
+
+    try:
+        return _read(study)
+    except DAMAGE as error:
+        raise RunError(
+            f'study "{study.study_name}": damaged, its storage holds what no search wrote ({said(error)}); restore a'
+            " copy of the storage, or begin a new study with --study"
+        ) from error
+
+
+def _read(study: "Study") -> StudyResult:
     about = study.user_attrs[ABOUT]
     goal = Goal(
         tuple(Objective(**values) for values in about["goal"]["objectives"]),

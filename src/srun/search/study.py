@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from pydantic import Field
 
 from srun.config import config
-from srun.errors import ConfigError, RunError, SrunError
+from srun.errors import ConfigError, RunError, SrunError, one_line
 from srun.rng import derive
 from srun.search.goals import Figures, Goal
 from srun.search.space import Space
@@ -89,7 +89,11 @@ def open_study(storage: "BaseStorage", name: str, goal: Goal, about: Mapping[str
         f'study "{name}"',
     )
     now = json.loads(json.dumps(about, default=str))
-    before = study.user_attrs.setdefault(ABOUT, now)
+    before = study.user_attrs.get(ABOUT, now)
+    if not isinstance(before, dict):
+        raise ConfigError(
+            f'study "{name}": damaged, its storage does not say what it is on; name a new one with --study'
+        )
     differs = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if differs:
         raise ConfigError(
@@ -107,7 +111,7 @@ def load_study(storage: "BaseStorage", name: str) -> "Study":
     try:
         return optuna.load_study(study_name=name, storage=storage)
     except KeyError as error:
-        there = ", ".join(optuna.get_all_study_names(storage)) or "none"
+        there = one_line(", ".join(map(str, optuna.get_all_study_names(storage)))) or "none"
         raise RunError(f'no study "{name}" in this storage; there is {there}') from error
 
 
