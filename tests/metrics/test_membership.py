@@ -1,4 +1,4 @@
-"""Membership attacks: formulas against plain loops, scipy and scikit-learn; a model that memorises, and one that does not."""
+"""Membership attacks: formulas against loops, scipy and scikit-learn; a model that memorises, one that does not."""
 
 import math
 
@@ -124,7 +124,7 @@ def test_a_draw_takes_a_user_with_all_events(rng):
 
 @pytest.fixture
 def world(rng):
-    """400 forgotten and 300 never-seen events of 100 users; models that share what is known of them, and differ by noise."""
+    """400 forgotten and 300 never-seen events; models share what is known of them, and differ by noise."""
     known = rng.normal(-5, 1.5, 700)
     member = np.arange(700) < 400
     events = Events(member, ~member, ~member, rng.integers(0, 100, 700))
@@ -153,7 +153,7 @@ def test_a_model_that_memorises_is_told_and_one_that_never_saw_them_is_not(world
 
 def test_model_and_retrain_are_held_against_as_many_references(world, rng):
     """So a Retrain that is judged by the others is nobody's outlier, and equal models get equal figures."""
-    model, retrains, events = world
+    _, retrains, events = world
     twin = membership(retrains[0], [retrains[0]] * 3, events, rng)
     assert twin["lists"].auc == pytest.approx(0.5)
     assert [attack.excess for attack in twin.values()] == [0, 0, 0]

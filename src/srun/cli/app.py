@@ -43,7 +43,8 @@ COMMANDS: tuple[click.Command, ...] = (
 )
 """Every command, in the order in which `srun --help` lists them."""
 QUOTED_COMMAND = re.compile(
-    r"`(srun (?:prepare|partition|train|levels|unlearn|evaluate|judge|report|run|audit|explain|neurons|optimize)\b[^`]*)`"
+    r"`(srun (?:prepare|partition|train|levels|unlearn|evaluate|judge|report|run|audit|explain|neurons|optimize)"
+    r"\b[^`]*)`"
 )
 """A command that an error message tells the reader to run, and that needs the same options."""
 NOISY_LOGGERS = ("alembic", "mlflow", "matplotlib", "urllib3", "git")

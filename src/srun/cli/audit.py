@@ -53,7 +53,7 @@ def print_audit(audit: "Audit") -> None:
     lines = textwrap.wrap(said, WIDTH, max_lines=2, placeholder=" ...")
     references = f"{audit.num_originals} Originals, {audit.num_retrains} Retrains"
     lines.append(_cut(f"{audit.cell}: {audit.num_events} events of {audit.num_users} users; {references}"))
-    lines.append(f"{'':34}{'value':>8}{'low':>8}{'high':>8}{'Retrain':>9}{'up to':>6}{'Orig.':>7}")
+    lines.append(f"{'':34}{'value':>8}{'low':>7}{'high':>7}{'Retrain':>8}{'limit':>8}{'Orig.':>8}")
     untested = _untested(audit)
     rows = [_row(key, audit.figures[key]) for key in _shown(audit) if key in audit.figures]
     lines += rows[: MAX_LINES - len(lines) - len(untested)]
@@ -73,8 +73,8 @@ def _beyond(figure: "Figure") -> float:
 
 def _row(key: str, figure: "Figure") -> str:
     cells = (figure.value, figure.low, figure.high, figure.retrain, figure.retrain_high, figure.original)
-    widths = (8, 8, 8, 9, 6, 7)
-    numbers = ("" if cell is None else f"{cell:.3f}".replace("0.", ".", 1) for cell in cells)
+    widths = (8, 7, 7, 8, 8, 8)
+    numbers = ("" if cell is None else f"{cell:#.3g}" if abs(cell) >= 10 else f"{cell:.3f}" for cell in cells)
     return f"{key:34}" + "".join(f"{number:>{width}}" for number, width in zip(numbers, widths, strict=True))
 
 

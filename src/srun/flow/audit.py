@@ -88,7 +88,7 @@ def run(
     budget: Budget | None = None,
     options: Sequence[str] = (),
 ) -> Audit:
-    """Audit the model of cell ``name``; references are those of ``cells``, of its request and model, that are evaluated.
+    """Audit the model of cell ``name``; references are those of ``cells`` (same request and model) with an evaluation.
 
     Writes reports/audit/NAME.json. ``budget``: a test is begun only while there is some left. ``options``: words that
     commands which are shown need. Raises DataError for a category, and where the model itself was not evaluated.

@@ -1,8 +1,9 @@
-"""What an audit says of one model: its verdict, every figure beside Original's and the Retrains', what was not tested."""
+"""What an audit says of one model: verdict, figures beside those of Original and the Retrains, what was not tested."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypedDict
 
 from srun.judging.records import BY_EVENT, METRIC, RECOVERED, SPLIT, Group, Record
 from srun.judging.styles import ORIGINAL
@@ -12,6 +13,17 @@ from srun.metrics.forgetting import Interval
 from srun.metrics.membership import Membership
 from srun.metrics.ranking import gains, hits, mean_and_spread
 from srun.rng import numpy_stream
+
+
+class Bounds(TypedDict, total=False):
+    """What is known of a figure beside its value."""
+
+    low: float
+    high: float
+    retrain: float
+    retrain_low: None
+    retrain_high: float
+
 
 Measured = Mapping[str, float]
 """``<split>/<metric>`` -> value, of one model."""
@@ -75,20 +87,20 @@ def figures(group: Group, record: Record, measured: Mapping[str, Measured]) -> d
     others = [other for other in group.retrains if other is not record]
     own = next((row for row in group.of(ORIGINAL) if row.original == record.original), None)
     rows = {row.cell: _evaluated(row) | dict(measured.get(row.cell, {})) for row in group.records}
-    found = {
+    shown = {
         key: _beside(value, [rows[other.cell] for other in others], {} if own is None else rows[own.cell], key)
         for key, value in rows[record.cell].items()
         if math.isfinite(value)
     }
-    for key, changes in _bounds(group, record).items():
-        if key in found:
-            found[key] = Figure(**{**vars(found[key]), **changes})
-    return found
+    for key, bounds in _bounds(group, record).items():
+        if key in shown:
+            shown[key] = replace(shown[key], **bounds)
+    return shown
 
 
 def membership_figures(attacks: Mapping[str, Membership]) -> dict[str, float]:
     """``membership/<attack>_auc``, ``_excess`` over the Retrains' mean, and ``_tpr_at_<rate>``."""
-    values = {}
+    values: dict[str, float] = {}
     for attack, told in attacks.items():
         values |= {f"membership/{attack}_auc": told.auc, f"membership/{attack}_excess": told.excess}
         values |= {f"membership/{attack}_{name}": value for name, value in told.tpr.items()}
@@ -133,27 +145,36 @@ def _beside(value: float, retrains: Sequence[Measured], original: Measured, key:
     )
 
 
-def _bounds(group: Group, record: Record) -> dict[str, dict[str, float | None]]:
+def _bounds(group: Group, record: Record) -> dict[str, Bounds]:
     """What figures have beside these: intervals over users, and limits of those that decide."""
-    changes: dict[str, dict[str, float | None]] = dict(_user_intervals(record))
+    changes: dict[str, Bounds] = dict(_user_intervals(record))
     if file := group.files.get(record.cell):
         for attack, limit in file.limits.items():
             changes[f"{RECOVERED}/{attack}_{METRIC}"] = {"retrain_low": None, "retrain_high": limit}
     if memory := group.memories.get(record.cell):
-        ends = {"low": memory.low, "high": memory.high}
-        changes[f"{BY_EVENT}/memory_left"] = {**ends, "retrain_low": None, "retrain_high": memory.limit}
+        changes[f"{BY_EVENT}/memory_left"] = {
+            "low": memory.low,
+            "high": memory.high,
+            "retrain_low": None,
+            "retrain_high": memory.limit,
+        }
     told = group.told.get(record.cell)
     for attack, result in group.memberships.get(record.cell, {}).items():
         assert told is not None
         retrain = mean_and_spread(result.retrains)[0]
-        limits = {"retrain": retrain, "retrain_low": None, "retrain_high": told.limits[attack]}
-        changes[f"membership/{attack}_auc"] = limits
-        above = {"retrain": 0.0, "retrain_low": None, "retrain_high": told.limits[attack] - retrain}
-        changes[f"membership/{attack}_excess"] = {"low": result.low, "high": result.high, **above}
+        limit = told.limits[attack]
+        changes[f"membership/{attack}_auc"] = {"retrain": retrain, "retrain_low": None, "retrain_high": limit}
+        changes[f"membership/{attack}_excess"] = {
+            "low": result.low,
+            "high": result.high,
+            "retrain": 0.0,
+            "retrain_low": None,
+            "retrain_high": limit - retrain,
+        }
     return changes
 
 
-def _user_intervals(record: Record) -> Iterator[tuple[str, dict[str, float | None]]]:
+def _user_intervals(record: Record) -> Iterator[tuple[str, Bounds]]:
     for split, metric, measure in ((SPLIT, METRIC, hits), ("test", "recall_10", hits), ("test", "ndcg_10", gains)):
         if split in record.events:
             events = record.events[split]

@@ -229,7 +229,7 @@ def _membership(pairs: Sequence[tuple[Floats, Floats]], events: Events, weights:
     again = [weighted_aucs(*parts(own), weights) - weighted_aucs(*parts(of), weights) for own, of in pairs]
     value, retrained = (float(np.mean(side)) for side in zip(*aucs, strict=True))
     low, high = np.nanquantile(np.mean(again, axis=0), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    tpr = {}
+    tpr: dict[str, float] = {}
     for rate in FALSE_RATES:
         rates = [share for own, _ in pairs if (share := tpr_at(*parts(own), rate)) is not None]
         tpr |= {f"tpr_at_{rate:g}": float(np.mean(rates))} if rates else {}
