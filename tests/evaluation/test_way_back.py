@@ -46,8 +46,13 @@ def test_the_loss_is_the_mean_cross_entropy_of_next_items(world, windows):
 def test_there_is_a_barrier_between_strangers_and_none_to_a_model_itself(small, world, windows):
     original, before = world.original.model, small.weight_bytes(world.original.scorer)
     assert barrier(clone_model(original), original, windows, 0) == pytest.approx(0, abs=1e-6)
-    mirrored = clone_model(original)  # the same scores with all signs turned: between the two lies nothing
+    model = untied_copy(original).eval()
+    mirrored = clone_model(model)  # states and output table with all signs turned: the same scores, and nothing between
     with torch.no_grad():
-        mirrored.embedding.weight.neg_()
-    assert barrier(mirrored, original, windows, 0) > 0
+        for parameter in (mirrored.norm.weight, mirrored.norm.bias, mirrored.output.weight):
+            parameter.neg_()
+    loss = retained_loss(model, windows, 0)
+    assert retained_loss(mirrored, windows, 0) == pytest.approx(loss, rel=1e-6)
+    assert loss < math.log(world.data.num_items)
+    assert barrier(mirrored, model, windows, 0) == pytest.approx(math.log(world.data.num_items) - loss, rel=1e-5)
     assert small.weight_bytes(world.original.scorer) == before

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from srun.judging.audit import Audit, Figure
 
 WIDTH, MAX_LINES = 80, 20
+KEY = 31
+"""Letters of the longest key in SHOWN, without its ``_hit_10``."""
+COLUMNS = {
+    **{"value": ("value", 7), "low": ("low", 7), "high": ("high", 7)},
+    **{"retrain": ("Retrain", 8), "retrain_low": ("from", 7), "retrain_high": ("to", 7), "original": ("Orig.", 6)},
+}
+"""Field of a figure -> heading and width."""
 SHOWN = (
     *("test/ndcg_10", "forget_report/hit_10", "by_event/event_corr", "by_event/memory_left"),
     *("membership/lira_auc", "membership/rmia_auc", "membership/lists_auc"),
@@ -50,10 +57,10 @@ def print_audit(audit: "Audit") -> None:
     """At most 20 lines of at most 80 letters: the verdict first."""
     verdict = audit.verdict
     said = verdict.text + (f" ({verdict.provisional})" if verdict.provisional else "")
-    lines = textwrap.wrap(said, WIDTH, max_lines=2, placeholder=" ...")
-    references = f"{audit.num_originals} Originals, {audit.num_retrains} Retrains"
+    lines = textwrap.wrap(said, WIDTH, max_lines=3, placeholder=" ... (see --json)")
+    references = f"Originals {audit.num_originals}, Retrains {audit.num_retrains}"
     lines.append(_cut(f"{audit.cell}: {audit.num_events} events of {audit.num_users} users; {references}"))
-    lines.append(f"{'':34}{'value':>8}{'low':>7}{'high':>7}{'Retrain':>8}{'limit':>8}{'Orig.':>8}")
+    lines.append(" " * KEY + "".join(f"{name:>{width}}" for name, width in COLUMNS.values()))
     untested = _untested(audit)
     rows = [_row(key, audit.figures[key]) for key in _shown(audit) if key in audit.figures]
     lines += rows[: MAX_LINES - len(lines) - len(untested)]
@@ -72,14 +79,19 @@ def _beyond(figure: "Figure") -> float:
 
 
 def _row(key: str, figure: "Figure") -> str:
-    cells = (figure.value, figure.low, figure.high, figure.retrain, figure.retrain_high, figure.original)
-    widths = (8, 7, 7, 8, 8, 8)
-    numbers = ("" if cell is None else f"{cell:#.3g}" if abs(cell) >= 10 else f"{cell:.3f}" for cell in cells)
-    return f"{key:34}" + "".join(f"{number:>{width}}" for number, width in zip(numbers, widths, strict=True))
+    cells = [(getattr(figure, name), width) for name, (_, width) in COLUMNS.items()]
+    return f"{key.removesuffix('_hit_10'):{KEY}}" + "".join(f"{_number(value):>{width}}" for value, width in cells)
+
+
+def _number(value: float | None) -> str:
+    """Three decimals, or three digits of what has more than one before its point."""
+    if value is None:
+        return ""
+    return f"{value:.3g}" if abs(value) >= 10 else f"{value:.3f}"
 
 
 def _untested(audit: "Audit") -> list[str]:
-    """What was not tested, in two lines; the commands stand in the JSON."""
+    """What was not tested, in at most three lines; the commands stand in the JSON."""
     names = ", ".join(f"{one.name} ({one.why})" for one in audit.not_tested)
     return textwrap.wrap(f"not tested: {names}", WIDTH, max_lines=3, placeholder=" ... (see --json)")
 

@@ -45,7 +45,7 @@ Measured = dict[str, dict[str, float]]
 
 
 @dataclass
-class Bench:
+class Subject:
     """Model and references, and what is measured of them so far."""
 
     group: Group
@@ -94,33 +94,33 @@ def run(
     commands which are shown need. Raises DataError for a category, and where the model itself was not evaluated.
     """
     device = start(runtime)
-    bench = _bench(layout, name, cells, settings, device, options)
-    command = to_judge(bench.group, [cell for key, cell in cells.items() if key not in bench.scorers], options)
+    subject = _subject(layout, name, cells, settings, device, options)
+    command = to_judge(subject.group, [cell for key, cell in cells.items() if key not in subject.scorers], options)
     not_tested: list[NotTested] = []
     with out_of_memory_hint("evaluate.batch_size"):
         for test, carry_out in TESTS.items():
             if budget is not None and budget.spent:
                 again = shlex.join(["srun", "audit", str(layout.cell(cells[name]).model), *options])
                 not_tested.append(NotTested(test, f"the budget of {budget.minutes:g} minutes was spent", again))
-            elif missing := carry_out(bench):
+            elif missing := carry_out(subject):
                 not_tested.append(NotTested(test, missing, command))
             else:
                 log.info("audit %s: %s is measured", name, test)
-    group = replace(bench.group, memberships=bench.memberships)
-    not_tested += _never_measured(bench, command, options)
-    events = bench.request.queries(SPLIT)
+    group = replace(subject.group, memberships=subject.memberships)
+    not_tested += _never_measured(subject, command, options)
+    events = subject.request.queries(SPLIT)
     audit = Audit(
         model=_shown_path(layout, layout.cell(cells[name]).model),
         cell=name,
-        method=bench.record.method,
-        request=bench.record.request,
+        method=subject.record.method,
+        request=subject.record.request,
         num_users=len(np.unique(events.user)),
         num_events=len(events),
-        num_retrains=len(_retrains(bench, bench.record)),
+        num_retrains=len(_retrains(subject, subject.record)),
         num_originals=len(group.of(ORIGINAL)),
-        verdict=judged(group, bench.record),
+        verdict=judged(group, subject.record),
         tests=tests_text(group),
-        figures=figures(group, bench.record, bench.measured),
+        figures=figures(group, subject.record, subject.measured),
         not_tested=tuple(not_tested),
     )
     write_text(layout.audit(name), json.dumps(as_json(audit), indent=1) + "\n")
@@ -142,14 +142,14 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _bench(
+def _subject(
     layout: Layout,
     name: str,
     cells: Mapping[str, Cell],
     settings: EvaluateConfig,
     device: torch.device,
     options: Sequence[str],
-) -> Bench:
+) -> Subject:
     """What is tested and what it is held against; only cells that are evaluated."""
     read_record(layout, name, cells[name], options)  # says how to evaluate it where it is not
     data = load_dataset(layout)
@@ -168,35 +168,34 @@ def _bench(
     scorers = {row.cell: load_published(layout.cell(cells[row.cell]).model, device)[0] for row in wanted}
     original = load_published(layout.original(record.original).model, device, "train")[0]
     features = RetainedFeatures(request, settings.seed)
-    return Bench(group, record, request, scorers, original, settings, device, features)
+    return Subject(group, record, request, scorers, original, settings, device, features)
 
 
-def _retrains(bench: Bench, record: Record) -> list[Record]:
-    return [row for row in bench.group.retrains if row.cell != record.cell]
+def _retrains(subject: Subject, record: Record) -> list[Record]:
+    return [row for row in subject.group.retrains if row.cell != record.cell]
 
 
-def _membership(bench: Bench) -> str:
+def _membership(subject: Subject) -> str:
     """Membership attacks on the model, and on the Originals, which must be told; what is missing for them, else ""."""
-    if len(_retrains(bench, bench.record)) < MIN_RETRAINS:
-        return f"{len(_retrains(bench, bench.record))} of {MIN_RETRAINS} Retrains beside it"
-    asides = bench.request.never_trained(audit=True)
+    if len(_retrains(subject, subject.record)) < MIN_RETRAINS:
+        return f"{len(_retrains(subject, subject.record))} of {MIN_RETRAINS} Retrains beside it"
+    asides = subject.request.never_trained(audit=True)
     if not len(asides):
         return "no event was set aside for an audit (prepare.calibration_events)"
-    told = {name: _signals(bench, scorer, asides) for name, scorer in bench.scorers.items()}
-    events = _events(bench, asides)
-    for row in (bench.record, *(other for other in bench.group.of(ORIGINAL) if other is not bench.record)):
-        retrains = [told[other.cell] for other in _retrains(bench, row)]
-        rng = numpy_stream(bench.settings.seed, f"membership/{row.cell}")
-        bench.memberships[row.cell] = membership(told[row.cell], retrains, events, rng)
-        bench.add(row.cell, "membership", {})
-        bench.measured[row.cell] |= membership_figures(bench.memberships[row.cell])
+    told = {name: _signals(subject, scorer, asides) for name, scorer in subject.scorers.items()}
+    events = _events(subject, asides)
+    for row in (subject.record, *(other for other in subject.group.of(ORIGINAL) if other is not subject.record)):
+        retrains = [told[other.cell] for other in _retrains(subject, row)]
+        rng = numpy_stream(subject.settings.seed, f"membership/{row.cell}")
+        subject.memberships[row.cell] = membership(told[row.cell], retrains, events, rng)
+        subject.add(row.cell, "membership", membership_figures(subject.memberships[row.cell]))
     return ""
 
 
-def _signals(bench: Bench, scorer: Scorer, asides: Queries) -> Signals:
+def _signals(subject: Subject, scorer: Scorer, asides: Queries) -> Signals:
     parts = [
-        signals(scorer, queries, bench.settings.batch_size, bench.device)
-        for queries in (bench.request.queries(SPLIT), asides, *_population(bench.request))
+        signals(scorer, queries, subject.settings.batch_size, subject.device)
+        for queries in (subject.request.queries(SPLIT), asides, *_population(subject.request))
     ]
     names = ("log_p", "z_logit", "rank")
     return Signals(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
@@ -208,61 +207,61 @@ def _population(request: Partition) -> list[Queries]:
     return both if any(map(len, both)) else []
 
 
-def _events(bench: Bench, asides: Queries) -> Events:
+def _events(subject: Subject, asides: Queries) -> Events:
     """Which row of the signals is what; the population is of its own where there is one, else the non-members."""
-    forgotten, population = bench.request.queries(SPLIT), _population(bench.request)
+    forgotten, population = subject.request.queries(SPLIT), _population(subject.request)
     sizes = [len(forgotten), len(asides), sum(map(len, population))]
     member, other, apart = (np.repeat(np.arange(3), sizes) == sort for sort in range(3))
     users = np.concatenate([queries.user for queries in (forgotten, asides, *population)])
     return Events(member, other, apart if apart.any() else other, users.astype(np.int64))
 
 
-def _contexts(bench: Bench) -> str:
+def _contexts(subject: Subject) -> str:
     """Forgotten events after contexts that nobody trained on."""
-    rng = numpy_stream(bench.settings.seed, "held_contexts")
-    ways = held_contexts(bench.request, bench.features, rng)
-    for name, scorer in bench.scorers.items():
-        bench.add(name, "contexts", measure_contexts(scorer, ways, bench.settings.batch_size, bench.device))
+    rng = numpy_stream(subject.settings.seed, "held_contexts")
+    ways = held_contexts(subject.request, subject.features, rng)
+    for name, scorer in subject.scorers.items():
+        subject.add(name, "contexts", measure_contexts(scorer, ways, subject.settings.batch_size, subject.device))
     return ""
 
 
-def _side_effects(bench: Bench) -> str:
+def _side_effects(subject: Subject) -> str:
     """Neighbours, rare items, similar users, the worst served, and what lists show."""
-    if not len(bench.request.queries("test")):
+    if not len(subject.request.queries("test")):
         return "no test target is left"
-    effects = SideEffects.of(bench.request, bench.features, bench.settings.batch_size, bench.device)
-    for name, scorer in bench.scorers.items():
-        bench.add(name, "side_effects", effects.measure(scorer))
+    effects = SideEffects.of(subject.request, subject.features, subject.settings.batch_size, subject.device)
+    for name, scorer in subject.scorers.items():
+        subject.add(name, "side_effects", effects.measure(scorer))
     return ""
 
 
-def _distance(bench: Bench) -> str:
+def _distance(subject: Subject) -> str:
     """L2 distance to Original over the Retrains' mean."""
-    return _way_back(bench, "distance", distance)
+    return _way_back(subject, "distance", distance)
 
 
-def _barrier(bench: Bench) -> str:
+def _barrier(subject: Subject) -> str:
     """Loss barrier on the straight line to Original."""
-    seed = bench.settings.seed
-    windows = retained_windows(bench.request, seed, bench.device)
-    return _way_back(bench, "barrier", lambda model, original: barrier(model, original, windows, seed))
+    seed = subject.settings.seed
+    windows = retained_windows(subject.request, seed, subject.device)
+    return _way_back(subject, "barrier", lambda model, original: barrier(model, original, windows, seed))
 
 
-def _way_back(bench: Bench, name: str, measure: Callable[[Any, Any], float]) -> str:
+def _way_back(subject: Subject, name: str, measure: Callable[[Any, Any], float]) -> str:
     """Measure model and Retrains against Original, over the Retrains' mean as ``<name>_ratio`` too."""
-    rows = [bench.record, *_retrains(bench, bench.record)]
-    if len(bench.original.models) > 1 or any(len(bench.scorers[row.cell].models) > 1 for row in rows):
+    rows = [subject.record, *_retrains(subject, subject.record)]
+    if len(subject.original.models) > 1 or any(len(subject.scorers[row.cell].models) > 1 for row in rows):
         return "of several models, which have no one place"
-    original, *models = alike([bench.original.model, *(bench.scorers[row.cell].model for row in rows)])
+    original, *models = alike([subject.original.model, *(subject.scorers[row.cell].model for row in rows)])
     values = [measure(model, original) for model in models]
     for row, value in zip(rows, values, strict=True):
-        bench.add(row.cell, "way_back", {name: value})
+        subject.add(row.cell, "way_back", {name: value})
     if len(values) > 1 and np.mean(values[1:]) > 0:
-        bench.add(bench.record.cell, "way_back", {f"{name}_ratio": values[0] / float(np.mean(values[1:]))})
+        subject.add(subject.record.cell, "way_back", {f"{name}_ratio": values[0] / float(np.mean(values[1:]))})
     return ""
 
 
-TESTS: Mapping[str, Callable[[Bench], str]] = {
+TESTS: Mapping[str, Callable[[Subject], str]] = {
     "membership": _membership,
     "contexts": _contexts,
     "side effects": _side_effects,
@@ -272,14 +271,14 @@ TESTS: Mapping[str, Callable[[Bench], str]] = {
 """In the order in which a budget is spent; each returns what it lacks, or ""."""
 
 
-def _never_measured(bench: Bench, command: str, options: Sequence[str]) -> list[NotTested]:
+def _never_measured(subject: Subject, command: str, options: Sequence[str]) -> list[NotTested]:
     """What no test of this audit measured, and how to have it."""
-    record, words = bench.record, ["srun", "run", *options]
+    record, words = subject.record, ["srun", "run", *options]
     missing = []
-    if len(_retrains(bench, record)) < MIN_RETRAINS:
+    if len(_retrains(subject, record)) < MIN_RETRAINS:
         missing.append(NotTested("verdict", f"fewer than {MIN_RETRAINS} Retrains beside it", command))
     if RECOVERED not in record.metrics:
-        several = len(bench.scorers[record.cell].models) > 1
+        several = len(subject.scorers[record.cell].models) > 1
         why = "its file is of several models" if several else "its file was not attacked"
         attack = "" if several else shlex.join([*words, "--set", "evaluate.recovery=true"])
         missing.append(NotTested("recovered", why, attack))

@@ -99,11 +99,11 @@ def figures(group: Group, record: Record, measured: Mapping[str, Measured]) -> d
 
 
 def membership_figures(attacks: Mapping[str, Membership]) -> dict[str, float]:
-    """``membership/<attack>_auc``, ``_excess`` over the Retrains' mean, and ``_tpr_at_<rate>``."""
+    """``<attack>_auc``, ``<attack>_excess`` over the Retrains' mean, and ``<attack>_tpr_at_<rate>``."""
     values: dict[str, float] = {}
     for attack, told in attacks.items():
-        values |= {f"membership/{attack}_auc": told.auc, f"membership/{attack}_excess": told.excess}
-        values |= {f"membership/{attack}_{name}": value for name, value in told.tpr.items()}
+        values |= {f"{attack}_auc": told.auc, f"{attack}_excess": told.excess}
+        values |= {f"{attack}_{name}": value for name, value in told.tpr.items()}
     return values
 
 
