@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from srun.judging import verdict as verdicts
 from srun.judging.audit import Figure, figures, judged, membership_figures
 from srun.judging.records import ERROR_RATE, group_records
-from srun.judging.verdict import TOLD, tests_text
+from srun.judging.verdict import TOLD
 from srun.metrics.forgetting import Interval, one_sided_limit
 from srun.metrics.membership import Membership
 
@@ -57,8 +58,8 @@ def test_membership_is_a_part_of_the_verdict_where_it_was_measured(group, auc, w
     part = verdict.parts[-1]
     assert (part.name, part.word) == ("membership", word)
     assert (verdict.word == "fails" and TOLD in verdict.how) == (word == "fails")
-    assert "what membership attacks tell" in tests_text(audited)
-    assert "membership" not in tests_text(group)
+    assert "what membership attacks tell" in verdicts.tests_text(audited)
+    assert "membership" not in verdicts.tests_text(group)
 
 
 def test_membership_tells_nothing_where_original_is_not_told_either(group):
