@@ -20,10 +20,7 @@ NUM_USERS, NUM_ITEMS, LENGTH = 80, 60, 8
 
 @pytest.fixture(scope="module")
 def pair(small, tmp_path_factory):
-    """Signals of a model of all events, random sequences that it trained on far too long, and of four of those kept.
-
-    The first event of each user is forgotten with the last, so that no context misses what came between.
-    """
+    """Signals of a model that trained far too long on random sequences, and of four that trained on what is kept."""
     rng = np.random.default_rng(0)
     data = small.make_data(
         small.log_of([rng.integers(0, NUM_ITEMS, LENGTH).tolist() for _ in range(NUM_USERS)]), calibration_events=0.6

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from srun.judging.audit import Audit, Figure
 
 WIDTH, MAX_LINES = 80, 20
-KEY = 31
-"""Letters of the longest key in SHOWN, without its ``_hit_10``."""
+KEY = 30
+"""Letters of the longest label."""
 COLUMNS = {
     **{"value": ("value", 7), "low": ("low", 7), "high": ("high", 7)},
-    **{"retrain": ("Retrain", 8), "retrain_low": ("from", 7), "retrain_high": ("to", 7), "original": ("Orig.", 6)},
+    **{"retrain": ("Retrain", 8), "retrain_low": ("from", 7), "retrain_high": ("to", 7), "original": ("Orig.", 7)},
 }
 """Field of a figure -> heading and width."""
 SHOWN = (
@@ -80,7 +80,8 @@ def _beyond(figure: "Figure") -> float:
 
 def _row(key: str, figure: "Figure") -> str:
     cells = [(getattr(figure, name), width) for name, (_, width) in COLUMNS.items()]
-    return f"{key.removesuffix('_hit_10'):{KEY}}" + "".join(f"{_number(value):>{width}}" for value, width in cells)
+    label = key.removesuffix("_hit_10").removesuffix("_z_rank")
+    return f"{label:{KEY}}" + "".join(f"{_number(value):>{width}}" for value, width in cells)
 
 
 def _number(value: float | None) -> str:
