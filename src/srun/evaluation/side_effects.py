@@ -25,6 +25,7 @@ TAIL = 0.2
 """Share of retained events that the rarest items have together."""
 TENTH = 0.1
 """Of the unaffected users: those who have most in common with a user who forgot. Of all: those who are served worst."""
+BLOCK = 512  # users who forgot with whom all are compared at a time: memory does not grow with their number
 K = 10
 Mask = NDArray[np.bool_]
 
@@ -125,8 +126,10 @@ def similar_users(request: Partition) -> Mask:
     table.data[:] = 1  # repeats
     length = np.sqrt(np.maximum(np.asarray(table.sum(1)).ravel(), 1))
     unit = sparse.csr_array(sparse.diags_array(1 / length) @ table)
-    common = unit @ unit[np.flatnonzero(affected)].T
-    nearness = np.zeros(data.num_users) if not common.shape[1] else common.max(axis=1).toarray().ravel()
+    nearness, forgetful = np.zeros(data.num_users), np.flatnonzero(affected)
+    for start in range(0, len(forgetful), BLOCK):
+        common = unit @ unit[forgetful[start : start + BLOCK]].T
+        nearness = np.maximum(nearness, common.max(axis=1).toarray().ravel())
     nearness[affected] = 0
     chosen = np.argsort(-nearness, kind="stable")[: max(1, round(TENTH * int((~affected).sum())))]
     users = np.zeros(data.num_users, dtype=bool)

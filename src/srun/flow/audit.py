@@ -156,7 +156,8 @@ def _subject(
     request = Partition.load(layout.partition(cells[name].request), data)
     if request.kind not in KINDS:
         raise DataError(
-            f'request "{cells[name].request}": an audit is of interactions and users; a category has others'
+            f'request "{cells[name].request}": it forgets a category, and an audit is for requests of interactions or '
+            "users; `srun report` shows what is measured of a category"
         )
     if not len(request.queries(SPLIT)):
         raise DataError(f'request "{cells[name].request}": no forgotten event of a report user has a context')
@@ -287,6 +288,7 @@ def _never_measured(subject: Subject, command: str, options: Sequence[str]) -> l
     if not record.relearning:
         kinds = shlex.join([*words, "--set", f"relearning.kinds=[{record.kind}]"])
         missing.append(NotTested("relearning", "it was not measured", kinds))
+    missing.append(NotTested("power", "how little of Original would be seen is not known"))
     missing.append(NotTested("klom", "it judges a recipe: 32 runs from as many Originals, and 32 Retrains"))
     return missing
 
