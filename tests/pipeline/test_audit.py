@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from ruamel.yaml import YAML
 
 from srun.cli import cli
 
@@ -93,18 +94,16 @@ def test_a_request_of_users_is_audited_and_one_of_a_category_is_not(project: Pat
     items = ["item_id,title,categories", *(f"i{item},,{'red' if item % 3 else 'blue'}" for item in range(30))]
     (project / "items.csv").write_text("\n".join(items) + "\n")
     ok("data", "import", "log.csv", "--name", "tiny", "--items", "items.csv")
-    everybody = "partition.everything={kind: users, share_of_users: 0.3, catalogue: full, seed: 0}"
-    category = (
-        "partition.red={kind: category, categories: [red], users: null, context: retained, catalogue: full, seed: 0}"
-    )
-    words = [*PRESET, "--set", everybody, "--set", category]
-    cells = {}
-    for request in ("everything", "red"):
-        for method, seed in [("original", 0), ("retrain", 2), ("retrain", 3), ("retrain", 4)]:
-            cells[f"{request}-{method}-{seed}"] = (
-                f"{{request: {request}, original: sasrec-0, method: {method}, seed: {seed}}}"
-            )
-    words += ["--set", "cells={" + ", ".join(f"{name}: {cell}" for name, cell in cells.items()) + "}"]
+    shared = {"catalogue": "full", "seed": 0}
+    category = {"kind": "category", "categories": ["red"], "users": None, "context": "retained", **shared}
+    requests = {"everything": {"kind": "users", "share_of_users": 0.3, **shared}, "red": category}
+    cells = {
+        f"{request}-{method}-{seed}": {"request": request, "original": "sasrec-0", "method": method, "seed": seed}
+        for request in requests
+        for method, seed in [("original", 0), ("retrain", 2), ("retrain", 3), ("retrain", 4)]
+    }
+    YAML().dump({"requests": list(requests), "partition": requests, "cells": cells}, Path("others.yaml"))
+    words = [*PRESET[:6], "--params", "others.yaml"]
     ok("run", *words)
     audit = json.loads(ok("audit", "models/sasrec-0/everything/original-0", "--json", *words))
     assert "membership/lira_auc" in audit["figures"]
