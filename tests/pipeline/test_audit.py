@@ -91,7 +91,7 @@ def test_what_does_not_fit_the_budget_or_lacks_references_is_said(flow: Path) ->
 
 
 def test_a_request_of_users_is_audited_and_one_of_a_category_is_not(project: Path) -> None:
-    items = ["item_id,title,categories", *(f"i{item},,{'red' if item % 3 else 'blue'}" for item in range(30))]
+    items = ["item_id,title,categories", *(f"i{item},,{'blue' if item % 5 else 'red'}" for item in range(30))]
     (project / "items.csv").write_text("\n".join(items) + "\n")
     ok("data", "import", "log.csv", "--name", "tiny", "--items", "items.csv")
     shared = {"catalogue": "full", "seed": 0}
