@@ -58,6 +58,7 @@ def test_an_audit_says_what_holds_what_does_not_and_what_was_not_tested(flow: Pa
     assert list(untested) == ["relearning", "power", "klom"]
     assert "relearning.kinds=[interactions]" in untested["relearning"]
     assert json.loads(Path("reports/audit/sasrec-sruga-0.json").read_text()) == audit
+    assert "<h2>membership</h2>" in Path("reports/audit/sasrec-sruga-0.html").read_text()
 
     text = ok("audit", FOLDER.format("sruga-0"), *PRESET).splitlines()
     assert len(text) <= 20

@@ -37,7 +37,7 @@ def audit(model: Path, budget: float | None, common: Common) -> None:
     """Say whether anybody can still tell that forgotten events were in MODEL, the published folder of a cell.
 
     References are the Original and the Retrains of the same request that are evaluated. Every figure goes into
-    reports/audit/CELL.json; here stand the verdict, the main figures and what was not tested.
+    reports/audit/CELL.json and CELL.html; here stand the verdict, the main figures and what was not tested.
 
     \b
     Example:

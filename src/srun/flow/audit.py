@@ -33,6 +33,7 @@ from srun.metrics.membership import Events, Membership, Signals, membership
 from srun.models.published import load_published
 from srun.models.scorer import Scorer
 from srun.progress import Budget
+from srun.reporting.audit import render
 from srun.requests.partition import Partition
 from srun.rng import numpy_stream
 from srun.system.devices import RuntimeConfig, out_of_memory_hint, start
@@ -90,8 +91,9 @@ def run(
 ) -> Audit:
     """Audit the model of cell ``name``; references are those of ``cells`` (same request and model) with an evaluation.
 
-    Writes reports/audit/NAME.json. ``budget``: a test is begun only while there is some left. ``options``: words that
-    commands which are shown need. Raises DataError for a category, and where the model itself was not evaluated.
+    Writes reports/audit/NAME.json and NAME.html. ``budget``: a test is begun only while there is some left.
+    ``options``: words that commands which are shown need. Raises DataError for a category, and where the model itself
+    was not evaluated.
     """
     device = start(runtime)
     subject = _subject(layout, name, cells, settings, device, options)
@@ -123,7 +125,9 @@ def run(
         figures=figures(group, subject.record, subject.measured),
         not_tested=tuple(not_tested),
     )
-    write_text(layout.audit(name), json.dumps(as_json(audit), indent=1) + "\n")
+    values = as_json(audit)
+    write_text(layout.audit(name), json.dumps(values, indent=1) + "\n")
+    write_text(layout.audit(name).with_suffix(".html"), render(values))
     return audit
 
 

@@ -90,7 +90,7 @@ class Layout:
         return self.reports / "summary.md", self.reports / "index.html", self.reports / "figures"
 
     def audit(self, cell: str) -> Path:
-        """What an audit of a cell's model says."""
+        """What an audit of a cell's model says; a page of the same stands beside it."""
         return self.root / "reports" / "audit" / f"{cell}.json"
 
     def study(self, name: str) -> Path:
