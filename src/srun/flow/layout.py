@@ -89,6 +89,10 @@ class Layout:
         """What the report stage writes: the tables, the page and the pictures of that judgement."""
         return self.reports / "summary.md", self.reports / "index.html", self.reports / "figures"
 
+    def audit(self, cell: str) -> Path:
+        """What an audit of a cell's model says; a page of the same stands beside it."""
+        return self.root / "reports" / "audit" / f"{cell}.json"
+
     def study(self, name: str) -> Path:
         """Report of a search."""
         return self.root / "reports" / "pareto" / name

@@ -15,7 +15,7 @@ from srun.data.dataset import Dataset
 from srun.data.raw import INFO
 from srun.errors import DataError
 from srun.files import held, locked
-from srun.flow import crossfit, evaluate, explain, judge, neurons, partition, prepare, report, train, unlearn
+from srun.flow import audit, crossfit, evaluate, explain, judge, neurons, partition, prepare, report, train, unlearn
 from srun.flow.cells import Cell
 from srun.flow.digests import (
     crossfit_code,
@@ -31,6 +31,7 @@ from srun.flow.loading import load_dataset
 from srun.flow.params import Params
 from srun.flow.project import Project
 from srun.flow.steps import Step, accept_steps, take_steps
+from srun.judging.audit import Audit
 from srun.judging.styles import ORIGINAL
 from srun.models.published import INFO_FILE, WEIGHTS_FILE
 from srun.progress import Budget
@@ -401,6 +402,20 @@ def accept(project: Project, names: Sequence[str]) -> dict[str, Any]:
         write_digests(layout, project.params)
         command = shlex.join(["dvc", "commit", "-f", "digests", *(name.replace(" ", "@") for name in accepted)])
     return {"accepted": accepted, "dvc": command}
+
+
+def audit_model(project: Project, folder: Path, budget: Budget | None = None) -> Audit:
+    """Audit a cell's published model beside the cells of its model and request (see ``audit.run``)."""
+    params, layout = project.params, project.layout
+    name = audit.cell_of(folder, layout, params.cells)
+    own = params.cells[name]
+    model = params.original(own.original).model
+    alike = {
+        other: cell
+        for other, cell in params.cells.items()
+        if cell.request == own.request and params.original(cell.original).model == model
+    }
+    return audit.run(layout, name, alike, params.evaluate, params.runtime, budget, project.options)
 
 
 def explain_user(project: Project, user: str, request: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from srun.evaluation.linear_probe import nearer
 from srun.judging.by_event import Witness, event_figures
 from srun.judging.styles import MASKS, ORIGINAL, RAW, REFERENCE, method_order
 from srun.metrics.forgetting import ForgetQuality, LevelError, judge, ks_of_shift
+from srun.metrics.membership import Membership, MembershipQuality, judge_membership
 from srun.metrics.memory import MemoryQuality, memory_limit
 from srun.metrics.ranking import EventRanks
 from srun.metrics.recovered import FileQuality, judge_file
@@ -122,6 +123,8 @@ class Group:
     records: tuple[Record, ...]
     originals: tuple[Trained, ...] = ()
     """The Originals that any of them starts from."""
+    memberships: Mapping[str, Mapping[str, Membership]] = field(default_factory=dict, repr=False)
+    """By cell what membership attacks tell, by attack; only an audit makes them."""
 
     @property
     def retrains(self) -> list[Record]:
@@ -159,16 +162,13 @@ class Group:
 
     @cached_property
     def files(self) -> dict[str, FileQuality]:
-        """What attacks have back of each row's file, beside what they have of the Retrains', by cell.
-
-        A verdict joins tests at one error rate: hits on both sides, ranks, each attack, and memory where it is known.
-        """
+        """What attacks have back of each row's file, beside what they have of the Retrains', by cell."""
         originals = {row.original: row.recovered["own"] for row in self.of(ORIGINAL) if row.recovered}
         files = {}
         for record in self.records:
             others = [row.recovered for row in self.retrains if row.recovered and row is not record]
-            number = 3 + len(record.recovered) + (record.value(BY_EVENT, "memory_left") is not None)
-            file = judge_file(record.recovered, others, originals.get(record.original), ERROR_RATE / number)
+            alpha = ERROR_RATE / self.num_tests(record)
+            file = judge_file(record.recovered, others, originals.get(record.original), alpha)
             if file is not None:
                 files[record.cell] = file
         return files
@@ -184,6 +184,23 @@ class Group:
             if low is not None and high is not None and others:
                 memories[record.cell] = MemoryQuality(low, high, memory_limit(others))
         return memories
+
+    @cached_property
+    def told(self) -> dict[str, MembershipQuality]:
+        """How far membership attacks tell each row's forgotten events, and how far they may, by cell."""
+        return {
+            record.cell: judge_membership(attacks, ERROR_RATE / self.num_tests(record))
+            for record in self.records
+            if (attacks := self.memberships.get(record.cell))
+        }
+
+    def num_tests(self, record: Record) -> int:
+        """Tests that a row's verdict joins at one error rate.
+
+        Hits on both sides, ranks, each attack on the file, memory where it is known, and each membership attack.
+        """
+        memory = record.value(BY_EVENT, "memory_left") is not None
+        return 3 + len(record.recovered) + memory + len(self.memberships.get(record.cell, {}))
 
     @cached_property
     def levels(self) -> dict[str, LevelError]:

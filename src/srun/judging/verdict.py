@@ -14,11 +14,12 @@ from typing import Literal
 from srun.judging.records import ERROR_RATE, KINDS, Group, Record
 from srun.judging.styles import ORIGINAL, style
 from srun.metrics.forgetting import MIN_RETRAINS, ForgetQuality, LevelError, Place
+from srun.metrics.membership import MembershipQuality
 from srun.metrics.memory import MOST, MemoryQuality
 from srun.metrics.recovered import TABLE_ATTACKS, FileQuality
 
 Word = Literal["passes", "fails", "cannot tell", "not judged"]
-Name = Literal["hits", "ranks", "file", "events"]
+Name = Literal["hits", "ranks", "file", "events", "membership"]
 WORDS: tuple[Word, ...] = ("passes", "fails", "cannot tell", "not judged")
 FIRM = 8
 """With fewer Retrains a verdict is provisional."""
@@ -27,6 +28,7 @@ OVER, UNDER, OTHERWISE = "over-unlearning", "under-unlearning", "ranks distribut
 PLACES: Mapping[Place, str] = {"below": OVER, "within": "within Retrain's interval", "above": UNDER}
 IN_FILE, IN_STATES = "Original is in the file", "its states give forgotten events back"
 IN_TABLES, REMEMBERED = "its tables give forgotten events back", "single events are remembered"
+TOLD = "forgotten events can be told from never-seen ones"
 LEVEL_UNKNOWN = "the level it aims at is known to"
 NOT_ATTACKED = "of several models, unlike Retrain's"
 ORIGINAL_TOO = "Original passes too"
@@ -43,6 +45,7 @@ MEANINGS = {
     IN_STATES: "a table fitted to its states on retained data brings back more of them than of Retrains' files",
     IN_TABLES: "scored by a table of the file, more of them is back than of Retrains' files",
     REMEMBERED: "its ranks still tell what only a model that saw these events knows",
+    TOLD: "a membership attack with retrained references tells them better than of a further Retrain",
 }
 
 
@@ -91,6 +94,8 @@ class Figures:
     memory: MemoryQuality | None = None
     level: LevelError | None = None
     """Of a method that aims at a level."""
+    membership: MembershipQuality | None = None
+    """Of an audit."""
 
 
 def decide(row: Figures, originals: Sequence[Figures]) -> Verdict:
@@ -154,6 +159,7 @@ def figures_of(group: Group, record: Record) -> Figures | None:
         NOT_ATTACKED if attacked and not record.recovered else "",
         group.memories.get(record.cell),
         group.levels.get(record.cell),
+        group.told.get(record.cell),
     )
 
 
@@ -227,6 +233,7 @@ def tests_text(group: Group) -> str:
     tests = ["Hit@10 below and above Retrain's interval", "KS D"]
     tests += [f"what attacks have back of the file ({', '.join(attacks)})"] if attacks else []
     tests += ["memory left of single events"] if group.memories else []
+    tests += ["what membership attacks tell"] if group.memberships else []
     *some, last = tests
     sentences = [f"A verdict joins {', '.join(some)} and {last}."]
     if attacks:
@@ -264,6 +271,8 @@ def _parts(row: Figures) -> list[Part]:
         parts.append(_file(row.file))
     if row.memory is not None:
         parts.append(_events(row.memory))
+    if row.membership is not None:
+        parts.append(Part("membership", "fails", TOLD) if row.membership.beyond else Part("membership", "passes"))
     return parts
 
 
@@ -303,7 +312,11 @@ def _remembers(part: Part) -> bool:
 
 
 def _hidden(part: Part) -> Part:
-    return replace(part, word="cannot tell", how=f"Original does not fail by {'it' if part.name == 'file' else 'them'}")
+    return replace(
+        part,
+        word="cannot tell",
+        how=f"Original does not fail by {'it' if part.name in ('file', 'membership') else 'them'}",
+    )
 
 
 def _join(parts: Sequence[Part], num_retrains: int, over: bool) -> Verdict:
