@@ -3,7 +3,7 @@
 # make quick      set-up, then a two-minute version of it, in out/quick
 # make bench      set-up, then our engine's speed, beside its peers where ../shared/bench is: benchmarks/results.md
 # make test       set-up, then the tests
-# make test-fast  set-up, then those that start no flow and take no ten seconds
+# make test-fast  set-up, then the tests that start no flow and are not slow, with fewer examples
 # make fuzz       set-up, then damaged files and odd requests for MINUTES=60, numbered from SEED=1; findings in runs/fuzz
 PYTHON ?= python3
 BIN := .venv/bin
@@ -35,7 +35,7 @@ test: setup
 	pytest -n 2 --dist worksteal
 
 test-fast: setup
-	pytest -n 2 --dist worksteal -m "not slow and not pipeline"
+	pytest -n 2 --dist worksteal -m "not slow and not pipeline and not fuzz" --hypothesis-profile fast
 
 MINUTES ?= 60
 SEED ?= 1

@@ -46,6 +46,7 @@ PARAMS = read_yaml(ROOT / "params.yaml")
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 hypothesis.settings.register_profile("srun", deadline=None, max_examples=50, database=None)
+hypothesis.settings.register_profile("fast", parent=hypothesis.settings.get_profile("srun"), max_examples=10)
 hypothesis.settings.load_profile("srun")
 
 RECIPE = {
