@@ -78,6 +78,7 @@ def test_training_on_returned_events_is_on_their_targets_alone(small, coloured, 
     assert not torch.allclose(model.embedding.weight, world.original.model.embedding.weight, atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["ce", "bce"])
 def test_events_that_come_back_are_learned(small, coloured, tmp_path, loss):
     """BERT4Rec too, whose last position is a mask."""
