@@ -64,14 +64,14 @@ def missed(level, scorer):
 @pytest.mark.parametrize(("kind", "size"), CASES)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_kind_and_size_is_carried_out(small, world, method, kind, size, tmp_path):
-    """Events come nearer to their levels: by steps where there are many, for so few steps also move all others."""
+    """Events come nearer to their levels where there are many; a few of a tiny model move with the rows of others."""
     request = carry_out(small, world.data, kind, size, tmp_path)
     world = replace(world, request=request)
     level = predict_level(world.original.model, request, world.original.crossfit, 0, CPU)
     assert len(level.wanted) == len(request.forget_queries()) >= 1
     scorer = world.run(method, tmp_path, **METHODS[method]).scorer
     assert all(torch.isfinite(weight).all() for weight in scorer.model.state_dict().values())
-    if method == "closed_form" or size == "a third of the users":
+    if size == "a third of the users" or (method == "closed_form" and size == "one event"):
         assert missed(level, scorer) < missed(level, world.original.scorer) + 0.05
     moved = (scorer.model.output_weight != world.original.model.output_weight).any(1)
     assert moved[request.forget_queries().target].all()
