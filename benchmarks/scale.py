@@ -36,7 +36,7 @@ SETTINGS = (
     *(f"data.name={NAME}", "prepare.filter=once", "prepare.max_length=10", "prepare.calibration_users=0.05"),
     "prepare.calibration_events=0.0",
     *("train.loss=bce", "train.max_epochs=1", "train.evaluate_every=1", "train.patience=1"),
-    *("unlearn.sruga.max_epochs=1", "unlearn.sruga.kl_items=100"),
+    *("unlearn.sruga.level=pooled", "unlearn.sruga.max_epochs=1", "unlearn.sruga.kl_items=100"),
 )
 
 

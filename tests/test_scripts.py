@@ -148,6 +148,13 @@ def base_models(scene: Scene) -> None:
     assert (scene.path / "base_models.png").is_file()
 
 
+@smokes("benchmarks/by_event_table.py")
+def by_event_table(scene: Scene) -> None:
+    before = (ROOT / "docs/sruga.md").read_text()
+    scene.run("benchmarks/by_event_table.py")
+    assert (ROOT / "docs/sruga.md").read_text() == before, "the page has the table of the record"
+
+
 @smokes("benchmarks/by_event.py")
 def by_event(scene: Scene) -> None:
     small = scene.request.getfixturevalue("small")

@@ -27,8 +27,7 @@ class Shrink(Unlearner[ShrinkConfig]):
 
     Config = ShrinkConfig
     title, colour, marker = "Shrink", "#117733", "H"  # in tables, figures and on the page
-    about = "rows of forgotten items moved toward the mean"
-    file_holds = "states"  # what attacks on its file find: nothing | states (more than of Retrain) | original
+    about, file_holds = "rows of forgotten items moved toward the mean", "states"  # held: nothing | states | original
     one_model = True  # see Unlearner for what else a method may need: kinds, needs_shards, needs_neurons
 
     def unlearn(self, original: Original, request: Partition, context: Context) -> Result:

@@ -74,6 +74,7 @@ def make_project(project: Path, beside: Path) -> dict[str, Any]:
     values = load_values(project / "params.yaml", [project / "tiny.yaml"])
     assert set(NAMED) <= set(values)
     values["data"]["name"] = DATA
+    values["unlearn"]["closed_form"]["strength"] = 3.0  # as nothing else there
     values["levels"]["folds"], values["prepare"]["calibration_events"] = 2, 0.5
     values["cells"] = {
         f"sasrec-{method}-{seed}": {"request": "interactions", "original": "sasrec-0", "method": method, "seed": seed}
@@ -121,7 +122,7 @@ def check_private_tables(project: Path, pulled: Path, beside: Path) -> None:
     changed = ("srun", "unlearn", "--method", "closed_form", "--set", "unlearn.closed_form.strength=9")
     assert "its private table is not here and is made first" in run(*changed, cwd=pulled)
     assert (pulled / "runs/private/sasrec-0/crossfit.safetensors").read_bytes() == table
-    edit(pulled / "params.yaml", "    strength: 2.0 ", "    strength: 9.0 ")
+    edit(pulled / "params.yaml", "strength: 3.0", "strength: 9.0")
     again = {"unlearn@sasrec-closed_form-0", "evaluate@sasrec-closed_form-0", "judge", "report"}
     assert repro(cwd=pulled) == again, "and no table: DVC has what the stage says of the one that was pushed"
     run("git", "checkout", "-q", ".", cwd=pulled)

@@ -60,9 +60,7 @@ def cut_down(project: Path) -> None:
     params["model"]["sasrec"] |= {"hidden": 8, "blocks": 1}
     params["train"] |= {"max_epochs": 2, "evaluate_every": 1, "patience": 2, "batch_size": 64}
     params["unlearn"]["sruga"] |= {"max_steps": 10}
-    params["cells"] = {
-        name: cell for name, cell in params["cells"].items() if name.startswith("sasrec") and "sisa" not in name
-    }
+    params["cells"] = {name: cell for name, cell in params["cells"].items() if cell["original"] == "sasrec-0"}
     params["originals"] = {"sasrec-0": params["originals"]["sasrec-0"]}
     yaml.dump(params, project / "params.yaml")
 

@@ -60,7 +60,7 @@ def test_stages_one_by_one_and_tracking(project: Path) -> None:
     mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
     runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
     by_stage = {run.data.tags["stage"]: run for run in runs}
-    assert set(by_stage) == {"prepare", "partition", "train", "unlearn"}
+    assert set(by_stage) == {"prepare", "partition", "train", "levels", "unlearn"}
     client = mlflow.MlflowClient()
     for stage, metric in (("train", "validation/ndcg_10"), ("unlearn", "forget_tune/hit_10")):
         run = by_stage[stage]

@@ -170,5 +170,6 @@ def test_a_tracker_that_is_away_ends_neither_training_nor_search(
     names = [run.info.run_name for run in stored]
     assert names.count("train: sasrec-0") == 2, "one of the fixture, one of this test"
     assert (names.count("trial 0"), names.count("trial 1")) == (1, 1)
-    assert len(names) == 6, names
+    assert names.count("levels: sasrec-0") == 1, "the private table, made for the search"
+    assert len(names) == 7, names
     assert CliRunner().invoke(cli, ["sync"]).exit_code == 0, "nothing is left"

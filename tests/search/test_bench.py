@@ -13,6 +13,7 @@ from srun.models.scorer import Scorer, untied_copy
 from srun.search.bench import TUNE, Bench, OptimizeConfig, make_goal, make_space, with_overrides
 from srun.search.goals import read_goal
 
+POOLED = {"level": "pooled"}  # for no event of these worlds is set aside
 EVALUATION = EvaluateConfig(seed=0, sampled=False, batch_size=64, recovery=False)
 
 
@@ -29,7 +30,7 @@ def bench_of(worlds, small):
         world = worlds[kind, False]
         return Bench(
             cell={"request": "r", "original": "o", "method": method, "seed": 0},
-            settings=small.method_settings(method, **changes),
+            settings=small.method_settings(method, **(POOLED if method == "sruga" else {}), **changes),
             seed=0,
             request=world.request,
             original=world.original,
@@ -56,7 +57,7 @@ def test_a_trial_is_the_method_as_the_flow_runs_it(bench_of, world, tmp_path):
     bench = bench_of("interactions", "sruga")
     rows = []
     figures = bench({"unlearn.sruga.learning_rate": 0.01, "unlearn.sruga.max_epochs": 3}, rows.append)
-    result = world.run("sruga", tmp_path, learning_rate=0.01, max_epochs=3)
+    result = world.run("sruga", tmp_path, learning_rate=0.01, max_epochs=3, **POOLED)
     probe = world.probe()
     expected = {**probe(result.scorer, "validation"), **probe(result.scorer, "forget_tune")}
     assert {key: figures[key] for key in expected} == expected
@@ -78,7 +79,7 @@ def test_fewer_looks_change_no_figure_and_no_look_of_a_stop_rule(bench_of, world
         for every in (1, 3)
     }
     assert repeatable(figures[3]) == repeatable(figures[1])
-    result = world.run("sruga", tmp_path, **changes)
+    result = world.run("sruga", tmp_path, **changes, **POOLED)
     assert figures[3]["cost/training_epochs"] == result.cost.target_gradients / world.request.retain.sum()
     assert figures[3]["forget_tune/hit_10"] == world.probe()(result.scorer, "forget_tune")["forget_tune/hit_10"]
     looked = [row["epoch"] for row in rows[3] if "validation/ndcg_10" in row]

@@ -24,7 +24,7 @@ def test_a_quiet_context_is_enough_for_a_method_that_does_not_look(small, world)
     assert small.weight_bytes(told.scorer) == small.weight_bytes(result.scorer)
 
 
-@pytest.mark.parametrize(("name", "changes"), [("retrain", {}), ("sruga", {"stop": "plateau"})])
+@pytest.mark.parametrize(("name", "changes"), [("retrain", {}), ("sruga", {"stop": "plateau", "level": "pooled"})])
 def test_a_method_that_has_to_look_says_that_it_lacks_a_probe(small, world, name, changes):
     method = UNLEARNERS[name](small.method_settings(name, **changes))
     with pytest.raises(RunError, match=r"has no probe; give Context\.quiet one"):
@@ -42,7 +42,8 @@ def test_a_quiet_context_saves_nothing_and_tells_who_asks(small, world, tmp_path
 
 def test_a_method_reads_its_cost_from_the_meter_of_its_context(small, world):
     context = Context.quiet(CPU, 0, world.probe())
-    result = UNLEARNERS["sruga"](small.method_settings("sruga")).unlearn(world.original, world.request, context)
+    method = UNLEARNERS["sruga"](small.method_settings("sruga", level="pooled"))
+    result = method.unlearn(world.original, world.request, context)
     assert result.cost.exact() == context.meter.read().exact()
     assert result.cost.processor_seconds > 0
 

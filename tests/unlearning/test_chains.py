@@ -62,8 +62,9 @@ def test_the_second_request_moves_its_own_events_and_no_row_of_others(chain, tmp
 def test_old_events_stay_forgotten(chain, tmp_path):
     """They are measured in the chain as new ones are, and do not go back to where Original had them."""
     world, june = chain
-    first = world.run("closed_form", tmp_path / "1").scorer
-    second = carry_out(world, june, first, world.original.crossfit, "closed_form", tmp_path / "2")
+    gentle = {"strength": 3.0}  # in so small a model a row that moves far takes the others along
+    first = world.run("closed_form", tmp_path / "1", **gentle).scorer
+    second = carry_out(world, june, first, world.original.crossfit, "closed_form", tmp_path / "2", **gentle)
     old = june.queries("forgotten_earlier")
     items = questions(old, world.data.max_length)
 

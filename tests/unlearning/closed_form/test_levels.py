@@ -143,6 +143,6 @@ def test_without_events_set_aside_there_is_nothing_to_learn_from(worlds):
 
 def test_a_missing_table_says_how_to_make_it(world, tmp_path):
     bare = replace(world, original=replace(world.original, crossfit=None))
-    with pytest.raises(ConfigError, match=r"set levels.folds to 2 and run `srun train`.*level_from=retained"):
+    with pytest.raises(ConfigError, match=r"make it by `srun levels`.*level_from=retained"):
         bare.run("closed_form", tmp_path)
     bare.run("closed_form", tmp_path, level_from="retained")

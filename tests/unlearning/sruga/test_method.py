@@ -16,7 +16,6 @@ from srun.system.meter import Meter
 from srun.training.checkpoint import ResumeFolder
 from srun.unlearning import UNLEARNERS
 from srun.unlearning.closed_form.levels import predict_level
-from srun.unlearning.closed_form.rows import RowsConfig
 from srun.unlearning.sruga.ascent import Ascent, ascent_loss, level_loss, npo_loss, reversed_negatives
 from srun.unlearning.sruga.catalogue import Scratch, kl, rank_logit
 from srun.unlearning.sruga.comparable import comparable
@@ -908,8 +907,3 @@ def test_a_level_by_event_is_for_every_kind_of_request(small, aside_worlds, tmp_
     world = aside_worlds[kind]
     after = run(world, tmp_path, **BY_EVENT, max_epochs=1).scorer
     assert small.weight_bytes(after) != small.weight_bytes(world.original.scorer)
-
-
-def test_rows_need_a_level_by_event():
-    with pytest.raises(ValueError, match="set ascent to level, level to by_event, or rows to null"):
-        SRUGAConfig(**{**BASE, "ascent": "level", "rows": RowsConfig(**ROWS)})

@@ -18,7 +18,14 @@ from srun.unlearning.sruga.comparable import _Affinity, _gaps
 from srun.unlearning.sruga.stopping import Match, StopRule, make_stop
 
 SETTINGS = {"update": "all", "stop": "match", "learning_rate": 0.03, "batch_size": 64, "unlearn_dropout": False}
-SETTINGS |= {"evaluate_every": 1, "retain_batch_size": 64, "kl_weight": 1.0, "finetune_weight": 0.5, "anneal": "none"}
+SETTINGS |= {
+    "level": "pooled",
+    "evaluate_every": 1,
+    "retain_batch_size": 64,
+    "kl_weight": 1.0,
+    "finetune_weight": 0.5,
+    "anneal": "none",
+}
 TUNE, VALIDATION = "forget_tune", "validation"
 
 
