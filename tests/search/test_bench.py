@@ -133,6 +133,8 @@ def test_nothing_is_ranked_twice(bench_of, small, monkeypatch):
         "max_epochs": 2,
         "max_steps": None,
         "learning_rate": 0.1,
+        "kl_weight": 0.0,
+        "finetune_weight": 0.0,
     }
     figures = bench({f"unlearn.sruga.{key}": value for key, value in changes.items()}, untold)
     assert len(set(ranked)) == len(ranked)
