@@ -3,6 +3,7 @@
 python benchmarks/by_event_table.py
 """
 
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -21,7 +22,10 @@ HEADER = (
 Row = Mapping[str, Any]
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page", type=Path, default=PAGE, help="file that has the marks")
+    page = parser.parse_args(words).page
     rows = read_rows(RECORD)
     requests = dict.fromkeys((row["data"], row["partition_seed"]) for row in rows)
     tables = "\n\n".join(
@@ -29,8 +33,8 @@ def main() -> None:
         + table([r for r in rows if (r["data"], r["partition_seed"]) == (data, seed)])
         for data, seed in requests
     )
-    before, rest = PAGE.read_text().split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END)[1]}")
+    before, rest = page.read_text().split(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END)[1]}")
 
 
 def table(rows: Sequence[Row]) -> str:
