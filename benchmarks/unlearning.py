@@ -9,7 +9,7 @@ to its end once, which says where its best epoch is, and after that no further t
 
 *Cold*: all that a method does after the request is known. *Prepared*: the same with what all requests have in common at
 hand; what it took and how large it is stands beside it. The table of cross-fitted models is at hand for both, as
-Original is; its seconds are those of `srun train`. Operations are counted in a run of their own, which nobody times,
+Original is; its seconds are those of `srun levels`. Operations are counted in a run of their own, which nobody times,
 and so are the seconds inside torch's operators; the share of all others is of the median run. Entries that the JSON
 file has of as many runs are not run again. The machine should have nothing else to do: its load is written down.
 """
