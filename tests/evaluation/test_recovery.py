@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from srun.errors import DataError
-from srun.evaluation.recovery import item_tables, recover, retained_states, ridge_table, scored_by, softmax_table
+from srun.evaluation.recovery import item_tables, recover, softmax_table
 from srun.models.scorer import Scorer, clone_model, untied_copy
 from srun.rng import stream
+from srun.unlearning.fitted import retained_states, ridge_table, scored_by
 
 CPU = torch.device("cpu")
 

@@ -11,18 +11,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from srun.data.dataset import training_windows
 from srun.errors import DataError
 from srun.evaluation.ranking import RankingTask
 from srun.metrics.ranking import hit, ndcg
 from srun.models.base import SequenceModel
-from srun.models.scorer import Scorer, clone_model, untied_copy
+from srun.models.scorer import Scorer
 from srun.requests.partition import Partition
 from srun.rng import stream
 from srun.training.fit import make_adam
 from srun.training.losses import sampled_ce
+from srun.unlearning.fitted import retained_states, ridge_table, scored_by
 
-RIDGE = 0.01  # share of the mean squared state
 NEGATIVES, BATCH, PASSES = 512, 1024, 2
 FROM_ZERO, FROM_TABLE = 5e-3, 1e-3  # Adam's rates
 
@@ -70,42 +69,6 @@ def item_tables(model: SequenceModel) -> dict[str, Tensor]:
     """(V, D) rows of the items in every table of a model's file, by name."""
     tables = {"input": model.embedding} | ({} if model.output is None else {"output": model.output})
     return {name: table.weight[1 : model.num_items + 1].detach().clone() for name, table in tables.items()}
-
-
-def scored_by(model: SequenceModel, table: Tensor) -> SequenceModel:
-    """A copy of which the states are compared with ``table`` (V, D); the input table stays."""
-    copy = untied_copy(model) if model.output is None else clone_model(model)
-    copy.output_table.data[1 : model.num_items + 1] = table
-    return copy
-
-
-@torch.no_grad()
-def retained_states(model: SequenceModel, request: Partition, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """States (T, D) and targets (T,) at all positions of retained windows that the model's own training predicts."""
-    windows = torch.from_numpy(training_windows(request.data, request.retain).items.astype("int64")).to(device)
-    generator = stream(seed, "recovery", device)
-    states, predicted = [], []
-    for part in windows.split(BATCH):
-        inputs, targets = model.training_pairs(part, generator)
-        states.append(model.hidden(inputs)[targets != 0])
-        predicted.append(targets[targets != 0])
-    return torch.cat(states), torch.cat(predicted)
-
-
-def ridge_table(states: Tensor, targets: Tensor, num_items: int) -> Tensor:
-    """(V, D) W = (H'H + .01 mean diag I)^-1 H'Y, row i over n_i^.5; float64 inside.
-
-    Y has a one where the target of a position is the item, and n_i is how often it is one.
-    """
-    state = states.double()
-    gram = state.T @ state
-    size = gram.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
-    sums = torch.zeros(num_items + 1, state.shape[1], dtype=torch.float64, device=states.device)
-    sums = sums.index_add_(0, targets, state)[1:]
-    ridge = RIDGE * size * torch.eye(len(gram), dtype=torch.float64, device=gram.device)
-    table: Tensor = torch.linalg.solve(gram + ridge, sums.T)
-    count = torch.bincount(targets, minlength=num_items + 1)[1:].clamp(min=1)
-    return (table.T / count[:, None].sqrt()).float()
 
 
 def softmax_table(states: Tensor, targets: Tensor, start: Tensor, rate: float, generator: torch.Generator) -> Tensor:

@@ -62,50 +62,71 @@ def predict_level(
 ) -> Level:
     """Predict the level of every forgotten event with a context; ``model`` is Original, or the last of a chain.
 
-    ``prepared`` is of ``model``, or None to ask it for everything.
-
-    ``crossfit`` is None to know retained data alone. Of a category it is not used, for no model was trained without the
-    category: what is aimed at there is where an event of an item stands that as few users keep, which for an item that
-    nobody keeps is the bottom of what retained data can tell. Raises DataError without events to learn from.
+    ``prepared`` is of ``model``, or None to ask it for everything. The rest is as of ``LevelPredictor``.
     """
-    forgotten, aside = request.forget_queries(), request.never_trained(audit=False)
-    if not len(forgotten):
-        raise DataError(
-            "no forgotten event has a context, so there is no level to aim at; use retrain for this request"
-        )
-    if len(np.unique(aside.user)) < MIN_USERS:
-        raise DataError(
-            "a level by event is learned from events set aside, and there are none of two users or more; set "
-            "prepare.calibration_events above 0 and run again from `srun prepare`"
-        )
-    features = RetainedFeatures(request, seed)
-    table = None if request.kind == "category" else crossfit
+    return LevelPredictor(request, crossfit, seed, device).predict(model, prepared)
 
-    def known(queries: Queries) -> Floats:
-        own = features(queries)
-        if table is None:
-            return own
-        numbers = table.of(queries)
-        if np.isnan(numbers).any():
+
+class LevelPredictor:
+    """What is known of forgotten events and of events set aside, whatever model is asked where these stand."""
+
+    def __init__(self, request: Partition, crossfit: CrossFit | None, seed: int, device: torch.device) -> None:
+        """``crossfit`` is None to know retained data alone.
+
+        Of a category it is not used, for no model was trained without the category: what is aimed at there is where an
+        event of an item stands that as few users keep, which for an item that nobody keeps is the bottom of what
+        retained data can tell. Raises DataError without events to learn from.
+        """
+        self.request, self.seed, self.device = request, seed, device
+        self.forgotten, self.aside = request.forget_queries(), request.never_trained(audit=False)
+        if not len(self.forgotten):
             raise DataError(
-                "the table of cross-fitted models has no number for some events of this request, which were erased "
-                "from it: make it anew with `srun levels`, or predict the level without it (level_from=retained)"
+                "no forgotten event has a context, so there is no level to aim at; use retrain for this request"
             )
-        return np.column_stack([own, numbers])
+        if len(np.unique(self.aside.user)) < MIN_USERS:
+            raise DataError(
+                "a level by event is learned from events set aside, and there are none of two users or more; set "
+                "prepare.calibration_events above 0 and run again from `srun prepare`"
+            )
+        features = RetainedFeatures(request, seed)
+        table = None if request.kind == "category" else crossfit
+        self.known_forgotten, self.known_aside = (
+            _known(queries, features, table) for queries in (self.forgotten, self.aside)
+        )
 
-    items = questions(aside, request.data.max_length).to(device)
-    at_hand = None if prepared is None else prepared.aside
-    truth, asked = filled(items, torch.from_numpy(aside.event).to(device), at_hand, lambda part: z_of(model, part))
-    predicted, wanted, info = _regress(known(forgotten), known(aside), truth.double().cpu().numpy(), aside.user, seed)
-    return Level(
-        forgotten,
-        questions(forgotten, request.data.max_length).to(device),
-        predicted,
-        torch.from_numpy(wanted).to(device, torch.float32),
-        info,
-        int((items[asked][:, :-1] != 0).sum()),
-        int(asked.sum()),
-    )
+    def predict(self, model: SequenceModel, prepared: Prepared | None = None) -> Level:
+        """The level that events set aside of ``model`` tell; ``prepared`` is of it, or None to ask it for all."""
+        max_length = self.request.data.max_length
+        items = questions(self.aside, max_length).to(self.device)
+        event = torch.from_numpy(self.aside.event).to(self.device)
+        at_hand = None if prepared is None else prepared.aside
+        truth, asked = filled(items, event, at_hand, lambda part: z_of(model, part))
+        predicted, wanted, info = _regress(
+            self.known_forgotten, self.known_aside, truth.double().cpu().numpy(), self.aside.user, self.seed
+        )
+        return Level(
+            self.forgotten,
+            questions(self.forgotten, max_length).to(self.device),
+            predicted,
+            torch.from_numpy(wanted).to(self.device, torch.float32),
+            info,
+            int((items[asked][:, :-1] != 0).sum()),
+            int(asked.sum()),
+        )
+
+
+def _known(queries: Queries, features: RetainedFeatures, table: CrossFit | None) -> Floats:
+    """(Q, X) what is known of events without a model that saw them."""
+    own = features(queries)
+    if table is None:
+        return own
+    numbers = table.of(queries)
+    if np.isnan(numbers).any():
+        raise DataError(
+            "the table of cross-fitted models has no number for some events of this request, which were erased "
+            "from it: make it anew with `srun levels`, or predict the level without it (level_from=retained)"
+        )
+    return np.column_stack([own, numbers])
 
 
 def z_of(model: SequenceModel, items: Tensor) -> Tensor:

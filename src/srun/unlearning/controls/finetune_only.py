@@ -61,6 +61,7 @@ class FinetuneOnly(Unlearner[FinetuneOnlyConfig]):
             anneal_floor=1.0,
             weighting="fixed",
             weighting_rate=1.0,
+            states_weight=0.0,
             rows=None,
             **vars(self.settings),
         )

@@ -4,6 +4,8 @@ Shapes: B batch, L length, T targets, D hidden, N items, V catalogue, F forget r
 frozen original.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from srun.system.meter import FORWARD_SHARE, Meter
 from srun.training.fit import TrainConfig
 from srun.training.losses import ce
 from srun.unlearning.closed_form.standing import questions, states_by_length
+from srun.unlearning.fitted import fitted_table
 from srun.unlearning.sruga.catalogue import Scratch, rank_logit
 from srun.unlearning.sruga.comparable import comparable
 from srun.unlearning.sruga.retain import LENGTHS
@@ -32,6 +35,20 @@ MAX_NEVER_SEEN = 8192
 """So many of them at most."""
 REFRESH = 32
 """Steps after which the level is measured anew."""
+REFIT = 16
+"""Steps after which a table is fitted to the states anew: from one that stays, states only learn to turn away."""
+
+
+@dataclass(frozen=True)
+class EventLevels:
+    """The level by event of every forgotten event: by the model's own table, and by one fitted to its states."""
+
+    wanted: Tensor
+    """(F,)"""
+    table: Tensor | None
+    """(V, D) fitted to Original's states; None where the states are not asked."""
+    wanted_fitted: Tensor
+    """(F,) by a fitted table; (0,) without one."""
 
 
 def ascent_loss(model: SequenceModel, state: Tensor, targets: Tensor, loss: str) -> Tensor:
@@ -87,11 +104,12 @@ class Ascent:
         recipe: TrainConfig,
         streams: Streams,
         meter: Meter,
-        wanted: Tensor | None = None,
+        levels: EventLevels | None = None,
     ) -> None:
-        """``wanted`` (F,) is the level by event, if there is one."""
+        """``levels`` are of level by event."""
         self.settings, self.model, self.original, self.recipe = settings, model, original, recipe
-        self.streams, self.meter, self.scratch, self.wanted = streams, meter, Scratch(), wanted
+        self.streams, self.meter, self.levels = streams, meter, levels
+        self.scratch = Scratch()
         make = self._windows if settings.mask_all_forgotten else self._queries
         self.items, self.forgotten, self.users = (part.to(streams.device) for part in make(request))
         self.rows = Cycle(len(self.items), settings.batch_size, streams["forget"])
@@ -100,6 +118,9 @@ class Ascent:
                 self.states(original, self.items) if settings.update == "output_layer" else None
             )  # (F, D)
         self.level = Level(self, request) if settings.ascent == "level" and not settings.by_event else None
+        self.fitted = None
+        if levels is not None and levels.table is not None:
+            self.fitted = Fitted(self, request, levels.table, levels.wanted_fitted)
         self.negatives: TrainingData | None = None
         if settings.ascent_negatives:  # those that the original was trained with: no item the user ever had in training
             self.negatives = TrainingData(request.data, request.data.role == Role.TRAIN, None, streams.device)
@@ -112,8 +133,8 @@ class Ascent:
     def loss(self) -> Tensor:
         """Mean L_GA of the next batch."""
         rows = self.rows.next()
-        if self.wanted is not None:
-            return self._by_event(rows, self.wanted[rows])
+        if self.levels is not None:
+            return self._by_event(rows, self.levels.wanted[rows])
         inputs, place, targets = self._batch(rows)  # (B, L), (B, L), (T,)
         if self.fixed_states is None:
             self.meter.count_inputs(inputs)
@@ -147,7 +168,11 @@ class Ascent:
         else:
             state = self.fixed_states[rows]
         self.model.train(training)
-        return (self.standing(self.model, state, items[:, -1]) - wanted).abs().mean()
+        targets = items[:, -1]
+        loss = (self.standing(self.model, state, targets) - wanted).abs().mean()
+        return (
+            loss if self.fitted is None else loss + self.settings.states_weight * self.fitted.loss(rows, state, targets)
+        )
 
     def skip(self) -> None:
         """Pass over a batch without a look, so that other draws stay as they are."""
@@ -160,7 +185,7 @@ class Ascent:
     def standing(self, model: SequenceModel, state: Tensor, targets: Tensor) -> Tensor:
         """(T,) of ``rank_logit``."""
         self.meter.count(scored_positions=len(targets))
-        return rank_logit(model, state, targets, self.scratch)
+        return rank_logit(model.output_weight[1:], state, targets, self.scratch)
 
     @torch.no_grad()
     def states(self, model: SequenceModel, items: Tensor) -> Tensor:
@@ -255,3 +280,35 @@ class Level:
         parts = zip(*(part.split(ascent.settings.batch_size) for part in (states, self.items[:, -1])), strict=True)
         self.value = torch.cat([ascent.standing(model, *part) for part in parts])
         model.train(training)
+
+
+class Fitted:
+    """What the states say, asked by a table that is fitted to them, as somebody with the file could fit one.
+
+    By their own table alone, rows would move, and states would keep what they hold.
+    """
+
+    def __init__(self, ascent: Ascent, request: Partition, table: Tensor, wanted: Tensor) -> None:
+        """``table`` (V, D) is fitted to Original's states, ``wanted`` (F,) the levels by it."""
+        self.ascent, self.request, self.wanted = ascent, request, wanted
+        self.table, self.steps, self.scratch = table, 0, Scratch()
+
+    def loss(self, rows: Tensor, state: Tensor, targets: Tensor) -> Tensor:
+        """Mean distance of forgotten events ``rows`` (B,) from their levels by the table, with ``state`` (B, D)."""
+        if self.steps and self.steps % REFIT == 0:
+            self._fit()
+        self.steps += 1
+        self.ascent.meter.count(scored_positions=len(targets))
+        return (rank_logit(self.table, state, targets, self.scratch) - self.wanted[rows]).abs().mean()
+
+    def restore(self, table: Tensor, steps: int) -> None:
+        """Go on after ``steps`` with the table that was fitted last."""
+        self.table, self.steps = table.to(self.wanted.device), steps
+
+    def _fit(self) -> None:
+        ascent, model = self.ascent, self.ascent.model
+        training = model.training
+        model.eval()
+        self.table, positions = fitted_table(model, self.request, ascent.streams.seed, self.wanted.device)
+        model.train(training)
+        ascent.meter.count_look(positions, 0)

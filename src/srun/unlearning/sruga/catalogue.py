@@ -41,18 +41,18 @@ class Scratch:
         self._free = memory
 
 
-def rank_logit(model: SequenceModel, state: Tensor, targets: Tensor, scratch: Scratch) -> Tensor:
-    """(T,) = log((V - r) / r), where r is the soft rank 1/2 + sum over the catalogue of sigmoid((s_v - s_target) / t).
+def rank_logit(table: Tensor, state: Tensor, targets: Tensor, scratch: Scratch) -> Tensor:
+    """(T,) = log((V - r) / r), where r is the soft rank 1/2 + sum over the table of sigmoid((s_v - s_target) / t).
 
-    Where a target stands among all items, in a scale that is as wide for the best as for the worst. Its gradient
+    ``table`` (V, D) is what states (T, D) are compared with; row i - 1 is that of item i.
+    Where a target (1..V) stands among all items, in a scale that is as wide for the best as for the worst. Its gradient
     reaches the item and those that compete with it; log p also moves with scores that no rank depends on.
     ``scratch``: the memory of the run that asks.
     """
-    table = model.output_weight[1:]
     if not torch.is_grad_enabled():
         table = table.detach()  # a parameter asks for a gradient all the same
     better = _better(state, table, targets - 1, scratch)
-    return (model.num_items - better).log() - better.log()
+    return (len(table) - better).log() - better.log()
 
 
 def kl(model: SequenceModel, state: Tensor, original: SequenceModel, original_state: Tensor) -> Tensor:

@@ -29,6 +29,9 @@ class SRUGAConfig:
     level_from: LevelFrom
     """Of level by_event. ``crossfit``: cross-fitted models, whose table `srun levels` makes with levels.folds 2, and
     retained data. ``retained``: retained data alone."""
+    states_weight: Annotated[float, Field(ge=0)]
+    """Of level by_event: how much an event's level counts by a table that is fitted to the states on retained data,
+    beside its level by the model's own table; 0: the states are not asked, and keep more of what they hold."""
     npo_beta: Annotated[float, Field(gt=0)]
     ascent_negatives: bool
     """The whole BCE reversed, negatives included; [T] tried and rejected it."""
@@ -99,6 +102,8 @@ class SRUGAConfig:
             raise ValueError("ascent level asks for one event at a time: set mask_all_forgotten to false")
         if self.update == "output_layer" and self.unlearn_dropout:
             raise ValueError("update output_layer takes the original's states: set unlearn_dropout to false")
+        if self.update == "output_layer" and self.by_event and self.states_weight:
+            raise ValueError("update output_layer leaves the states as they are: set states_weight to 0")
         if self.update == "output_layer" and self.mask_all_forgotten:
             raise ValueError("update output_layer asks for one event at a time: set mask_all_forgotten to false")
         if self.anneal == "exponential" and self.anneal_floor == 0:

@@ -19,9 +19,10 @@ from srun.system.meter import Cost, Meter
 from srun.training.checkpoint import copy_weights, load_optimiser, optimiser_tensors, pack, unpack
 from srun.unlearning.base import Context, Original, Result
 from srun.unlearning.closed_form.levels import Level as Aim
-from srun.unlearning.closed_form.levels import predict_level
+from srun.unlearning.closed_form.levels import LevelPredictor
 from srun.unlearning.closed_form.rows import RowsConfig, move_rows, rows_look
-from srun.unlearning.sruga.ascent import Ascent
+from srun.unlearning.fitted import fitted_table, scored_by
+from srun.unlearning.sruga.ascent import Ascent, EventLevels
 from srun.unlearning.sruga.retain import Remaining
 from srun.unlearning.sruga.settings import SRUGAConfig
 from srun.unlearning.sruga.stopping import TUNE, make_stop
@@ -56,9 +57,11 @@ class _Run:
         self.history: list[dict[str, float]] = []
         retain = TrainingData(request.data, request.retain, request.catalogue, context.device)
         models = self.model, original.model
-        self.aim = self._predict(settings, original, request, context) if settings.by_event else None
-        wanted = None if self.aim is None else self.aim.wanted
-        self.ascent = Ascent(settings, *models, request, original.recipe, self.streams, self.meter, wanted)
+        self.aim: Aim | None = None
+        levels = None
+        if settings.by_event:
+            self.aim, levels = self._predict(settings, original, request, context)
+        self.ascent = Ascent(settings, *models, request, original.recipe, self.streams, self.meter, levels)
         self.settings = settings.in_epochs(self.ascent.num_batches)
         self.remaining = Remaining(
             settings, *models, retain, original.recipe, self.streams, self.meter, self.weighting.separate
@@ -67,13 +70,23 @@ class _Run:
         self.reason = ""
         self.best: tuple[dict[str, Tensor], Cost] | None = None
 
-    def _predict(self, settings: SRUGAConfig, original: Original, request: Partition, context: Context) -> Aim:
-        """The level of every forgotten event, at the cost of the method."""
+    def _predict(
+        self, settings: SRUGAConfig, original: Original, request: Partition, context: Context
+    ) -> tuple[Aim, EventLevels]:
+        """The levels of every forgotten event, at the cost of the method."""
         crossfit = original.require_crossfit() if settings.level_from == "crossfit" else None
+        model, device, table, positions = original.model, context.device, None, 0
         with self.meter.running():
-            aim = predict_level(original.model, request, crossfit, context.seed, context.device)
-        self.meter.count_look(aim.positions, aim.scored)
-        return aim
+            predictor = LevelPredictor(request, crossfit, context.seed, device)
+            aims = [predictor.predict(model)]
+            if settings.states_weight:
+                table, positions = fitted_table(model, request, context.seed, device)
+                aims.append(predictor.predict(scored_by(model, table)))
+        for aim in aims:
+            self.meter.count_look(aim.positions, aim.scored)
+        self.meter.count_look(positions, 0)
+        wanted_fitted = aims[1].wanted if settings.states_weight else aims[0].wanted.new_zeros(0)
+        return aims[0], EventLevels(aims[0].wanted, table, wanted_fitted)
 
     @property
     def epoch(self) -> int:
@@ -170,6 +183,7 @@ class _Run:
         tensors |= pack("optimiser", optimiser_tensors(self.optimiser)) | pack("weighting", self.weighting.tensors())
         tensors |= {"forget_order": self.ascent.rows.order, "retain_order": self.remaining.rows.order}
         tensors |= {} if self.ascent.level is None else {"level": self.ascent.level.value}
+        tensors |= {} if self.ascent.fitted is None else {"fitted": self.ascent.fitted.table}
         state: dict[str, Any] = {
             "cost": self.meter.state(),
             "history": self.history,
@@ -197,6 +211,8 @@ class _Run:
         self.ascent.rows.position, self.remaining.rows.position = state["positions"]
         if self.ascent.level is not None:
             self.ascent.level.restore(tensors["level"], state["cost"]["steps"])
+        if self.ascent.fitted is not None:
+            self.ascent.fitted.restore(tensors["fitted"], state["cost"]["steps"])
         self.meter.restore(state["cost"])
         self.history = state["history"]
         self.stop.restore(state["stop"])
