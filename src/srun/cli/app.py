@@ -24,10 +24,10 @@ COMMANDS: tuple[click.Command, ...] = (
     data.data,
     flow.prepare,
     requests.partition,
-    requests.requests,
     flow.digests,
     flow.train,
     flow.levels,
+    flow.draw,
     flow.unlearn,
     flow.evaluate,
     flow.judge,
@@ -44,7 +44,7 @@ COMMANDS: tuple[click.Command, ...] = (
 )
 """Every command, in the order in which `srun --help` lists them."""
 QUOTED_COMMAND = re.compile(
-    r"`(srun (?:prepare|partition|train|levels|unlearn|evaluate|judge|report|run|audit|explain|neurons|optimize)"
+    r"`(srun (?:prepare|partition|train|levels|draw|unlearn|evaluate|judge|report|run|audit|explain|neurons|optimize)"
     r"\b[^`]*)`"
 )
 """A command that an error message tells the reader to run, and that needs the same options."""

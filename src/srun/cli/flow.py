@@ -140,6 +140,29 @@ def levels(original: str | None, after: str | None, erase: str | None, where_nee
 
 
 @click.command()
+@original_option("draw by")
+@flow_options
+def draw(original: str | None, common: Common) -> None:
+    """Draw the events of core and edge requests: those of which most or least memory is expected.
+
+    It draws the requests of the flow whose block of `partition` names this Original. How far the Original lifts events
+    above their levels is predicted from features of other users' events, never taken from the event itself. It needs
+    the Original and its private table, and no row on such a request starts from it.
+
+    \b
+    Example:
+      srun draw --original sasrec-2
+    """
+    from srun.flow.preflight import check_training
+    from srun.flow.stages import draw_step
+
+    project = common.project()
+    name = choose_original(project, original)
+    check_training(project.params, name)
+    show(draw_step(project, name).run(), common.as_json, print_mapping)
+
+
+@click.command()
 @cell_options
 @flow_options
 def unlearn(common: Common, **selectors: Any) -> None:
