@@ -106,7 +106,7 @@ def recommend(history: str, folder: Path, k: int, as_json: bool) -> None:
 
     \b
     Example:
-      srun recommend --model models/sasrec-0/interactions/sruga-0 --history 50,181,174
+      srun recommend --model models/sasrec-0/core/sruga-0 --history 50,181,174
     """
     from srun.service.recommender import Recommender, parse_history
 
