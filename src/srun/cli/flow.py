@@ -111,7 +111,7 @@ def train(original: str | None, common: Common) -> None:
 @original_option("make the table for")
 @click.option("--after", default=None, metavar="REQUEST", help="Train on nothing that this request's chain forgot.")
 @click.option("--erase", default=None, metavar="REQUEST", help="Only take what this request's chain forgot out of it.")
-@click.option("--where-needed", is_flag=True, help="Make it only where a cell of the parameters needs it.")
+@click.option("--where-needed", is_flag=True, help="Make it only where a cell or a draw of the parameters needs it.")
 @flow_options
 def levels(original: str | None, after: str | None, erase: str | None, where_needed: bool, common: Common) -> None:
     """Make the private table that levels by event are predicted from: one number an event, of cross-fitted models.

@@ -203,7 +203,7 @@ def crossfit_step(project: Project, name: str, after: str | None = None, where_n
     """The prepared data -> the private table of an Original's cross-fitted models, where it is to have one.
 
     ``after``: a request that was carried out: nothing that it and those before it in its chain forgot is trained on.
-    ``where_needed``: make it only where a cell of the parameters needs it.
+    ``where_needed``: make it only where a cell or a draw of the parameters needs it.
     The output is a file that says that it was done, for nothing of the table may travel. So a table that is not here,
     as after a pull, or whose numbers were erased, is made anew only where a cell that is to be carried out needs it.
     """
@@ -216,7 +216,7 @@ def crossfit_step(project: Project, name: str, after: str | None = None, where_n
         described = train.description(original, settings, data)
         with project.tracked("levels", name, logged, paths.resume, model=original.model, method=ORIGINAL) as tracker:
             if where_needed and not _is_needed(params, name):
-                log.info("levels %s: no cell needs a table", name)
+                log.info("levels %s: nothing needs a table", name)
                 return crossfit.run_nothing(layout, name, tracker).exact()
             if not _may_have_crossfit(params, name):
                 log.info("levels %s: it has no table, for it has shards or levels.folds is 0", name)
