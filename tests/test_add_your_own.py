@@ -71,6 +71,7 @@ PRESET = {
     "data": {"name": "tiny"},
     "prepare": {"filter": "none", "max_length": 6},
     "partition": {"interactions": {"share_of_users": 0.5}},
+    "requests": ["interactions"],
     "train": {"max_epochs": 2, "evaluate_every": 1, "patience": 2, "batch_size": 64},
     "evaluate": {"batch_size": 64},
     "relearning": {"kinds": []},

@@ -464,6 +464,7 @@ LAB = {
     "unlearn": {"sruga": {"max_epochs": 2, "max_steps": 4, "evaluate_every": 1, "batch_size": 32}},
     "evaluate": {"batch_size": 64},
     "optimize": {"trials": 3},
+    "requests": ["interactions"],
     "runtime": {"threads": 1, "tracking": False, "progress": False},
     "originals": {
         "sasrec-0": {"model": "sasrec", "seed": 0, "shards": 1},

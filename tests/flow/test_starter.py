@@ -38,7 +38,7 @@ def test_dvc_knows_every_stage_in_a_new_folder(tmp_path, git):
         subprocess.run(["git", "init", "-q", str(folder)], check=True)
     write_starter(folder)
     params = load(folder / "params.yaml")
-    of_originals = {f"{stage}@{name}" for stage in ("train", "levels") for name in params.originals}
+    of_originals = {f"{stage}@{name}" for stage in ("train", "levels", "draw") for name in params.originals}
     of_cells = {f"{stage}@{name}" for stage in ("unlearn", "evaluate") for name in params.cells}
     stages = {getattr(stage, "name", None) or stage.path_in_repo for stage in Repo(str(folder)).index.stages}
     assert {"data.dvc", "fetch", "digests", "prepare", "judge", "report", *of_originals, *of_cells} <= stages
@@ -72,10 +72,10 @@ OUTSIDE = (
         "data describe ml-1m",
         "prepare",
         "partition",
-        "requests draw --expected most --events 9 --original sasrec-1 --file f.csv",
         "digests",
         "train",
         "levels",
+        "draw",
     ),
     *("unlearn --method sruga", "evaluate --method sruga", "judge", "report", "run", "accept", "explain 1"),
     *("neurons --category a", "optimize", "optimize show", "optimize apply --trial 1"),

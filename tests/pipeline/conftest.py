@@ -26,6 +26,7 @@ TINY = {
     "unlearn": {"sruga": {"max_epochs": 2, "evaluate_every": 1}, "finetune_only": {"max_epochs": 2}},
     "evaluate": {"batch_size": 64},
     "runtime": {"threads": 1, "tracking": False},
+    "requests": ["interactions"],
     "originals": {"sasrec-0": {"model": "sasrec", "seed": 0, "shards": 1}},
     "cells": {
         f"sasrec-{method}-{seed}": {"request": "interactions", "original": "sasrec-0", "method": method, "seed": seed}

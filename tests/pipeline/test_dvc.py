@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from safetensors.numpy import load_file
 
 from srun.data.importing import read_import
 from srun.data.raw import canonical, write_raw
@@ -76,10 +77,14 @@ def make_project(project: Path, beside: Path) -> dict[str, Any]:
     values["data"]["name"] = DATA
     values["unlearn"]["closed_form"]["strength"] = 3.0  # as nothing else there
     values["levels"]["folds"], values["prepare"]["calibration_events"] = 2, 0.5
+    values["partition"]["core"] |= {"original": "sasrec-1", "share_of_events": 0.05}
+    values["requests"] = ["interactions", "core"]
+    values["originals"]["sasrec-1"] = {**values["originals"]["sasrec-0"], "seed": 1}
     values["cells"] = {
         f"sasrec-{method}-{seed}": {"request": "interactions", "original": "sasrec-0", "method": method, "seed": seed}
         for method, seed in CELLS
     }
+    values["cells"]["core-retrain-0"] = {**values["cells"]["sasrec-retrain-0"], "request": "core"}
     YAML().dump(values, project / "params.yaml")
     ignored = {"__pycache__", "project"}
     copytree(ROOT / "src/srun", project / "src/srun", ignore=lambda folder, names: ignored & set(names))
@@ -128,6 +133,14 @@ def check_private_tables(project: Path, pulled: Path, beside: Path) -> None:
     run("git", "checkout", "-q", ".", cwd=pulled)
 
 
+def check_draws(project: Path) -> None:
+    """An Original without a request to draw says so; the events that another draws are what is forgotten."""
+    assert json.loads((project / "data/draws/sasrec-0/info.json").read_text())["requests"] == {}
+    drawn = load_file(project / "data/draws/sasrec-1/core.safetensors")["removed"]
+    assert drawn.any()
+    assert (load_file(project / "data/partition/core/masks.safetensors")["removed"] == drawn).all()
+
+
 def edit(file: Path, before: str, after: str) -> None:
     text = file.read_text(encoding="utf-8")
     assert before in text
@@ -149,7 +162,8 @@ def check_code(project: Path) -> None:
     edit(fit, '"""', '"""In other words: ')
     assert changed_stages(project) == set()
     relearning.write_text(relearning.read_text(encoding="utf-8") + changed, encoding="utf-8")
-    assert changed_stages(project) == {f"evaluate@sasrec-{cell}-{seed}" for cell, seed in CELLS}
+    evaluations = {f"evaluate@sasrec-{cell}-{seed}" for cell, seed in CELLS}
+    assert changed_stages(project) == {*evaluations, "evaluate@core-retrain-0"}
     edit(relearning, changed, "")
     edit(fit, LOSS, "(100 * loss.mean()).backward()")
     assert "train@sasrec-0" in changed_stages(project)
@@ -173,7 +187,8 @@ def test_repro_runs_once_then_in_a_pulled_clone_nothing_then_only_what_changed(
     beside = tmp_path_factory.mktemp("beside")
     values = make_project(project, beside)
     first = repro(cwd=project)
-    assert {"fetch", "levels@sasrec-0", "unlearn@sasrec-sruga-0", "report"} <= first
+    assert {"fetch", "levels@sasrec-0", "draw@sasrec-1", "unlearn@sasrec-sruga-0", "report"} <= first
+    check_draws(project)
     assert repro(cwd=project) == set()
     check_clones(project, beside)
 

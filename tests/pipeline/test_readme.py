@@ -61,7 +61,7 @@ def cut_down(project: Path) -> None:
     params["train"] |= {"max_epochs": 2, "evaluate_every": 1, "patience": 2, "batch_size": 64}
     params["unlearn"]["sruga"] |= {"max_steps": 10}
     params["cells"] = {name: cell for name, cell in params["cells"].items() if cell["original"] == "sasrec-0"}
-    params["originals"] = {"sasrec-0": params["originals"]["sasrec-0"]}
+    params["originals"] = {name: params["originals"][name] for name in ("sasrec-0", "sasrec-2")}
     yaml.dump(params, project / "params.yaml")
 
 

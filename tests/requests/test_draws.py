@@ -5,7 +5,9 @@ import pytest
 
 from srun.data.dataset import Role
 from srun.errors import DataError
-from srun.requests.draws import MAX_SHARE, draw_extreme
+from srun.requests.draws import draw_extreme
+
+MAX_SHARE = 0.3
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def per_user(data, events):
 
 @pytest.mark.parametrize("extreme", ["most", "least"])
 def test_no_user_loses_more_than_the_share_and_nobody_the_first_events(data, expected, extreme):
-    drawn = draw_extreme(data, expected, 40, extreme)
+    drawn = draw_extreme(data, expected, 40, extreme, MAX_SHARE)
     train = data.role == Role.TRAIN
     assert drawn.sum() == 40
     assert (train | ~drawn).all()
@@ -37,7 +39,9 @@ def test_no_user_loses_more_than_the_share_and_nobody_the_first_events(data, exp
 
 
 def test_core_is_expected_more_of_than_all_and_edge_less(data, expected):
-    core, edge = (expected[draw_extreme(data, expected, 40, extreme)].mean() for extreme in ("most", "least"))
+    core, edge = (
+        expected[draw_extreme(data, expected, 40, extreme, MAX_SHARE)].mean() for extreme in ("most", "least")
+    )
     assert core > np.nanmean(expected) + 0.5
     assert edge < np.nanmean(expected) - 0.5
 
@@ -49,11 +53,11 @@ def test_the_best_of_a_user_go_first_and_no_other_event_would_be_better(small):
     assert [int((data.user[train] == user).sum()) for user in (0, 1)] == [10, 6]
     expected = np.full(data.num_events, np.nan)
     expected[train] = [99, 98, 1, 9, 8, 7, 6, 0, 0, 0, 99, 98, 5, 2, 3, np.nan]
-    drawn = draw_extreme(data, expected, 4, "most")
+    drawn = draw_extreme(data, expected, 4, "most", MAX_SHARE)
     assert sorted(expected[drawn].tolist()) == [5, 7, 8, 9]
-    assert sorted(expected[draw_extreme(data, expected, 2, "most")].tolist()) == [8, 9]
+    assert sorted(expected[draw_extreme(data, expected, 2, "most", MAX_SHARE)].tolist()) == [8, 9]
 
 
 def test_more_than_there_are_cannot_be_drawn(data, expected):
-    with pytest.raises(DataError, match=r"500 events cannot be drawn: .* there are \d+; draw fewer"):
-        draw_extreme(data, expected, 500, "most")
+    with pytest.raises(DataError, match=r"500 events cannot be drawn: .* there are \d+; lower share_of_events"):
+        draw_extreme(data, expected, 500, "most", MAX_SHARE)

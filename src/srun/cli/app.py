@@ -23,11 +23,11 @@ COMMANDS: tuple[click.Command, ...] = (
     flow.show_params,
     data.data,
     flow.prepare,
-    requests.partition,
-    requests.requests,
     flow.digests,
     flow.train,
     flow.levels,
+    flow.draw,
+    requests.partition,
     flow.unlearn,
     flow.evaluate,
     flow.judge,
@@ -44,7 +44,7 @@ COMMANDS: tuple[click.Command, ...] = (
 )
 """Every command, in the order in which `srun --help` lists them."""
 QUOTED_COMMAND = re.compile(
-    r"`(srun (?:prepare|partition|train|levels|unlearn|evaluate|judge|report|run|audit|explain|neurons|optimize)"
+    r"`(srun (?:prepare|partition|train|levels|draw|unlearn|evaluate|judge|report|run|audit|explain|neurons|optimize)"
     r"\b[^`]*)`"
 )
 """A command that an error message tells the reader to run, and that needs the same options."""
@@ -134,7 +134,7 @@ class LineFormatter(logging.Formatter):
 def cli(debug: bool, quiet: bool) -> None:
     """srun: Sequential Recommender UNlearning.
 
-    Data flows one way: fetch, prepare, partition, train, unlearn, evaluate, judge, report. `dvc repro` runs what has
+    Data flows one way: fetch, prepare, train, draw, partition, unlearn, evaluate, judge, report. `dvc repro` runs what has
     changed; `srun run` runs everything in one process; each stage is a command of its own.
 
     \b

@@ -41,7 +41,7 @@ def audit(model: Path, budget: float | None, common: Common) -> None:
 
     \b
     Example:
-      srun audit models/sasrec-0/interactions/sruga-0
+      srun audit models/sasrec-0/core/sruga-0
     """
     from srun.flow.audit import as_json
     from srun.flow.stages import audit_model

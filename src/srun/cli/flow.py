@@ -111,7 +111,7 @@ def train(original: str | None, common: Common) -> None:
 @original_option("make the table for")
 @click.option("--after", default=None, metavar="REQUEST", help="Train on nothing that this request's chain forgot.")
 @click.option("--erase", default=None, metavar="REQUEST", help="Only take what this request's chain forgot out of it.")
-@click.option("--where-needed", is_flag=True, help="Make it only where a cell of the parameters needs it.")
+@click.option("--where-needed", is_flag=True, help="Make it only where a cell or a draw of the parameters needs it.")
 @flow_options
 def levels(original: str | None, after: str | None, erase: str | None, where_needed: bool, common: Common) -> None:
     """Make the private table that levels by event are predicted from: one number an event, of cross-fitted models.
@@ -137,6 +137,29 @@ def levels(original: str | None, after: str | None, erase: str | None, where_nee
     with joined():
         check_training(project.params, name)
         show(crossfit_step(project, name, after, where_needed).run(), common.as_json, print_mapping)
+
+
+@click.command()
+@original_option("draw by")
+@flow_options
+def draw(original: str | None, common: Common) -> None:
+    """Draw the events of core and edge requests: those of which most or least memory is expected.
+
+    It draws the requests of the flow whose block of `partition` names this Original. How far the Original lifts events
+    above their levels is predicted from features of other users' events, never taken from the event itself. It needs
+    the Original and its private table, and no row on such a request starts from it.
+
+    \b
+    Example:
+      srun draw --original sasrec-2
+    """
+    from srun.flow.preflight import check_training
+    from srun.flow.stages import draw_step
+
+    project = common.project()
+    name = choose_original(project, original)
+    check_training(project.params, name)
+    show(draw_step(project, name).run(), common.as_json, print_mapping)
 
 
 @click.command()

@@ -8,15 +8,15 @@ import click
 
 from srun.cli.options import Common, flow_options, json_option, original_option, request_option
 from srun.cli.printing import print_rows, show
-from srun.cli.selection import DEFAULT_REQUEST, choose_original, choose_request
+from srun.cli.selection import choose_original, choose_request, choose_request_name
 from srun.errors import one_line
 
 
 @click.command()
 @click.argument("user")
-@request_option("Block of `partition` in params.yaml.", default=DEFAULT_REQUEST, show_default=True)
+@request_option()
 @flow_options
-def explain(user: str, request: str, common: Common) -> None:
+def explain(user: str, request: str | None, common: Common) -> None:
     """Tell a user's story: sequence, forgotten items, ranks and top 10 under every model of a request.
 
     It prints personal data: the user's whole history, and what was forgotten of it. Nothing is written to a file.
@@ -27,7 +27,9 @@ def explain(user: str, request: str, common: Common) -> None:
     """
     from srun.flow.stages import explain_user
 
-    show(explain_user(common.project(), user, request), common.as_json, _print_explanation)
+    project = common.project()
+    explanation = explain_user(project, user, choose_request_name(project, request))
+    show(explanation, common.as_json, _print_explanation)
 
 
 def _print_explanation(explanation: Mapping[str, Any]) -> None:
@@ -104,7 +106,7 @@ def recommend(history: str, folder: Path, k: int, as_json: bool) -> None:
 
     \b
     Example:
-      srun recommend --model models/sasrec-0/interactions/sruga-0 --history 50,181,174
+      srun recommend --model models/sasrec-0/core/sruga-0 --history 50,181,174
     """
     from srun.service.recommender import Recommender, parse_history
 

@@ -99,7 +99,9 @@ budget_option = click.option(
 name_argument = click.argument("name", callback=_check_name)
 
 
-def request_option(help_text: str = "Block of `partition`; interactions if not given.", **settings: Any) -> Decorator:
+def request_option(
+    help_text: str = "Block of `partition`; the first of `requests` if not given.", **settings: Any
+) -> Decorator:
     """Option --request: a name that files are named for."""
     return click.option("--request", callback=_check_name, help=help_text, **{"default": None, **settings})
 

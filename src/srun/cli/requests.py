@@ -1,25 +1,21 @@
-"""srun partition: what must be forgotten, drawn by params.yaml or read from a file of the user's own.
-
-srun requests: files of requests, made for benchmarks.
-"""
+"""srun partition: what must be forgotten, drawn by params.yaml or read from a file of the user's own."""
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
-from srun.cli.options import Common, InOrder, flow_options, original_option, request_option
-from srun.cli.printing import print_mapping, print_rows, show
-from srun.cli.selection import choose_original, name_request
+from srun.cli.options import Common, flow_options, request_option
+from srun.cli.printing import print_rows, show
+from srun.cli.selection import name_request
 
 NUM_ROWS_SHOWN = 20
 """Rows of a request that a terminal shows; there may be thousands."""
 
 
 @click.command()
-@request_option("Name of the request; interactions if not given.")
+@request_option("Name of the request; the first of `requests` if not given.")
 @click.option("--file", default=None, metavar="FILE", help="What to forget, in any form that `data import` reads.")
 @click.option("--format", "form", default=None, help="Of the file: as of `data import`; else guessed.")
 @click.option("--columns", default=None, metavar="user=A,item=B,time=C", help="Of the file: as of `data import`.")
@@ -96,49 +92,3 @@ def _print_outcomes(title: str, outcomes: Mapping[str, int], not_forgotten: Sequ
     print_rows(not_forgotten[:NUM_ROWS_SHOWN])
     if len(not_forgotten) > NUM_ROWS_SHOWN:
         click.echo(f"... and {len(not_forgotten) - NUM_ROWS_SHOWN} more; --json has them all")
-
-
-@click.group(cls=InOrder)
-def requests() -> None:
-    """Make request files, which `srun partition --file` and blocks of `partition` read."""
-
-
-@requests.command("draw")
-@click.option(
-    "--expected",
-    type=click.Choice(["most", "least"]),
-    required=True,
-    help="Draw the events with most expected memory (a core draw), or with least (an edge draw).",
-)
-@click.option("--events", type=click.IntRange(min=1), required=True, help="Number of events.")
-@original_option("expect memory by: of another seed than those that will forget")
-@click.option("--file", type=click.Path(path_type=Path, dir_okay=False), required=True, help="CSV to write.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
-@click.option(
-    "--level-from",
-    type=click.Choice(["crossfit", "retained"]),
-    default="crossfit",
-    show_default=True,
-    help="What levels are predicted from: the table of `srun levels`, or retained data alone.",
-)
-@flow_options
-def requests_draw(
-    expected: Any, events: int, original: str | None, file: Path, seed: int, level_from: Any, common: Common
-) -> None:
-    """Draw a request for a benchmark: events that models remember most or least, as far as data alone can tell.
-
-    How far an Original lifts events above their levels is predicted from features of other users' events, and events
-    are drawn by that, at most 30 % of a user's. How it was drawn stands beside FILE, as JSON.
-
-    \b
-    Example:
-      srun requests draw --expected most --events 2000 --original sasrec-1 --file core.csv
-      srun partition --request core --file core.csv
-    """
-    from srun.flow import draw
-
-    project = common.project()
-    name = choose_original(project, original)
-    with_times = project.raw_info().get("time") != "order"
-    drawn = draw.run(project.layout, name, file, expected, events, seed, level_from, with_times, project.params.runtime)
-    show(drawn, common.as_json, print_mapping)

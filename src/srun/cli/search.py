@@ -99,7 +99,7 @@ def optimize_show(study: str | None, storage: str | None, common: Common) -> Non
 
     \b
     Example:
-      srun optimize show --study sasrec-0-interactions-sruga-pareto
+      srun optimize show --study sasrec-0-core-sruga-pareto
     """
     from srun.flow.optimize import show_study, study_name
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from srun.flow.cells import Cell
     from srun.flow.project import Project
 
-DEFAULT_REQUEST = "interactions"
-
 
 def open_project(presets: Sequence[str], assignments: Sequence[str], out: Path | None = None) -> "Project":
     """The project of the working folder with presets and assignments laid over params.yaml; see ``Project.open``."""
@@ -39,10 +37,17 @@ def choose_original(project: "Project", name: str | None) -> str:
     return name or next(iter(project.params.originals))
 
 
+def choose_request_name(project: "Project", request: str | None) -> str:
+    """The request of a name, or the first of the flow; ConfigError where there is none."""
+    if request is None and not project.params.requests:
+        raise ConfigError("`requests` of the parameters is empty, so there is none to take; name one with --request")
+    return request or project.params.requests[0]
+
+
 def name_request(project: "Project", request: str | None, category: str | None) -> "tuple[Project, str]":
     """The name of the selected request, which may be that of a category, and the project that knows it."""
     if category is None:
-        return project, request or DEFAULT_REQUEST
+        return project, choose_request_name(project, request)
     if request is not None:
         raise click.UsageError("--category and --request exclude each other")
     return project.with_category(category)

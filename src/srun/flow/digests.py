@@ -48,6 +48,14 @@ def crossfit_code(model: str) -> dict[str, str]:
     return code_digests("srun.flow.crossfit", MODELS[model].__module__)
 
 
+def draw_code(params: Params, original: str) -> dict[str, str]:
+    """Digests of the code that an Original draws requests by, and its private table is made by; empty for none."""
+    if not params.drawn_by(original):
+        return {}
+    name = params.original(original).model
+    return code_digests("srun.flow.draw", MODELS[name].__module__) | crossfit_code(name)
+
+
 def unlearn_code(params: Params, cell: Cell) -> dict[str, str]:
     """Digests of the code that a cell's model is made by, and its private table where it needs one."""
     name, method = params.original(cell.original).model, UNLEARNERS[cell.method]
@@ -65,6 +73,10 @@ def stage_code(params: Params) -> dict[str, dict[str, str]]:
     code = {stage: plain_code(stage) for stage in PLAIN} | {stage: show_code(stage, params) for stage in SHOWING}
     for name, original in params.originals.items():
         code |= {f"train/{name}": train_code(original.model), f"levels/{name}": crossfit_code(original.model)}
+        code[f"draw/{name}"] = draw_code(params, name)
+        if drawn := params.drawn_by(name):  # what they say counts as code: dvc.yaml cannot name parameters of some only
+            asked = {"levels": asdict(params.levels), **{request: block.rule for request, block in drawn.items()}}
+            code[f"draw/{name}"]["requests"] = digest(asked)[:DIGITS]
     for name, cell in params.cells.items():
         code |= {f"unlearn/{name}": unlearn_code(params, cell), f"evaluate/{name}": evaluate_code(params, cell)}
         if UNLEARNERS[cell.method](params.method_settings(cell.method)).needs_crossfit:

@@ -47,6 +47,10 @@ class Layout:
     def partition(self, request: str) -> Path:
         return self.partitions / request
 
+    def draws(self, original: str) -> Path:
+        """The events of every request that an Original draws."""
+        return self.root / "data" / "draws" / original
+
     def key_file(self, output: Path) -> Path:
         """Says what an output below ``root`` was made of: beside all others, under the output's own path."""
         return self.root / "runs" / "keys" / f"{output.relative_to(self.root)}.json"

@@ -17,7 +17,7 @@ from srun.flow.renamed import renamed_faults
 from srun.models import MODELS
 from srun.names import name_fault
 from srun.registry import suggest
-from srun.requests.kinds import CategoryRequest, GivenRequest, Request, kind
+from srun.requests.kinds import CategoryRequest, ExpectedInteractions, GivenRequest, Request, kind
 from srun.rng import derive
 from srun.search.bench import OptimizeConfig
 from srun.search.goals import check_text
@@ -85,6 +85,26 @@ class Params:
         """The requests that come before one in its chain, the oldest first."""
         before = self.chain.get(request)
         return () if before is None else (*self.earlier(before), before)
+
+    @property
+    def carried_out(self) -> tuple[str, ...]:
+        """The requests of the flow: those of ``requests`` and cells, each after the earlier ones of its chain."""
+        named = dict.fromkeys([*self.requests, *(cell.request for cell in self.cells.values())])
+        return tuple(dict.fromkeys(name for request in named for name in (*self.earlier(request), request)))
+
+    def drawn_by(self, original: str) -> dict[str, ExpectedInteractions]:
+        """The requests of the flow whose events an Original draws, by name."""
+        blocks = {name: self.request(name) for name in self.carried_out}
+        return {
+            name: block
+            for name, block in blocks.items()
+            if isinstance(block, ExpectedInteractions) and block.original == original
+        }
+
+    def drawer(self, request: str) -> str | None:
+        """The Original that draws the events of a request; None for a request that none draws."""
+        block = self.request(request)
+        return block.original if isinstance(block, ExpectedInteractions) else None
 
     def start(self, cell: Cell) -> Cell | None:
         """The cell whose model a cell goes on from, where its request is part of a chain; None for the Original.
@@ -266,6 +286,7 @@ def _references(params: Params, partitioned: Mapping[str, Any]) -> Iterator[str]
     for name in params.requests:
         yield from _unknown("requests", name, list(params.partition))
     yield from _chain(params)
+    yield from _draws(params)
     for name, original in params.originals.items():
         yield from _unknown(f"originals.{name}.model", original.model, list(MODELS))
     own = [
@@ -282,8 +303,31 @@ def _references(params: Params, partitioned: Mapping[str, Any]) -> Iterator[str]
         kinds = () if wrong else UNLEARNERS[cell.method].kinds
         if kinds and cell.request in params.partition and params.partition[cell.request].kind not in kinds:
             yield f"cells.{name}: {cell.method} is not defined for requests other than {', '.join(kinds)}"
+        if not wrong:
+            yield from (f"cells.{name}: {fault}" for fault in drawer_faults(params, cell))
         if rows.setdefault(cell, name) != name:
             yield f"cells.{name}: the same row as cells.{rows[cell]}, which would count twice; give it another seed"
+
+
+def drawer_faults(params: Params, cell: Cell) -> Iterator[str]:
+    """Why the Original of a row cannot carry out its request: it chose what is forgotten."""
+    for request in (*params.earlier(cell.request), cell.request):
+        if request in params.partition and params.drawer(request) == cell.original:
+            yield (
+                f'{cell.original} drew the events of request "{request}", so no row is judged that starts from it; give'
+                f" the row another Original, or partition.{request}.original one that no row starts from"
+            )
+
+
+def _draws(params: Params) -> Iterator[str]:
+    """Requests of the flow whose events no Original can draw."""
+    for name in dict.fromkeys([*params.requests, *params.chain.values()]):
+        drawer = params.drawer(name) if name in params.partition else None
+        if drawer is None:
+            continue
+        yield from (unknown := [*_unknown(f"partition.{name}.original", drawer, list(params.originals))])
+        if not unknown and params.originals[drawer].shards != 1:
+            yield f'parameter "partition.{name}.original": {drawer} has shards, and memory is looked at in one model'
 
 
 def _chain(params: Params) -> Iterator[str]:

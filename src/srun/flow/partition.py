@@ -15,7 +15,8 @@ from srun.data.dataset import Dataset
 from srun.data.raw import RawData
 from srun.errors import DataError
 from srun.files import SUMS, read_json, read_sums, sha256
-from srun.requests.kinds import CategoryRequest, GivenRequest, Request, input_files, kind
+from srun.requests.draws import load_draw
+from srun.requests.kinds import CategoryRequest, ExpectedInteractions, GivenRequest, Request, input_files, kind
 from srun.requests.partition import RECORD, ROWS, Partition, partition
 from srun.requests.request_file import read_request
 from srun.tracking import Tracker
@@ -30,24 +31,27 @@ def run(
     request: Request,
     read_raw: Callable[[], RawData],
     after: Path | None,
+    draws: Path | None,
     tracker: Tracker,
 ) -> dict[str, Any]:
     """Write the partition of a named request; return its counts, and in ``not_forgotten`` the rows that are not.
 
-    ``after``: the partition of the request before it in a chain, if there is one.
+    ``after``: the partition of the request before it in a chain, if there is one. ``draws``: where the Original that
+    draws its events leaves them, if one does.
     Raises DataError where it would draw a request in the place of a given one.
     """
     before = given_request(out)
     if before is not None and kind(request) != "given":
         raise DataError(
-            f'{out}: holds the request given in {before.file}; the parameters draw "{name}" at random instead. Give the'
+            f'{out}: holds the request given in {before.file}; the parameters draw "{name}" instead. Give the'
             f" drawn request another name, or remove {out} if the given one is not needed any more"
         )
     data = Dataset.load(prepared)
     if before is not None and before != request:
         log.warning("%s: in the place of the request given in %s", out, before.file)
     try:
-        result = _carry_out(data, name, request, read_raw, None if after is None else Partition.load(after, data))
+        earlier = None if after is None else Partition.load(after, data)
+        result = _carry_out(data, name, request, read_raw, earlier, draws)
     except DataError as error:
         if not (out / "info.json").is_file():
             raise
@@ -60,14 +64,20 @@ def run(
 
 
 def _carry_out(
-    data: Dataset, name: str, request: Request, read_raw: Callable[[], RawData], after: Partition | None
+    data: Dataset,
+    name: str,
+    request: Request,
+    read_raw: Callable[[], RawData],
+    after: Partition | None,
+    draws: Path | None,
 ) -> Partition:
-    """The partition that follows from a request and its file."""
+    """The partition that follows from a request, and its file or its draw."""
+    drawn = load_draw(draws, name, request, data) if draws and isinstance(request, ExpectedInteractions) else None
     rows = read_rows(request, data)
     if rows is not None and "timestamp" in rows and read_raw().info.get("time") == "order":
         log.warning('request "%s": the log has no times, so those of the request do not count', name)
         rows = rows.drop(columns="timestamp")
-    return partition(data, name, request, rows, read_raw, after)
+    return partition(data, name, request, rows, read_raw, after, drawn)
 
 
 def read_rows(request: Request, data: Dataset) -> pd.DataFrame | None:

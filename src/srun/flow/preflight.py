@@ -12,7 +12,7 @@ from srun.data.sources import SOURCES
 from srun.errors import Faults
 from srun.flow.cells import Cell
 from srun.flow.layout import Layout
-from srun.flow.params import Params
+from srun.flow.params import Params, drawer_faults
 from srun.models import MODELS
 from srun.registry import suggest
 from srun.requests.kinds import CategoryRequest, GivenRequest, input_files
@@ -29,7 +29,7 @@ def check_flow(plans: Iterable[tuple[Params, Layout]]) -> None:
     """Raise ConfigError with whatever would end a whole flow on its way, from raw data to the report, of each plan."""
     faults = Faults()
     for params, layout in plans:
-        faults += [*_machine(params), *_data(params, layout)]
+        faults += [*_machine(params), *_data(params, layout), *_draws(params)]
         for name, cell in params.cells.items():
             faults += [f"cells.{name}: {fault}" for fault in [*cell_faults(params, cell), *_start(params, cell)]]
     faults.tell()
@@ -54,6 +54,7 @@ def check_cell(params: Params, cell: Cell) -> None:
     faults = Faults(_machine(params))
     if kind not in kinds:
         faults.append(f'{cell.method} is not defined for requests of kind "{kind}"; expected {", ".join(kinds)}')
+    faults += drawer_faults(params, cell)
     faults.tell()
 
 
@@ -84,6 +85,7 @@ def cell_faults(params: Params, cell: Cell) -> Iterator[str]:
     start = Start(params.request(cell.request).kind, MODELS[original.model], params.train, shards)
     method = UNLEARNERS[cell.method](params.method_settings(cell.method))
     yield from method.faults(start)
+    yield from drawer_faults(params, cell)
     if cell.request in params.chain and not method.chains:
         yield f'{cell.method} cannot go on from another request, and "{cell.request}" comes after one (chain)'
     if method.predicts_levels and params.prepare.calibration_events == 0:
@@ -96,6 +98,20 @@ def cell_faults(params: Params, cell: Cell) -> Iterator[str]:
             f"{cell.method} predicts levels from cross-fitted models, and levels.folds is 0: set it to 2, or "
             f"unlearn.{cell.method}.level_from to retained"
         )
+
+
+def _draws(params: Params) -> Iterator[str]:
+    """What an Original that draws events needs beside its training."""
+    for name in params.carried_out:
+        if params.drawer(name) is None:
+            continue
+        if params.prepare.calibration_events == 0:
+            yield (
+                f"partition.{name}: expected memory is learned from events set aside, and prepare.calibration_events is"
+                " 0: set it above, or to null for a share by the size of the data"
+            )
+        if not params.levels.folds:
+            yield f"partition.{name}: expected memory needs cross-fitted models, and levels.folds is 0: set it to 2"
 
 
 def _start(params: Params, cell: Cell) -> Iterator[str]:

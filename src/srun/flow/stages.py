@@ -15,10 +15,24 @@ from srun.data.dataset import Dataset
 from srun.data.raw import INFO
 from srun.errors import DataError
 from srun.files import held, locked
-from srun.flow import audit, crossfit, evaluate, explain, judge, neurons, partition, prepare, report, train, unlearn
+from srun.flow import (
+    audit,
+    crossfit,
+    draw,
+    evaluate,
+    explain,
+    judge,
+    neurons,
+    partition,
+    prepare,
+    report,
+    train,
+    unlearn,
+)
 from srun.flow.cells import Cell
 from srun.flow.digests import (
     crossfit_code,
+    draw_code,
     evaluate_code,
     plain_code,
     show_code,
@@ -35,6 +49,7 @@ from srun.judging.audit import Audit
 from srun.judging.styles import ORIGINAL
 from srun.models.published import INFO_FILE, WEIGHTS_FILE
 from srun.progress import Budget
+from srun.requests.draws import mask_file
 from srun.requests.kinds import input_files
 from srun.requests.partition import MASKS, Partition
 from srun.system import distributed
@@ -77,18 +92,25 @@ def plan(project: Project) -> list[Step]:
     """
     params = project.params
     steps = [prepare_step(project)]
-    requests = dict.fromkeys([*params.requests, *(cell.request for cell in params.cells.values())])
-    chained = dict.fromkeys(name for request in requests for name in (*params.earlier(request), request))
-    steps += [partition_step(project, name) for name in chained]
-    trained = set()
+    trained: set[str] = set()
+    for request in params.carried_out:
+        drawer = params.drawer(request)
+        if drawer is not None and drawer not in trained:
+            trained.add(drawer)
+            steps += [*_original_steps(project, drawer), draw_step(project, drawer)]
+        steps.append(partition_step(project, request))
     for name, cell in sorted(params.cells.items(), key=lambda row: len(params.earlier(row[1].request))):
         if cell.original not in trained:
             trained.add(cell.original)
-            steps.append(train_step(project, cell.original))
-            if _is_needed(params, cell.original):
-                steps.append(crossfit_step(project, cell.original))
+            steps += _original_steps(project, cell.original)
         steps += [unlearn_step(project, cell, name), evaluate_step(project, cell, name)]
     return steps
+
+
+def _original_steps(project: Project, name: str) -> list[Step]:
+    """An Original, and its private table where something needs it."""
+    table = [crossfit_step(project, name)] if _is_needed(project.params, name) else []
+    return [train_step(project, name), *table]
 
 
 def whole_plan(project: Project) -> list[Step]:
@@ -121,12 +143,14 @@ def partition_step(project: Project, name: str) -> Step:
     """The prepared data -> what a request forgets and retains."""
     layout, request, before = project.layout, project.params.request(name), project.params.chain.get(name)
     out, after = layout.partition(name), None if before is None else layout.partition(before)
+    drawer = project.params.drawer(name)
+    draws = None if drawer is None else layout.draws(drawer)
 
     def work(key: str) -> dict[str, Any]:
         own = ("users", "file")  # which may hold raw ids, and stay here
         shown = {key: value for key, value in vars(request).items() if key not in own}
         with project.tracked("partition", name, {"partition": {name: shown}}, None, request=name) as tracker:
-            return partition.run(layout.prepared, out, name, request, project.read_raw, after, tracker)
+            return partition.run(layout.prepared, out, name, request, project.read_raw, after, draws, tracker)
 
     def parts() -> Parts:
         parameters, files = _flat(partition={name: request}), file_digests(layout.root, layout.prepared)
@@ -136,9 +160,12 @@ def partition_step(project: Project, name: str) -> Step:
         if after is not None:
             parameters[f"chain.{name}"] = before
             files |= file_digests(layout.root, after / MASKS)
+        if draws is not None:
+            files |= file_digests(layout.root, mask_file(draws, name))
         return Parts(parameters, files, plain_code("partition"))
 
-    needs = ("prepare", *([] if before is None else [f"partition {before}"]))
+    needs: tuple[str, ...] = ("prepare", *([] if before is None else [f"partition {before}"]))
+    needs += () if drawer is None else (f"draw {drawer}",)
     return _step(project, f"partition {name}", needs, work, parts, out)
 
 
@@ -167,16 +194,16 @@ def _may_have_crossfit(params: Params, name: str) -> bool:
 
 
 def _is_needed(params: Params, name: str) -> bool:
-    """Whether a cell of the parameters needs the table of cross-fitted models of an Original."""
+    """Whether a cell, or a request that an Original draws, needs its table of cross-fitted models."""
     needs = any(_needs_crossfit(params, cell, name) for cell in params.cells.values())
-    return needs and _may_have_crossfit(params, name)
+    return (needs or bool(params.drawn_by(name))) and _may_have_crossfit(params, name)
 
 
 def crossfit_step(project: Project, name: str, after: str | None = None, where_needed: bool = False) -> Step:
     """The prepared data -> the private table of an Original's cross-fitted models, where it is to have one.
 
     ``after``: a request that was carried out: nothing that it and those before it in its chain forgot is trained on.
-    ``where_needed``: make it only where a cell of the parameters needs it.
+    ``where_needed``: make it only where a cell or a draw of the parameters needs it.
     The output is a file that says that it was done, for nothing of the table may travel. So a table that is not here,
     as after a pull, or whose numbers were erased, is made anew only where a cell that is to be carried out needs it.
     """
@@ -189,7 +216,7 @@ def crossfit_step(project: Project, name: str, after: str | None = None, where_n
         described = train.description(original, settings, data)
         with project.tracked("levels", name, logged, paths.resume, model=original.model, method=ORIGINAL) as tracker:
             if where_needed and not _is_needed(params, name):
-                log.info("levels %s: no cell needs a table", name)
+                log.info("levels %s: nothing needs a table", name)
                 return crossfit.run_nothing(layout, name, tracker).exact()
             if not _may_have_crossfit(params, name):
                 log.info("levels %s: it has no table, for it has shards or levels.folds is 0", name)
@@ -233,19 +260,44 @@ def crossfit_step(project: Project, name: str, after: str | None = None, where_n
 
 
 def _missed_of_crossfit(project: Project, name: str) -> list[str]:
-    """What cells that are to be carried out miss of the private table of an Original, a text for each reason."""
+    """What cells and draws that are to be made miss of the private table of an Original, a text for each reason."""
     params, folder = project.params, project.layout.crossfit(name).model
     cells = [(row, cell) for row, cell in params.cells.items() if _needs_crossfit(params, cell, name)]
     stale = {cell.request for row, cell in cells if unlearn_step(project, cell, row).stale()}
-    if stale and not folder.is_dir():
+    draws = bool(params.drawn_by(name)) and bool(draw_step(project, name).stale())
+    if not (stale or draws):
+        return []
+    if not folder.is_dir():
         return [f"{folder} is not here"]
-    erased = sorted(stale & set(crossfit.erased(project.layout, name))) if stale else []
+    gone = crossfit.erased(project.layout, name)
+    erased = sorted(gone if draws else stale & set(gone))  # a draw is of all events
     return [f"the numbers of {', '.join(erased)} were erased from it"] if erased else []
 
 
 def _needs_crossfit(params: Params, cell: Cell, original: str) -> bool:
     """Whether a cell starts from an Original and needs its private table."""
     return cell.original == original and UNLEARNERS[cell.method](params.method_settings(cell.method)).needs_crossfit
+
+
+def draw_step(project: Project, name: str) -> Step:
+    """An Original and its private table -> the events of every request of the flow that it draws."""
+    params, layout = project.params, project.layout
+    requests, source = params.drawn_by(name), layout.original(name).model
+    rules = {request: block.rule for request, block in requests.items()}
+
+    def work(key: str) -> dict[str, Any]:
+        if requests:
+            crossfit_where_missing(project, name)
+        model = params.original(name).model
+        with project.tracked("draw", name, {"partition": rules}, None, model=model, method=ORIGINAL) as tracker:
+            return draw.run(layout, name, requests, params.runtime, tracker)
+
+    def parts() -> Parts:
+        models = (source / INFO_FILE, source / WEIGHTS_FILE) if requests else ()
+        parameters = _flat(partition=rules) | (_flat(levels=params.levels) if requests else {})
+        return Parts(parameters, file_digests(layout.root, layout.prepared, *models), draw_code(params, name))
+
+    return _step(project, f"draw {name}", (f"train {name}", f"levels {name}"), work, parts, layout.draws(name))
 
 
 def erase_from_crossfit(project: Project, name: str, request: str) -> dict[str, Any]:

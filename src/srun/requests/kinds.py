@@ -18,6 +18,7 @@ class InputFile:
 
 
 FilePath = Annotated[str, InputFile()]
+Extreme = Literal["most", "least"]
 Catalogue = Literal["full", "retained"]
 """Whether items without a retained event stay in softmax and negatives of training on the retain set."""
 
@@ -33,6 +34,29 @@ class DrawnInteractions:
     """Each of them forgets 1 to this share of the training items, never the first two."""
     catalogue: Catalogue
     seed: int
+
+
+@config
+class ExpectedInteractions:
+    """Single events, drawn by how much memory is to be expected of them: for benchmarks, as random ones of small data
+    sets are hardly remembered."""
+
+    kind: Literal["interactions"]
+    expected: Extreme
+    """Whether the events with most expected memory are drawn (a core draw), or those with least (an edge draw)."""
+    original: str
+    """The entry of ``originals`` in which memory is looked at; no row on the request starts from it."""
+    share_of_events: Annotated[float, Field(gt=0, le=1)]
+    """Share of the training events."""
+    max_share_of_items: Annotated[float, Field(gt=0, le=1)]
+    """No user forgets more than this share of the training items, nor the first two."""
+    catalogue: Catalogue
+    seed: int
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """What says, beside data and Original, which events are drawn."""
+        return {key: value for key, value in vars(self).items() if key not in ("kind", "original", "catalogue")}
 
 
 @config
@@ -64,7 +88,7 @@ class GivenRequest:
     @classmethod
     def _nothing_to_draw(cls, values: Any) -> Any:
         block = getattr(values, "kwargs", None) or values
-        for key in ("share_of_users", "max_share_of_items"):
+        for key in ("share_of_users", "share_of_events", "max_share_of_items", "expected"):
             if isinstance(block, dict) and key in block:
                 raise ValueError(f'"{key}" means nothing beside "file": a request of your own is not drawn; remove it')
         return values
@@ -89,11 +113,14 @@ def kind(block: Any) -> str | None:
     """Which class a block is of; None where it does not say its kind."""
     values = block if isinstance(block, dict) else getattr(block, "__dict__", {})
     named = values.get("kind")
-    return "given" if named in ("interactions", "users") and values.get("file") is not None else named
+    if named in ("interactions", "users") and values.get("file") is not None:
+        return "given"
+    return "expected" if named == "interactions" and values.get("expected") is not None else named
 
 
 Request = Annotated[
     Annotated[DrawnInteractions, Tag("interactions")]
+    | Annotated[ExpectedInteractions, Tag("expected")]
     | Annotated[DrawnUsers, Tag("users")]
     | Annotated[CategoryRequest, Tag("category")]
     | Annotated[GivenRequest, Tag("given")],

@@ -33,7 +33,14 @@ from srun.data.sequences import Queries, make_queries
 from srun.errors import DataError
 from srun.files import read_json, read_tensors, verify_folder, write_folder
 from srun.registry import suggest
-from srun.requests.kinds import CategoryRequest, DrawnInteractions, DrawnUsers, GivenRequest, Request
+from srun.requests.kinds import (
+    CategoryRequest,
+    DrawnInteractions,
+    DrawnUsers,
+    ExpectedInteractions,
+    GivenRequest,
+    Request,
+)
 from srun.requests.rows import OUTCOMES, carry_out
 from srun.rng import numpy_stream
 
@@ -260,6 +267,7 @@ def partition(
     request_rows: pd.DataFrame | None = None,
     read_raw: Callable[[], RawData] | None = None,
     after: Partition | None = None,
+    drawn: Mask | None = None,
 ) -> Partition:
     """Carry out a request on a data set.
 
@@ -269,12 +277,12 @@ def partition(
 
     ``request_rows``: what the file of a request says, if it has one (see ``rows.carry_out``). Rows that cannot be
     carried out never stop the others: ``rows`` has an outcome for each. ``read_raw`` gives the log that the data were
-    prepared from, which such a request needs too.
+    prepared from, which such a request needs too. ``drawn`` (E,): the events of a request of expected memory.
     Raises DataError for an unknown category, and when no training event answers to the request.
     """
     data = data if after is None else after.afterwards
     train, calibration = data.has_role(Role.TRAIN), data.has_role(Role.CALIBRATION)
-    removed, named, rows = _events(data, name, request, request_rows, read_raw)
+    removed, named, rows = _events(data, name, request, request_rows, read_raw, drawn)
     forget = removed & train
     if not forget.any():
         outcomes = "" if rows is None else f" ({_shown(rows)})"
@@ -337,11 +345,15 @@ def _events(
     request: Request,
     request_rows: pd.DataFrame | None,
     read_raw: Callable[[], RawData] | None,
+    drawn: Mask | None,
 ) -> tuple[Mask, Mask, pd.DataFrame | None]:
     """(E,) the events that a request names, (U,) whom it is for, and the outcomes of its rows if it has any."""
     everybody, inside = np.ones(data.num_users, dtype=bool), np.ones(data.num_events, dtype=bool)
     if isinstance(request, DrawnInteractions | DrawnUsers):
         return _drawn_events(data, request), everybody, None
+    if isinstance(request, ExpectedInteractions):
+        assert drawn is not None, "an Original has drawn its events"
+        return drawn, everybody, None
     categories = request.categories if isinstance(request, CategoryRequest) else None
     if categories is not None:
         inside = category_items(data, categories)[data.item]

@@ -40,7 +40,7 @@ def test_every_training_event_with_a_context_has_an_expectation(data, memories):
 
 def test_core_is_remembered_more_than_random_and_edge_less_by_a_model_that_drew_nothing(data, memories):
     drawer, other = memories
-    core, edge = (other.lift[draw_extreme(data, drawer.expected, 300, extreme)] for extreme in ("most", "least"))
+    core, edge = (other.lift[draw_extreme(data, drawer.expected, 300, extreme, 0.3)] for extreme in ("most", "least"))
     assert np.nanmean(core) > np.nanmean(other.lift) > np.nanmean(edge)
     assert drawer.correlation > 0.1
 
@@ -48,8 +48,8 @@ def test_core_is_remembered_more_than_random_and_edge_less_by_a_model_that_drew_
 def test_an_event_is_not_expected_by_its_own_lift(data, memories):
     """Were lifts themselves drawn by, the drawer would remember its core far more than another model does."""
     drawer = memories[0]
-    core = draw_extreme(data, drawer.expected, 300, "most")
-    by_lift = draw_extreme(data, drawer.lift, 300, "most")
+    core = draw_extreme(data, drawer.expected, 300, "most", 0.3)
+    by_lift = draw_extreme(data, drawer.lift, 300, "most", 0.3)
     assert np.nanmean(drawer.lift[by_lift]) - np.nanmean(drawer.lift[core]) > 0.5
 
 
