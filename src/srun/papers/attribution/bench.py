@@ -5,7 +5,6 @@ Everything is measured on report users' test targets; doses are chosen on valida
 
 from collections.abc import Sequence
 from dataclasses import replace
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
