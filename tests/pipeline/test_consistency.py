@@ -109,7 +109,7 @@ def test_dvc_depends_on_the_digest_of_every_stage_that_computes() -> None:
         [digest] = digests
         stem = digest.removeprefix("runs/digests/code/").removesuffix(".json")
         keys = values_of(params, stage["foreach"]) if "foreach" in stage else [""]
-        used |= {stem.replace("${key}", key) for key in keys}
+        used |= {stem.replace("${key}", key).replace("${item}", key) for key in keys}
     assert used == written
 
 

@@ -147,7 +147,7 @@ def run(
     command = to_judge(subject.group, [cell for key, cell in cells.items() if key not in subject.scorers], options)
     tests = dict(TESTS)
     if relearning is not None:
-        own = replace(relearning, kinds=(subject.record.kind,))
+        own = replace(relearning, kinds=("interactions", "users"))
         tests |= {f"{RELEARNING} ({way})": partial(_relearning, way=way, settings=own, budget=budget) for way in WAYS}
     with out_of_memory_hint("evaluate.batch_size"):
         not_tested = _carry_out(subject, tests, budget, command, options)
@@ -443,13 +443,13 @@ def _relearning(subject: Subject, way: Way, settings: RelearningConfig, budget: 
     if own is None or not retrains:
         return "it needs a cell of its Original and one of a Retrain"
     curves = {}
-    for row in dict.fromkeys(row.cell for row in (subject.record, own, *retrains)):
+    for cell in dict.fromkeys(row.cell for row in (subject.record, own, *retrains)):
         if budget is not None and budget.spent:
             return OUT_OF_BUDGET
-        curve = _curve(subject, row, way, settings)
+        curve = _curve(subject, cell, way, settings)
         if curve is None:
-            return f"{row} is of several models, or there are no events to train on"
-        curves[row] = curve
+            return f"{cell} is of several models, or there are no events to train on"
+        curves[cell] = curve
     rows = {
         row.cell: replace(row, relearning={way: curves[row.cell]})
         for row in subject.group.records
