@@ -1,7 +1,10 @@
 """`srun audit` on a tiny flow: Original beside a method, Retrains of few, budgets, and what it cannot test."""
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -9,7 +12,10 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from srun.cli import cli
+from srun.flow.audit import HEADLINE
+from srun.flow.project import Project
 from srun.metrics.memory import z_rank
+from srun.tracking import NullTracker
 
 ORIGINALS = "originals={sasrec-0: {model: sasrec, seed: 0, shards: 1}, sasrec-1: {model: sasrec, seed: 1, shards: 1}}"
 CELL = "cells.{name}={{request: interactions, original: {original}, method: {method}, seed: {seed}}}"
@@ -82,8 +88,39 @@ def test_an_audit_says_what_holds_what_does_not_and_what_was_not_tested(flow: Pa
     assert retrain["figures"]["way_back/distance"]["value"] > 0
 
 
-def test_values_by_event_are_those_that_the_figures_are_of(flow: Path) -> None:
+class Told(NullTracker):
+    def __init__(self) -> None:
+        self.verdict, self.figures, self.files = "", {}, []
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        self.verdict = values["verdict"]
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        self.figures |= values
+
+    def artifact(self, path: Path, where: str) -> None:
+        self.files.append(path.name)
+
+
+def test_values_by_event_are_those_that_the_figures_are_of_and_no_tracker_has_them(
+    flow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, tags = Told(), {}
+
+    @contextmanager
+    def tracked(project: Project, stage: str, name: str, params: Any, resume: Any, **own: str) -> Iterator[Told]:
+        tags.update(own)
+        yield told
+
+    monkeypatch.setattr(Project, "tracked", tracked)
+    run_file = Path("runs/measured/sasrec-0/interactions/sruga-0.json")
+    run_file.write_text(json.dumps(json.loads(run_file.read_text()) | {"mlflow_run_id": "abc"}))
     audit = audited("sruga-0")
+    assert tags["srun.audited_run"] == "abc"
+    assert told.verdict == audit["verdict"]["text"]
+    assert told.figures == {f"audit/{key}": pytest.approx(audit["figures"][key]["value"]) for key in HEADLINE}
+    assert len(told.figures) == 5
+    assert told.files == ["sasrec-sruga-0.json", "sasrec-sruga-0.html"]
     table = pd.read_parquet("reports/audit/sasrec-sruga-0.parquet")
     names = ["split", "event", "user", "z_rank", "z_rank_retrain", "z_rank_original", "lira", "rmia"]
     assert list(table) == names
@@ -147,13 +184,14 @@ def test_where_nothing_forgotten_can_be_asked_for_the_flow_still_ends(project: P
     ok("data", "import", "log.csv", "--name", "tiny")
     block = {
         "kind": "interactions",
-        "file": "none.csv",
+        "file": "first.csv",
         "format": None,
         "columns": None,
         "catalogue": "full",
         "seed": 0,
     }
-    Path("none.csv").write_text("user,item\nu000,i0\nnobody,i1\n")
+    header, first = Path("log.csv").read_text().splitlines()[:2]
+    Path("first.csv").write_text(f"{header}\n{first}\n")  # a first event, which nobody can ask for
     cells = {
         f"{method}-{seed}": {"request": "own", "original": "sasrec-0", "method": method, "seed": seed}
         for method, seed in [("original", 0), ("retrain", 1)]
@@ -163,7 +201,10 @@ def test_where_nothing_forgotten_can_be_asked_for_the_flow_still_ends(project: P
     ok("run", "--params", "tiny.yaml", "--params", "own.yaml")
     audit = json.loads(Path("reports/audit/original-0.json").read_text())
     assert audit["verdict"]["word"] == "not judged"
-    assert audit["num_events"] == 0 or audit["figures"]
+    assert audit["num_events"] == 0
+    untested = {one["name"]: one["why"] for one in audit["not_tested"]}
+    assert untested["membership"] == "no forgotten event of a report user has a context"
+    assert len(pd.read_parquet("reports/audit/original-0.parquet")) == 0
 
 
 def test_what_does_not_fit_the_budget_or_lacks_references_is_said(flow: Path) -> None:
