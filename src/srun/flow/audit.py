@@ -120,7 +120,7 @@ def cell_of(folder: Path, layout: Layout, cells: Mapping[str, Cell]) -> str:
             return name
     raise DataError(
         f"{folder}: not the model of a cell of these parameters, which lie in {layout.root / 'models'}; give a cell's "
-        "name, or a folder such as models/sasrec-0/interactions/sruga-0, with the --params and --out that it was made with"
+        "name, or a folder such as models/sasrec-0/interactions/sruga-0, with the --params and --out it was made with"
     )
 
 
