@@ -72,17 +72,18 @@ def test_answers_have_six_columns_and_a_colour_a_word(page: str) -> None:
         assert f".{css} {{ color:" in page
     numbers = [re.findall(r'number">([^<]*)<', row) for row in rows]
     assert numbers[0] == ["0.2 (0.1 – 0.3)", "0.1, −0.05 – 0.25", "0.4"]
-    assert numbers[1] == ["0.1235", "0.1, ≤ 0.15", ""]
+    assert numbers[1] == ["0.123", "0.1, ≤ 0.15", ""]
     assert numbers[2] == ["", "", ""]
 
 
 def test_the_rest_is_folded_and_there(page: str) -> None:
     assert page.count("<details>") == 1 + 4 + 2
     assert "<details open" not in page
-    cells = "".join(f"<td>{cell}</td>" for cell in ("own_hit_10", "0.1235", "", "0.1", "– 0.15", ""))
+    cells = "".join(f"<td>{cell}</td>" for cell in ("own_hit_10", "0.123", "", "0.1", "– 0.15", ""))
     assert f"<tr>{cells}</tr>" in page
     assert "<b>relearning</b>: not yet. Run <code>srun run</code>" in page
     assert "<b>klom</b>: too few</li>" in page
+    assert "<td>1,234</td>" in page
     assert "It joins 8 tests" in page
     assert "<li>retrains: a 1, b 2</li>" in page
     assert "<li>audit: 5</li>" in page

@@ -61,7 +61,10 @@ def _between(low: float | None, high: float | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}".replace("-", "−")
+    """Three digits, or all of those before the point."""
+    if value is None:
+        return ""
+    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−")
 
 
 def _steps(relearned: Mapping[str, Any]) -> str:
