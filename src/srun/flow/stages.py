@@ -33,7 +33,7 @@ from srun.flow.params import Params
 from srun.flow.project import Project
 from srun.flow.steps import Step, accept_steps, take_steps
 from srun.judging.audit import Audit
-from srun.judging.styles import ORIGINAL
+from srun.judging.styles import ORIGINAL, REFERENCE
 from srun.models.published import INFO_FILE, WEIGHTS_FILE
 from srun.progress import Budget
 from srun.requests.kinds import input_files
@@ -463,12 +463,17 @@ def audit_step(project: Project, name: str) -> Step:
 
 
 def _alike(params: Params, cell: Cell) -> dict[str, Cell]:
-    """The cells that a cell is held against: those of its request and its model, itself too."""
+    """A cell and those it is held against: the Originals and the Retrains of its request and its model."""
     model = params.original(cell.original).model
     return {
         name: other
         for name, other in params.cells.items()
-        if other.request == cell.request and params.original(other.original).model == model
+        if other == cell
+        or (
+            other.method in (ORIGINAL, REFERENCE)
+            and other.request == cell.request
+            and params.original(other.original).model == model
+        )
     }
 
 
