@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from srun.errors import SrunError
+from srun.errors import RunError, SrunError
 
 MARK = "'"
 MARKED = ("=", "+", "-", "@", "\t", "\r", MARK)
@@ -20,6 +20,17 @@ MARKED = ("=", "+", "-", "@", "\t", "\r", MARK)
 def harmless(cell: Any) -> Any:
     """A cell of a CSV file: text that a spreadsheet would take for a formula gets an apostrophe; numbers stay."""
     return MARK + cell if isinstance(cell, str) and cell.startswith(MARKED) else cell
+
+
+def write_parquet(file: Path, table: pd.DataFrame) -> None:
+    """Write a table whole or not at all; raises RunError where it cannot be written."""
+    new = file.with_name(f".{file.name}.new")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(new, index=False)
+        new.replace(file)
+    except OSError as error:
+        raise RunError(f"{file}: cannot be written ({error.strerror or error})") from error
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from srun.cli.audit import KEY, SHOWN, print_audit
+from srun.cli.audit import EXIT_CODES, KEY, SHOWN, exit_code, print_audit
 from srun.judging.audit import Audit, Figure, NotTested
-from srun.judging.verdict import Verdict
+from srun.judging.verdict import WORDS, Verdict
 
 VERDICT = Verdict("fails", "Original is in the file, single events are remembered", num_retrains=3)
 ATTACKS = {
@@ -17,6 +17,7 @@ def made(verdict=VERDICT, not_tested=(), figures=None) -> Audit:
     shown = {key: Figure(123.456, -0.5, 0.5, 0.25, None, 12.3456, 0.1) for key in SHOWN} | ATTACKS
     return Audit(
         model="models/sasrec-0/interactions/sruga-0",
+        weights_sha256="0" * 64,
         cell="sasrec-sruga-0",
         method="sruga",
         request="interactions",
@@ -25,7 +26,13 @@ def made(verdict=VERDICT, not_tested=(), figures=None) -> Audit:
         num_retrains=3,
         num_originals=2,
         verdict=verdict,
+        plain="",
+        answers=(),
         tests="",
+        error_rate=0.05,
+        num_tests=8,
+        seeds={},
+        relearning={},
         figures=shown if figures is None else figures,
         not_tested=tuple(not_tested),
     )
@@ -66,3 +73,9 @@ def test_long_texts_are_cut_and_say_where_the_rest_stands(capsys):
 def test_what_was_not_measured_has_no_line(capsys):
     lines = printed(made(figures={"test/ndcg_10": Figure(0.1)}), capsys)
     assert len([line for line in lines if "/" in line]) == 1
+
+
+def test_every_verdict_has_an_exit_code_of_its_own_and_only_a_pass_is_0():
+    assert set(EXIT_CODES) == set(WORDS)
+    assert {exit_code({"verdict": {"word": word}}) for word in WORDS} == {0, 3, 4, 5}
+    assert exit_code({"verdict": {"word": "passes"}}) == 0

@@ -67,8 +67,10 @@ def test_other_users_histories_lead_to_the_same_item_and_were_retained(world, wa
 
 
 def test_figures_are_of_the_ways_that_have_events(world, ways):
-    figures = measure_contexts(world.original.scorer, ways, 64, CPU)
+    figures = measure_contexts(world.original.scorer, ways, 64, CPU, np.random.default_rng(0))
     assert set(figures) == {f"{way}_{name}" for way in ways for name in ("hit_10", "z_rank")}
-    assert 0 <= figures["subsequences_hit_10"] <= 1
+    for figure in figures.values():
+        assert figure.low <= figure.value <= figure.high
+    assert 0 <= figures["subsequences_hit_10"].value <= 1
     empty = ways["subsequences"].select(np.zeros(0, dtype=np.int64))
-    assert measure_contexts(world.original.scorer, {"subsequences": empty}, 64, CPU) == {}
+    assert measure_contexts(world.original.scorer, {"subsequences": empty}, 64, CPU, np.random.default_rng(0)) == {}

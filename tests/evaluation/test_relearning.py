@@ -9,7 +9,7 @@ import torch
 from srun.config import build
 from srun.data.batches import Cycle
 from srun.evaluation import relearning
-from srun.evaluation.relearning import RelearningConfig, looks, relearn, split_events
+from srun.evaluation.relearning import WAYS, RelearningConfig, looks, related_events, relearn, split_events
 from srun.metrics.ranking import hit
 from srun.models.scorer import Scorer, clone_model
 from srun.rng import Streams
@@ -22,7 +22,7 @@ def world(worlds):
 
 
 def settings(**changes):
-    values = {"kinds": ("category",), "share": 0.3, "max_epochs": 4, "max_queries": 50}
+    values = {"kinds": ("category",), "ways": WAYS, "share": 0.3, "max_epochs": 4, "max_queries": 50}
     return RelearningConfig(**{**values, **changes})
 
 
@@ -52,13 +52,13 @@ def test_the_first_look_is_the_model_itself_without_masks(world, small, tmp_path
     assert small.weight_bytes(masked) == before
 
 
-def test_training_on_returned_events_is_on_their_targets_alone(small, coloured, tmp_path):
+def test_training_on_events_events_is_on_their_targets_alone(small, coloured, tmp_path):
     """Against a loop written out here: Adam on the cross-entropy of the next item at the last position."""
     world = small.make_world(coloured, small.category_request(), tmp_path)
     model = clone_model(world.original.model).eval()  # without dropout
     returned, _ = split_events(world.request, settings(), 0)
     recipe = small.recipe(batch_size=8)
-    steps = relearning._on_returned(model, returned, world.request, recipe, Streams(0))
+    steps = relearning._on_events(model, returned, world.request, recipe, Streams(0))
     for _ in range(3):
         next(steps)
     other = clone_model(world.original.model).eval()
@@ -87,7 +87,7 @@ def test_events_that_come_back_are_learned(small, coloured, tmp_path, loss):
     returned, _ = split_events(world.request, settings(), 0)
     probe = world.probe()
     before = probe.ranks(Scorer([model]), returned).rank.mean()
-    steps = relearning._on_returned(model.train(), returned, world.request, small.recipe(loss=loss), Streams(0))
+    steps = relearning._on_events(model.train(), returned, world.request, small.recipe(loss=loss), Streams(0))
     for _ in range(60):
         next(steps)
     assert probe.ranks(Scorer([model]), returned).rank.mean() < before - 1
@@ -104,7 +104,7 @@ def test_the_other_way_sees_the_retain_set_and_its_catalogue_only(world, monkeyp
     monkeypatch.setattr(relearning, "TrainingData", Spy)
     recipe = build(TrainConfig, world.original.info["train"], "train")
     scorer = world.original.scorer
-    found = relearn(scorer, world.request, recipe, settings(), 0, scorer.device, 64, ways=("retain",))
+    found = relearn(scorer, world.request, recipe, settings(ways=("retain",)), 0, scorer.device, 64)
     assert list(found) == ["retain"]
     [(events, catalogue)] = seen
     assert np.array_equal(events, world.request.retain)
@@ -132,4 +132,29 @@ def test_where_it_is_measured(world, worlds):
     assert run(world, Scorer([world.original.model] * 2)) == {}
     other = worlds["interactions", False]
     assert run(other, other.original.scorer) == {}
-    assert set(run(other, other.original.scorer, kinds=("interactions",), max_epochs=1)) == {"returned", "retain"}
+    assert set(run(other, other.original.scorer, kinds=("interactions",), max_epochs=1)) == set(WAYS)
+
+
+def test_related_events_are_others_events_of_the_forgotten_items(worlds):
+    request = worlds["interactions", False].request
+    related, asked = related_events(request), request.queries("forget_report")
+    assert len(related)
+    assert request.retain[related.event].all()
+    assert set(related.target) <= set(request.data.item[request.forget])
+    assert not set(related.user) & set(asked.user)
+    others = request.retain & ~np.isin(request.data.user, asked.user)
+    assert set(request.data.item[others]) - set(related.target), "other items are left out"
+
+
+def test_where_nobody_keeps_the_category_related_events_are_those_of_the_tune_half(world):
+    request = world.request
+    assert not np.isin(request.data.item[request.retain], request.data.item[request.forget]).any()
+    related = related_events(request)
+    assert np.array_equal(related.event, request.queries("forget_tune").event)
+    assert not set(related.user) & set(request.queries("forget_report").user)
+
+
+def test_a_way_with_nothing_to_train_on_is_not_there(world, monkeypatch):
+    nothing = world.request.queries("forget_tune").select(np.array([], dtype=np.int64))
+    monkeypatch.setattr(relearning, "related_events", lambda request: nothing)
+    assert set(run(world, world.original.scorer, max_epochs=1)) == {"retain", "returned"}

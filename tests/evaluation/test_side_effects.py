@@ -25,9 +25,10 @@ CPU = torch.device("cpu")
 def test_the_worst_tenth_is_of_users_not_of_events():
     values = np.array([0.0, 10.0, 1.0, 1.0, *np.full(18, 5.0)])
     users = np.array([0, 0, 1, 1, *range(2, 20)])
-    assert worst_users(values, users) == (1 + 5) / 2, "20 users: the two of lowest mean"
-    assert worst_users(np.array([3.0, 1.0]), np.array([4, 5])) == 1
-    assert math.isnan(worst_users(np.zeros(0), np.zeros(0, dtype=int)))
+    rng = np.random.default_rng(0)
+    assert worst_users(values, users, rng).value == (1 + 5) / 2, "20 users: the two of lowest mean"
+    assert worst_users(np.array([3.0, 1.0]), np.array([4, 5]), rng).value == 1
+    assert math.isnan(worst_users(np.zeros(0), np.zeros(0, dtype=int), rng).value)
 
 
 def test_the_long_tail_is_the_rarest_items_with_a_fifth_of_the_events():
@@ -71,7 +72,8 @@ def test_neighbours_are_near_in_retained_data_and_not_forgotten(world):
 def test_figures_are_of_the_test_targets_that_are_looked_at(world):
     features = RetainedFeatures(world.request, 0)
     effects = SideEffects.of(world.request, features, 64, CPU)
-    figures = effects.measure(world.original.scorer)
+    bounded = effects.measure(world.original.scorer, np.random.default_rng(0))
+    figures = {name: figure.value for name, figure in bounded.items()}
     ranks, rare = effects.task.ranks(world.original.scorer).rank, effects.parts["long_tail"]
     assert rare.any()
     assert figures["long_tail_ndcg_10"] == ndcg(ranks[rare], 10)
@@ -80,3 +82,6 @@ def test_figures_are_of_the_test_targets_that_are_looked_at(world):
     assert figures["coverage_10"] == len(set(lists.ravel().tolist()) - {0}) / world.data.num_items
     assert figures["popularity_10"] == pytest.approx(np.log1p(features.popularity[lists[lists > 0]]).mean())
     assert figures["worst_users_z_rank"] <= z_rank(ranks, world.data.num_items).mean()
+    assert [name for name, figure in bounded.items() if np.isnan(figure.low)] == ["coverage_10"]
+    for name in set(bounded) - {"coverage_10"}:
+        assert bounded[name].low <= figures[name] <= bounded[name].high, name

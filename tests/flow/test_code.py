@@ -26,18 +26,20 @@ ROOTS = {
     "retrain": ("srun.flow.unlearn", "srun.models.sasrec", "srun.unlearning.references.retrain"),
     "sruga": ("srun.flow.unlearn", "srun.models.sasrec", "srun.unlearning.sruga.method"),
     "evaluate": ("srun.flow.evaluate", "srun.models.sasrec"),
+    "audit": ("srun.flow.audit", "srun.models.sasrec"),
     "judge": ("srun.flow.judge",),
     "report": ("srun.flow.report",),
 }
-MODELLING = {"train sasrec", "retrain", "sruga", "evaluate"}
+MODELLING = {"train sasrec", "retrain", "sruga", "evaluate", "audit"}
 CHANGES = {
     "unlearning/sruga/method.py": {"sruga"},
     "unlearning/sruga/ascent.py": {"sruga"},
     "models/sasrec.py": MODELLING,
     "models/gru4rec.py": {"train gru4rec"},
     "training/losses.py": MODELLING | {"train gru4rec", "judge", "report"},
-    "evaluation/relearning.py": {"evaluate"},
-    "evaluation/evaluate.py": {"evaluate"},
+    "evaluation/relearning.py": {"evaluate", "audit"},
+    "evaluation/evaluate.py": {"evaluate", "audit"},
+    "evaluation/side_effects.py": {"audit"},
     "evaluation/probe.py": {"train sasrec", "train gru4rec", "retrain", "sruga"},
     "evaluation/ranking.py": MODELLING | {"train gru4rec"},  # validation ranks too
     "data/formats/delimited.py": {"partition"},
@@ -45,6 +47,7 @@ CHANGES = {
     "rng.py": set(ROOTS),
     "reporting/summary.py": {"report"},
     "reporting/page.html": {"report"},
+    "reporting/audit.html": {"audit"},
     "tracking/__init__.py": set(),
     "tracking/runs.py": set(),
     "progress.py": set(),

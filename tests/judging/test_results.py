@@ -6,7 +6,7 @@ import pytest
 
 from srun.errors import DataError
 from srun.judging.records import group_records
-from srun.judging.results import Row, long_form, to_csv
+from srun.judging.results import Row, audit_rows, check_keys, long_form, to_csv
 
 COLUMNS = ["dataset", "model", "method", "seed", "split", "category", "metric", "value", "request", "partition_seed"]
 
@@ -106,3 +106,23 @@ def test_numbers_are_whole_or_have_six_digits():
     row = Row("d", "m", "x", 0, "cost", "", "steps", 3892416.0, "r", 0)
     lines = to_csv([row, row._replace(metric="seconds", value=12.3456789)]).splitlines()
     assert lines[1:] == ["d,m,x,0,cost,,steps,3892416,r,0", "d,m,x,0,cost,,seconds,12.3457,r,0"]
+
+
+def test_figures_of_an_audit_have_keys_of_their_own(record, retrains):
+    row = record("sruga", 0, 0.05)
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6, "retrain": 0.5, "retrain_low": None, "retrain_high": 0.7}
+    audit = {
+        "verdict": {"word": "cannot tell"},
+        "figures": {"forget_report/hit_10": figure, "membership/lira_auc": {**figure, "original": 0.9}},
+    }
+    rows = [*long_form(group_records([*retrains, row])), *audit_rows(row, audit)]
+    check_keys(rows)
+    values = {one.metric: one.value for one in rows if one.split == "audit"}
+    assert values["membership/lira_auc"] == 0.5
+    assert values["membership/lira_auc_low"] == 0.4
+    assert values["membership/lira_auc_retrain_high"] == 0.7
+    assert values["membership/lira_auc_original"] == 0.9
+    assert "membership/lira_auc_retrain_low" not in values
+    assert [values[word] for word in ("passes", "fails", "cannot_tell", "not_judged")] == [0, 0, 1, 0]
+    with pytest.raises(DataError, match="two of them give audit/"):
+        check_keys([*rows, *audit_rows(row, audit)])

@@ -1,13 +1,21 @@
 """`srun audit` on a tiny flow: Original beside a method, Retrains of few, budgets, and what it cannot test."""
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from srun.cli import cli
+from srun.flow.audit import HEADLINE
+from srun.flow.project import Project
+from srun.metrics.memory import z_rank
+from srun.tracking import NullTracker
 
 ORIGINALS = "originals={sasrec-0: {model: sasrec, seed: 0, shards: 1}, sasrec-1: {model: sasrec, seed: 1, shards: 1}}"
 CELL = "cells.{name}={{request: interactions, original: {original}, method: {method}, seed: {seed}}}"
@@ -51,14 +59,20 @@ def test_an_audit_says_what_holds_what_does_not_and_what_was_not_tested(flow: Pa
         assert figures[key]["original"] is not None, key
     told = figures["membership/lira_excess"]
     assert told["low"] <= told["value"] <= told["high"]
+    without = {"side_effects/coverage_10", "way_back/distance", "way_back/distance_ratio", "way_back/barrier"}
+    without |= {"forget_report/ks_d"}
+    assert {key for key, figure in figures.items() if figure["low"] is None} == without
+    assert audit["seeds"]["retrains"] == {"sasrec-retrain-0": 0, "sasrec-retrain-1": 1, "sasrec-retrain-2": 2, "r2": 3}
+    assert audit["seeds"]["originals"] == {"sasrec-original-0": 0, "o": 1}
+    assert audit["error_rate"] == 0.05
     assert figures["membership/lira_auc"]["value"] - figures["membership/lira_auc"]["retrain"] == pytest.approx(
         told["value"]
     )
     untested = {one["name"]: one["run"] for one in audit["not_tested"]}
     assert list(untested) == ["relearning", "power", "klom"]
-    assert "relearning.kinds=[interactions]" in untested["relearning"]
+    assert untested["relearning"].startswith("srun audit sasrec-sruga-0 --relearning --params tiny.yaml ")
     assert json.loads(Path("reports/audit/sasrec-sruga-0.json").read_text()) == audit
-    assert "<h2>membership</h2>" in Path("reports/audit/sasrec-sruga-0.html").read_text()
+    assert "<summary>membership</summary>" in Path("reports/audit/sasrec-sruga-0.html").read_text()
 
     text = ok("audit", FOLDER.format("sruga-0"), *PRESET).splitlines()
     assert len(text) <= 20
@@ -72,6 +86,125 @@ def test_an_audit_says_what_holds_what_does_not_and_what_was_not_tested(flow: Pa
     assert original["figures"]["by_event/memory_left"]["value"] == pytest.approx(1)
     assert retrain["num_retrains"] == 3, "a Retrain is held against the others"
     assert retrain["figures"]["way_back/distance"]["value"] > 0
+
+
+class Told(NullTracker):
+    def __init__(self) -> None:
+        self.verdict, self.figures, self.files = "", {}, []
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        self.verdict = values["verdict"]
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        self.figures |= values
+
+    def artifact(self, path: Path, where: str) -> None:
+        self.files.append(path.name)
+
+
+def test_values_by_event_are_those_that_the_figures_are_of_and_no_tracker_has_them(
+    flow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, tags = Told(), {}
+
+    @contextmanager
+    def tracked(project: Project, stage: str, name: str, params: Any, resume: Any, **own: str) -> Iterator[Told]:
+        tags.update(own)
+        yield told
+
+    monkeypatch.setattr(Project, "tracked", tracked)
+    run_file = Path("runs/measured/sasrec-0/interactions/sruga-0.json")
+    run_file.write_text(json.dumps(json.loads(run_file.read_text()) | {"mlflow_run_id": "abc"}))
+    audit = audited("sruga-0")
+    assert tags["srun.audited_run"] == "abc"
+    assert told.verdict == audit["verdict"]["text"]
+    assert told.figures == {f"audit/{key}": pytest.approx(audit["figures"][key]["value"]) for key in HEADLINE}
+    assert len(told.figures) == 5
+    assert told.files == ["sasrec-sruga-0.json", "sasrec-sruga-0.html"]
+    table = pd.read_parquet("reports/audit/sasrec-sruga-0.parquet")
+    names = ["split", "event", "user", "z_rank", "z_rank_retrain", "z_rank_original", "lira", "rmia"]
+    assert list(table) == names
+    assert table.notna().all(axis=None)
+    forgotten = table[table["split"] == "forget_report"]
+    assert len(forgotten) == audit["num_events"]
+    assert set(table["split"]) == {"forget_report", "never_seen_audit"}
+    ranks = pd.read_parquet("evaluations/sasrec-0/interactions/sruga-0/events.parquet")
+    ranks = ranks[ranks["split"] == "forget_report"]
+    for column in ("event", "user"):
+        assert forgotten[column].tolist() == ranks[column].tolist()
+    model = json.loads(Path(FOLDER.format("sruga-0"), "model.json").read_text())["models"][0]
+    assert forgotten["z_rank"].to_numpy() == pytest.approx(z_rank(ranks["rank"].to_numpy(), model["num_items"]))
+
+
+def test_the_flow_audits_what_it_is_told_to_once_and_its_figures_are_in_the_results(flow: Path) -> None:
+    words = [*PRESET, "--set", "audits=[sasrec-sruga-0]"]
+    done = json.loads(ok("run", "--json", *words))["done"]
+    assert done == ["audit sasrec-sruga-0", "judge", "report"]
+    assert json.loads(ok("run", "--json", *words))["done"] == []
+    assert "up to date" in ok("audit", "sasrec-sruga-0", "--where-stale", *words)
+    audit = json.loads(ok("audit", "sasrec-sruga-0", "--where-stale", "--json", *words))
+    rows = pd.read_csv("reports/results.csv")
+    own = rows[rows["split"] == "audit"].set_index("metric")["value"]
+    assert not rows.duplicated([name for name in rows if name != "value"]).any()
+    assert own["membership/lira_auc"] == pytest.approx(audit["figures"]["membership/lira_auc"]["value"], rel=1e-5)
+    assert own[audit["verdict"]["word"].replace(" ", "_")] == 1
+
+    code = {"passes": 0, "fails": 3, "cannot tell": 4, "not judged": 5}[audit["verdict"]["word"]]
+    checked = CliRunner().invoke(cli, ["audit", "sasrec-sruga-0", "--where-stale", "--check", *words])
+    assert checked.exit_code == code
+
+    Path("reports/audit/sasrec-sruga-0.json").unlink()
+    ok("judge", *words)
+    assert "audit" not in set(pd.read_csv("reports/results.csv")["split"])
+    missing = json.loads(Path("reports/judgement.json").read_text())["missing"]
+    assert missing[0].startswith(
+        "cell sasrec-sruga-0: its audit is not there; make it with `srun audit sasrec-sruga-0 "
+    )
+
+
+def test_relearning_is_measured_where_it_is_asked_for(flow: Path) -> None:
+    audit = audited("sruga-0", "--relearning", "--set", "relearning.max_epochs=2", "--set", "relearning.share=0.3")
+    assert set(audit["relearning"]) == {"retain", "related", "returned"}
+    for way, shown in audit["relearning"].items():
+        assert set(shown["steps"]) == {
+            "sasrec-sruga-0",
+            "sasrec-retrain-0",
+            "sasrec-retrain-1",
+            "sasrec-retrain-2",
+            "r2",
+        }
+        assert set(shown["curves"]) == {*shown["steps"], "sasrec-original-0"}
+        assert f"relearning/{way}_hit_10_last" in audit["figures"]
+        told = [one for one in audit["not_tested"] if one["name"] == f"relearning ({way})"]
+        assert len(told) == (not shown["valid"])
+    assert "relearning" not in {one["name"] for one in audit["not_tested"]}
+
+
+def test_where_nothing_forgotten_can_be_asked_for_the_flow_still_ends(project: Path) -> None:
+    ok("data", "import", "log.csv", "--name", "tiny")
+    block = {
+        "kind": "interactions",
+        "file": "first.csv",
+        "format": None,
+        "columns": None,
+        "catalogue": "full",
+        "seed": 0,
+    }
+    header, first = Path("log.csv").read_text().splitlines()[:2]
+    Path("first.csv").write_text(f"{header}\n{first}\n")  # a first event, which nobody can ask for
+    cells = {
+        f"{method}-{seed}": {"request": "own", "original": "sasrec-0", "method": method, "seed": seed}
+        for method, seed in [("original", 0), ("retrain", 1)]
+    }
+    preset = {"requests": ["own"], "partition": {"own": block}, "cells": cells, "audits": ["original-0"]}
+    YAML().dump(preset, Path("own.yaml"))
+    ok("run", "--params", "tiny.yaml", "--params", "own.yaml")
+    audit = json.loads(Path("reports/audit/original-0.json").read_text())
+    assert audit["verdict"]["word"] == "not judged"
+    assert audit["num_events"] == 0
+    untested = {one["name"]: one["why"] for one in audit["not_tested"]}
+    assert untested["membership"] == "no forgotten event of a report user has a context"
+    assert len(pd.read_parquet("reports/audit/original-0.parquet")) == 0
 
 
 def test_what_does_not_fit_the_budget_or_lacks_references_is_said(flow: Path) -> None:

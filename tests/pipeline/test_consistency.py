@@ -109,7 +109,7 @@ def test_dvc_depends_on_the_digest_of_every_stage_that_computes() -> None:
         [digest] = digests
         stem = digest.removeprefix("runs/digests/code/").removesuffix(".json")
         keys = values_of(params, stage["foreach"]) if "foreach" in stage else [""]
-        used |= {stem.replace("${key}", key) for key in keys}
+        used |= {stem.replace("${key}", key).replace("${item}", key) for key in keys}
     assert used == written
 
 
@@ -132,8 +132,8 @@ def test_dvc_has_the_key_file_of_every_output_that_srun_run_looks_for() -> None:
             path = entry if isinstance(entry, str) else next(iter(entry))
             for key in values_of(params, stage["foreach"]) if "foreach" in stage else [""]:
                 cell = params.cells.get(key)
-                item = {f"item.{name}": str(value) for name, value in vars(cell).items()} if cell else {"item": key}
-                named = {"key": key, **item}
+                item = {f"item.{name}": str(value) for name, value in vars(cell).items()} if cell else {}
+                named = {"key": key, "item": key, **item}
                 written.add(re.sub(r"\$\{([^}]*)\}", lambda found, named=named: named[found[1]], path))
     wanted = {step.output.key_file.relative_to(ROOT) for step in whole_plan(Project(params, Layout(ROOT, ROOT)))}
     assert {str(path) for path in wanted} <= written

@@ -85,6 +85,7 @@ def make_project(project: Path, beside: Path) -> dict[str, Any]:
         for method, seed in CELLS
     }
     values["cells"]["core-retrain-0"] = {**values["cells"]["sasrec-retrain-0"], "request": "core"}
+    values["audits"] = ["sasrec-sruga-0"]
     YAML().dump(values, project / "params.yaml")
     ignored = {"__pycache__", "project"}
     copytree(ROOT / "src/srun", project / "src/srun", ignore=lambda folder, names: ignored & set(names))
@@ -129,6 +130,7 @@ def check_private_tables(project: Path, pulled: Path, beside: Path) -> None:
     assert (pulled / "runs/private/sasrec-0/crossfit.safetensors").read_bytes() == table
     edit(pulled / "params.yaml", "strength: 3.0", "strength: 9.0")
     again = {"unlearn@sasrec-closed_form-0", "evaluate@sasrec-closed_form-0", "judge", "report"}
+    again |= {"audit@sasrec-sruga-0"}  # by the folder of evaluations; it finds that nothing of its own has changed
     assert repro(cwd=pulled) == again, "and no table: DVC has what the stage says of the one that was pushed"
     run("git", "checkout", "-q", ".", cwd=pulled)
 
@@ -162,8 +164,8 @@ def check_code(project: Path) -> None:
     edit(fit, '"""', '"""In other words: ')
     assert changed_stages(project) == set()
     relearning.write_text(relearning.read_text(encoding="utf-8") + changed, encoding="utf-8")
-    evaluations = {f"evaluate@sasrec-{cell}-{seed}" for cell, seed in CELLS}
-    assert changed_stages(project) == {*evaluations, "evaluate@core-retrain-0"}
+    evaluated = {f"evaluate@sasrec-{cell}-{seed}" for cell, seed in CELLS}
+    assert changed_stages(project) == evaluated | {"evaluate@core-retrain-0", "audit@sasrec-sruga-0"}
     edit(relearning, changed, "")
     edit(fit, LOSS, "(100 * loss.mean()).backward()")
     assert "train@sasrec-0" in changed_stages(project)
@@ -195,7 +197,8 @@ def test_repro_runs_once_then_in_a_pulled_clone_nothing_then_only_what_changed(
     check_code(project)
     values["unlearn"]["sruga"]["ascent_weight"] = 0.25
     YAML().dump(values, project / "params.yaml")
-    assert repro(cwd=project) == {"unlearn@sasrec-sruga-0", "evaluate@sasrec-sruga-0", "judge", "report"}
+    again = {f"{stage}@sasrec-sruga-0" for stage in ("unlearn", "evaluate", "audit")}
+    assert repro(cwd=project) == again | {"judge", "report"}
     assert "ndcg_10" in run("dvc", "metrics", "show", cwd=project)
 
 

@@ -1,13 +1,14 @@
 """The command that puts one published model through every test."""
 
 import textwrap
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from srun.cli.options import Common, budget_option, flow_options, read_budget
+from srun.cli.options import Common, budget_option, flow_options, read_budget, request_option
 from srun.cli.printing import show
+from srun.errors import DataError
 
 if TYPE_CHECKING:
     from srun.judging.audit import Audit, Figure
@@ -29,28 +30,64 @@ SHOWN = (
 """Figures of the text; the JSON has all. The attack on the file that has most back comes after the fourth."""
 
 
+EXIT_CODES: Mapping[str, int] = {"passes": 0, "fails": 3, "cannot tell": 4, "not judged": 5}
+"""Of --check, by verdict; 1 is an error and 2 a mistake in the command line."""
+
+
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("model")
+@click.option("--relearning", is_flag=True, help="Train copies again too: how fast do forgotten events come back?")
+@click.option(
+    "--check", is_flag=True, help="Exit with 0 where the model passes, 3: fails, 4: cannot tell, 5: not judged."
+)
+@click.option("--where-stale", is_flag=True, help="Only where the audit that is there is of something else.")
+@request_option("The request of MODEL, where no row of cells has it.")
 @budget_option
 @flow_options
-def audit(model: Path, budget: float | None, common: Common) -> None:
-    """Say whether anybody can still tell that forgotten events were in MODEL, the published folder of a cell.
+def audit(
+    model: str,
+    relearning: bool,
+    check: bool,
+    where_stale: bool,
+    request: str | None,
+    budget: float | None,
+    common: Common,
+) -> None:
+    """Say whether anybody can still tell that forgotten events were in MODEL: a cell's name, or its published folder.
 
     References are the Original and the Retrains of the same request that are evaluated. Every figure goes into
-    reports/audit/CELL.json and CELL.html; here stand the verdict, the main figures and what was not tested.
+    reports/audit/CELL.json, CELL.html and, by event, CELL.parquet; here stand the verdict, the main figures and what
+    was not tested. With --budget relearning comes last, as far as time allows. The exit code is 0 whatever the verdict,
+    unless --check asks for it.
 
     \b
     Example:
-      srun audit models/sasrec-0/core/sruga-0
+      srun audit sasrec-sruga
+      srun audit models/sasrec-0/core/sruga-0 --json --check
     """
+    from srun.files import read_json
     from srun.flow.audit import as_json
-    from srun.flow.stages import audit_model
+    from srun.flow.stages import audit_model, audit_step, audited_cell
 
-    result = audit_model(common.project(), model, read_budget(budget))
-    if common.as_json:
-        show(as_json(result), True, print)
+    project = common.project_on(request)
+    name = audited_cell(project, model)
+    step = audit_step(project, name)
+    if where_stale and not step.stale():
+        file = project.layout.audit(name)
+        said = read_json(file, DataError, f"make it again with `srun audit {name}`")
+        show(said, common.as_json, lambda said: click.echo(f"{name}: up to date in {file}; {said['verdict']['text']}"))
     else:
-        show(result, False, print_audit)
+        whole = budget is None and not relearning
+        result = step.run() if whole else audit_model(project, name, read_budget(budget), with_relearning=True)
+        said = as_json(result)
+        show(said, common.as_json, lambda _: print_audit(result))
+    if check:
+        click.get_current_context().exit(exit_code(said))
+
+
+def exit_code(said: Mapping[str, Any]) -> int:
+    """The exit code of --check, from an audit's JSON."""
+    return EXIT_CODES[said["verdict"]["word"]]
 
 
 def print_audit(audit: "Audit") -> None:
@@ -69,13 +106,9 @@ def print_audit(audit: "Audit") -> None:
 
 def _shown(audit: "Audit") -> list[str]:
     """Keys of the figures that stand in the text, in their order."""
-    attacks = [key for key in audit.figures if key.startswith("recovered/")]
-    worst = max(attacks, key=lambda key: _beyond(audit.figures[key]), default="")
-    return [*SHOWN[:4], worst, *SHOWN[4:]]
+    from srun.judging.audit import most_beyond
 
-
-def _beyond(figure: "Figure") -> float:
-    return figure.value - (figure.retrain_high if figure.retrain_high is not None else 0.0)
+    return [*SHOWN[:4], most_beyond(audit.figures, "recovered"), *SHOWN[4:]]
 
 
 def _row(key: str, figure: "Figure") -> str:

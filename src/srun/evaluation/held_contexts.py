@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from srun.data.sequences import Queries, make_queries, ragged_rows
 from srun.evaluation.ranking import RankingTask
 from srun.evaluation.side_effects import nearest_items
+from srun.metrics.bootstrap import Bounded
 from srun.metrics.memory import z_rank
-from srun.metrics.ranking import hit
+from srun.metrics.ranking import hits
 from srun.models.scorer import Scorer
 from srun.requests.partition import Partition
 from srun.unlearning.closed_form.features import RetainedFeatures
@@ -39,15 +40,15 @@ def held_contexts(request: Partition, features: RetainedFeatures, rng: np.random
 
 
 def measure_contexts(
-    scorer: Scorer, ways: Mapping[str, Queries], batch_size: int, device: torch.device
-) -> dict[str, float]:
-    """``<way>_hit_10`` and ``<way>_z_rank``, the mean, of every way that has events."""
+    scorer: Scorer, ways: Mapping[str, Queries], batch_size: int, device: torch.device, rng: np.random.Generator
+) -> dict[str, Bounded]:
+    """``<way>_hit_10`` and ``<way>_z_rank``, the mean, of every way that has events; ``rng`` draws users."""
     figures = {}
     for way, queries in ways.items():
         if len(queries):
             ranks = RankingTask.make(queries, scorer.max_length, device, batch_size).ranks(scorer).rank
-            figures[f"{way}_hit_10"] = hit(ranks, 10)
-            figures[f"{way}_z_rank"] = float(z_rank(ranks, scorer.num_items).mean())
+            figures[f"{way}_hit_10"] = Bounded.mean(hits(ranks, 10), queries.user, rng)
+            figures[f"{way}_z_rank"] = Bounded.mean(z_rank(ranks, scorer.num_items), queries.user, rng)
     return figures
 
 

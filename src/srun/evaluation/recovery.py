@@ -13,11 +13,12 @@ from torch import Tensor
 
 from srun.errors import DataError
 from srun.evaluation.ranking import RankingTask
-from srun.metrics.ranking import hit, ndcg
+from srun.metrics.bootstrap import Bounded
+from srun.metrics.ranking import hits, ndcg
 from srun.models.base import SequenceModel
 from srun.models.scorer import Scorer
 from srun.requests.partition import Partition
-from srun.rng import stream
+from srun.rng import numpy_stream, stream
 from srun.training.fit import make_adam
 from srun.training.losses import sampled_ce
 from srun.unlearning.fitted import retained_states, ridge_table, scored_by
@@ -35,6 +36,9 @@ class Recovered:
     ``softmax_<table>``. Tables are ``input`` and, where embeddings are not tied, ``output``."""
     hit_10: float
     """Of the forgotten events of report users."""
+    hit_10_low: float
+    hit_10_high: float
+    """Ends of its 95 % interval over users."""
     test_ndcg_10: float
     """What the recovered model is worth otherwise: one that finds nothing finds no forgotten event either."""
 
@@ -53,15 +57,18 @@ def recover(
     for attack, attacked in _attacked(model, request, seed, device):
         scorer = Scorer([attacked])
         forgotten, test = (task.ranks(scorer).rank for task in tasks)
-        recovered.append(Recovered(attack, hit(forgotten, 10), ndcg(test, 10)))
+        rng = numpy_stream(seed, f"recovery/{attack}")
+        back = Bounded.mean(hits(forgotten, 10), tasks[0].queries.user, rng)
+        recovered.append(Recovered(attack, back.value, back.low, back.high, ndcg(test, 10)))
     return recovered
 
 
 def recovered_figures(recovered: Sequence[Recovered]) -> dict[str, float]:
-    """The figures of the split ``recovered``: ``<attack>_hit_10`` and ``<attack>_test_ndcg_10``."""
+    """The split ``recovered``: ``<attack>_hit_10``, the ends of its interval, and ``<attack>_test_ndcg_10``."""
     figures: dict[str, float] = {}
     for one in recovered:
-        figures |= {f"{one.attack}_hit_10": one.hit_10, f"{one.attack}_test_ndcg_10": one.test_ndcg_10}
+        values = {name: value for name, value in vars(one).items() if name != "attack"}
+        figures |= {f"{one.attack}_{name}": value for name, value in values.items()}
     return figures
 
 

@@ -1,9 +1,9 @@
 """Relearning: how fast training brings forgotten events back.
 
-Shapes: E events, Q queries, F returned events, B batch, L length, n maximum length.
+Shapes: E events, Q queries, F events that are trained on, B batch, L length, n maximum length.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from srun.config import config
 from srun.data.batches import Cycle, TrainingData
-from srun.data.sequences import Queries
+from srun.data.sequences import Queries, make_queries
 from srun.evaluation.ranking import RankingTask
 from srun.metrics.ranking import hit
 from srun.models.base import SequenceModel
@@ -22,8 +22,11 @@ from srun.requests.partition import Partition
 from srun.rng import Streams, numpy_stream
 from srun.training.fit import TrainConfig, make_optimiser, target_loss, train_step
 
-WAYS = ("returned", "retain")
-"""What is trained on: forgotten events that come back and nothing else, or the retain set, as Retrain is."""
+Way = Literal["retain", "related", "returned"]
+"""What is trained on: the retain set, as Retrain is; events of the forgotten items that are of users nobody asks about;
+or forgotten events that come back and nothing else."""
+WAYS: tuple[Way, ...] = ("retain", "related", "returned")
+"""From what anybody has at hand to what only a copy of the forgotten data gives."""
 GROWTH = 1.25  # of the steps between two looks: few steps are told apart exactly, many to a quarter
 
 
@@ -33,6 +36,8 @@ class RelearningConfig:
 
     kinds: tuple[Literal["interactions", "category", "users"], ...]
     """Of requests that it is measured for; an empty list leaves it out."""
+    ways: tuple[Way, ...]
+    """Of training that an evaluation measures; an audit has all."""
     share: Annotated[float, Field(gt=0, lt=1)]
     """Of the forgotten events of report users: those that come back."""
     max_epochs: Annotated[int, Field(ge=1)]
@@ -57,15 +62,15 @@ def relearn(
     seed: int,
     device: torch.device,
     batch_size: int,
-    ways: Sequence[str] = WAYS,
 ) -> dict[str, Relearning]:
     """Way -> what training a copy of the only model in that way does to the forgotten events that do not come back.
 
-    Both ways take the loss, rate and batches of the recipe. ``returned``: batches of returned events after their own
+    All ways take the loss, rate and batches of the recipe. ``returned``: batches of returned events after their own
     contexts, with a loss on these events alone, over all items: any other target would push down what is asked for.
-    ``retain``: the retain set's windows and catalogue. Masks and catalogue of the scorer are lifted: what is measured
-    is what the weights still know. Nothing for an ensemble, for a kind of request that is not among ``kinds`` and for
-    a request without events to split.
+    ``related``: the same with ``related_events``. ``retain``: the retain set's windows and catalogue. Masks and
+    catalogue of the scorer are lifted: what is measured is what the weights still know. A way without events to train
+    on is not there. Nothing for an ensemble, for a kind of request that is not among ``kinds`` and for a request
+    without events to split.
     """
     if len(scorer.models) > 1 or request.kind not in settings.kinds:
         return {}
@@ -75,16 +80,29 @@ def relearn(
     retain = TrainingData(request.data, request.retain, request.catalogue, device)
     cap = settings.max_epochs * -(-len(retain) // recipe.batch_size)
     task = RankingTask.make(others, scorer.max_length, device, batch_size)
-    curves = {}
-    for way in ways:
+    trained_on: Mapping[Way, Queries] = {"returned": returned, "related": related_events(request)}
+    curves: dict[str, Relearning] = {}
+    for way in settings.ways:
         model, streams = clone_model(scorer.model), Streams(seed, device)
         model.use_generator(streams["dropout"])
-        if way == "returned":
-            steps = _on_returned(model, returned, request, recipe, streams)
-        else:
-            steps = _on_retained(model, retain, recipe, streams)
-        curves[way] = _watch(model, steps, cap, task)
+        if way == "retain":
+            curves[way] = _watch(model, _on_retained(model, retain, recipe, streams), cap, task)
+        elif len(trained_on[way]):
+            curves[way] = _watch(model, _on_events(model, trained_on[way], request, recipe, streams), cap, task)
     return curves
+
+
+def related_events(request: Partition) -> Queries:
+    """Retained events of the forgotten items, after their contexts, of users of whom no forgotten event is asked for.
+
+    Whoever has a log of other users can train on these: they teach what follows such items in general, and not what the
+    users whose events went did. Where nobody keeps any, as where a category goes for everybody: the forgotten events of
+    the tune half, which are others' events of the same category.
+    """
+    data, asked_users = request.data, request.queries("forget_report").user
+    chosen = request.retain & ~np.isin(data.user, asked_users) & np.isin(data.item, data.item[request.forget])
+    kept = make_queries(data.item, data.user, data.offsets, request.retain, chosen)
+    return kept if len(kept) else request.queries("forget_tune")
 
 
 def split_events(request: Partition, settings: RelearningConfig, seed: int) -> tuple[Queries, Queries]:
@@ -116,16 +134,16 @@ def _watch(model: SequenceModel, training: Iterator[None], cap: int, task: Ranki
     return Relearning(tuple(steps), tuple(values))
 
 
-def _on_returned(
-    model: SequenceModel, returned: Queries, request: Partition, recipe: TrainConfig, streams: Streams
+def _on_events(
+    model: SequenceModel, events: Queries, request: Partition, recipe: TrainConfig, streams: Streams
 ) -> Iterator[None]:
-    """Steps on batches of returned events, without end."""
+    """Steps on batches of events after their contexts, with a loss on these alone, without end."""
     device, optimiser = streams.device, make_optimiser(model, recipe)
     back = np.zeros(request.data.num_events, dtype=bool)
-    back[returned.event] = True
+    back[events.event] = True
     data = TrainingData(request.data, request.retain | back, None, device)  # for its negatives
-    questions = np.concatenate([returned.histories(model.max_length), returned.target[:, None]], 1)
-    items, users = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (questions, returned.user))
+    questions = np.concatenate([events.histories(model.max_length), events.target[:, None]], 1)
+    items, users = (torch.from_numpy(part.astype(np.int64)).to(device) for part in (questions, events.user))
     rows = Cycle(len(items), recipe.batch_size, streams["batches"])
     while True:
         chosen = rows.next()

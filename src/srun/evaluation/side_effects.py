@@ -13,8 +13,10 @@ from scipy import sparse
 
 from srun.data.sequences import Queries
 from srun.evaluation.ranking import RankingTask
+from srun.metrics.bootstrap import Bounded
+from srun.metrics.intervals import lowest_mean_interval
 from srun.metrics.memory import z_rank
-from srun.metrics.ranking import ndcg
+from srun.metrics.ranking import gains
 from srun.models.scorer import Scorer
 from srun.requests.partition import Partition
 from srun.unlearning.closed_form.features import RetainedFeatures
@@ -54,35 +56,39 @@ class SideEffects:
     def queries(self) -> Queries:
         return self.task.queries
 
-    def measure(self, scorer: Scorer) -> dict[str, float]:
-        """Figures of a model; a part without queries gives NaN.
+    def measure(self, scorer: Scorer, rng: np.random.Generator) -> dict[str, Bounded]:
+        """Figures of a model; a part without queries gives NaN; ``rng`` draws users.
 
         ``<part>_ndcg_10`` and ``<part>_z_rank``, the mean; ``worst_users_z_rank``, of the tenth of users who are served
         worst; ``coverage_10``, the share of the catalogue that is in anybody's first ten; ``popularity_10``, the mean
-        log(1 + retained events) of what is in these lists.
+        log(1 + retained events) of what is in these lists. Coverage has no interval: of users who are drawn twice it
+        would see fewer lists.
         """
         ranks = self.task.ranks(scorer).rank
         z = z_rank(ranks, scorer.num_items)
+        users = self.queries.user
         figures = {}
         for name, inside in self.parts.items():
-            figures[f"{name}_ndcg_10"] = ndcg(ranks[inside], K)
-            figures[f"{name}_z_rank"] = float(z[inside].mean()) if inside.any() else math.nan
-        lists = self.task.top(scorer, K)
-        shown = lists[lists > 0]
+            figures[f"{name}_ndcg_10"] = Bounded.mean(gains(ranks[inside], K), users[inside], rng)
+            figures[f"{name}_z_rank"] = Bounded.mean(z[inside], users[inside], rng)
+        lists = self.task.top(scorer, K)  # (Q, K)
+        is_shown = lists > 0
+        owners = np.broadcast_to(users[:, None], lists.shape)[is_shown]
         return figures | {
-            "worst_users_z_rank": worst_users(z, self.queries.user),
-            "coverage_10": len(np.unique(shown)) / scorer.num_items,
-            "popularity_10": float(np.log1p(self.popularity[shown]).mean()) if len(shown) else math.nan,
+            "worst_users_z_rank": worst_users(z, users, rng),
+            "coverage_10": Bounded(len(np.unique(lists[is_shown])) / scorer.num_items),
+            "popularity_10": Bounded.mean(np.log1p(self.popularity[lists[is_shown]]), owners, rng),
         }
 
 
-def worst_users(values: NDArray[np.float64], users: NDArray[np.integer]) -> float:
+def worst_users(values: NDArray[np.float64], users: NDArray[np.integer], rng: np.random.Generator) -> Bounded:
     """Mean over the tenth of users, at least one, whose own mean of ``values`` (Q,) is lowest; NaN without any."""
     if not len(values):
-        return math.nan
+        return Bounded(math.nan)
     _, owner = np.unique(users, return_inverse=True)
-    means = np.sort(np.bincount(owner, values) / np.bincount(owner))
-    return float(means[: max(1, round(TENTH * len(means)))].mean())
+    means = np.bincount(owner, values) / np.bincount(owner)
+    number = max(1, round(TENTH * len(means)))
+    return Bounded(float(np.sort(means)[:number].mean()), *lowest_mean_interval(means, number, rng))
 
 
 def nearest_items(features: RetainedFeatures, items: NDArray[np.integer], number: int) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ module changed.
 import ast
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -40,13 +40,14 @@ def code_digests(*roots: str, source: Path | None = None) -> dict[str, str]:
     """A digest of every module that ``roots`` import, these included, and the versions of the libraries they use.
 
     Imports inside functions count, and so do files beside a module that are no Python (templates, tables), by their
-    path; imports for type checkers do not. Modules in ``CUT`` are left out, and so is what only they import. Raises
-    RunError for a root that is not there. ``source``: the folder of the package; this one's own if not given.
+    path; one that has the name of a module counts with that alone. Imports for type checkers do not count. Modules in
+    ``CUT`` are left out, and so is what only they import. Raises RunError for a root that is not there. ``source``: the
+    folder of the package; this one's own if not given.
     """
     source = source or SOURCE
     modules = {name: _file(name, source) for name in sorted(closure(roots, source))}
     digests = {name: _parse(file.read_text(encoding="utf-8")).digest for name, file in modules.items()}
-    digests |= {str(file.relative_to(source)): _digest(file.read_bytes()) for file in _data(modules.values())}
+    digests |= {str(file.relative_to(source)): _digest(file.read_bytes()) for file in _data(set(modules.values()))}
     return digests | {name: version(name).partition("+")[0] for name in LIBRARIES}
 
 
@@ -63,9 +64,11 @@ def closure(roots: Iterable[str], source: Path = SOURCE) -> set[str]:
     return reached
 
 
-def _data(files: Iterable[Path]) -> list[Path]:
+def _data(files: Set[Path]) -> list[Path]:
     folders = {file.parent for file in files}
-    return sorted(path for folder in folders for path in folder.iterdir() if path.is_file() and path.suffix != ".py")
+    beside = [path for folder in folders for path in folder.iterdir() if path.is_file() and path.suffix != ".py"]
+    owners = {path: path.with_suffix(".py") for path in beside}
+    return sorted(path for path, owner in owners.items() if owner in files or not owner.is_file())
 
 
 def _digest(content: bytes) -> str:

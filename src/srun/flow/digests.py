@@ -29,13 +29,24 @@ def plain_code(stage: str) -> dict[str, str]:
 
 def show_code(stage: str, params: Params) -> dict[str, str]:
     """Digests of the code of a stage that shows, and of how it shows the methods and models of the cells."""
+    return plain_code(stage) | _looks(params)
+
+
+def audit_code(params: Params, cell: Cell) -> dict[str, str]:
+    """Digests of the code that a cell's model is audited by."""
+    model = MODELS[params.original(cell.original).model].__module__
+    return code_digests("srun.flow.audit", model) | _looks(params)
+
+
+def _looks(params: Params) -> dict[str, str]:
+    """Digests of how the methods and models of the cells are shown."""
     methods = {ORIGINAL, REFERENCE, *(cell.method for cell in params.cells.values())}
     models = {params.original(cell.original).model for cell in params.cells.values()}
     looks: dict[str, Any] = {name: [asdict(style(name)), name in MASKS] for name in sorted(methods)}
     looks |= {name: model_name(name) for name in sorted(models)}
     shown = {f"the looks of {name}": look for name, look in looks.items()}
     shown["the order of methods"] = sorted(methods, key=method_order)
-    return plain_code(stage) | {name: digest({name: value})[:DIGITS] for name, value in shown.items()}
+    return {name: digest({name: value})[:DIGITS] for name, value in shown.items()}
 
 
 def train_code(model: str) -> dict[str, str]:
@@ -81,11 +92,15 @@ def stage_code(params: Params) -> dict[str, dict[str, str]]:
         code |= {f"unlearn/{name}": unlearn_code(params, cell), f"evaluate/{name}": evaluate_code(params, cell)}
         if UNLEARNERS[cell.method](params.method_settings(cell.method)).needs_crossfit:
             code[f"unlearn/{name}"]["levels"] = digest(asdict(params.levels))[:DIGITS]  # a parameter of such cells only
-    return code
+    return code | {f"audit/{name}": audit_code(params, params.cells[name]) for name in params.audits}
 
 
 def write_digests(layout: Layout, params: Params) -> Path:
-    """Write what outputs depend on beside parameters and data, as a folder of small files that dvc.yaml names."""
+    """Write what outputs depend on beside parameters and data, as a folder of small files that dvc.yaml names.
+
+    The folder of audits is made too: DVC wants what judge reads to be there, also where nothing is audited.
+    """
+    layout.audits.mkdir(parents=True, exist_ok=True)
     contents = {f"code/{name}": code for name, code in stage_code(params).items()}
     contents |= {f"requests/{name}": digests(params.request(name)) for name in params.requests}
     with write_folder(layout.digests) as new:

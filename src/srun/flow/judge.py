@@ -27,7 +27,7 @@ from srun.judging.records import (
     Trained,
     group_records,
 )
-from srun.judging.results import check_keys, long_form, over_all_seeds, to_csv, write_parquet
+from srun.judging.results import Row, audit_rows, check_keys, long_form, over_all_seeds, to_csv, write_rows
 from srun.judging.styles import REFERENCE
 from srun.metrics.forgetting import MIN_RETRAINS
 from srun.metrics.ranking import EventRanks
@@ -47,10 +47,17 @@ class Measured(BaseModel):
     machine: dict[str, str] | None = None
 
 
-def run(layout: Layout, cells: Mapping[str, Cell], tracker: Tracker, options: Sequence[str] = ()) -> Judgement:
+def run(
+    layout: Layout,
+    cells: Mapping[str, Cell],
+    tracker: Tracker,
+    options: Sequence[str] = (),
+    audits: Sequence[str] = (),
+) -> Judgement:
     """Write every figure of the cells that are evaluated; the others are listed with the command that makes them.
 
-    ``options``: words that commands which are shown need to do the same.
+    ``options``: words that commands which are shown need to do the same. ``audits``: cells whose audits' figures are
+    written too; one that is not there, or of another model, is listed as missing.
     Raises DataError when no cell is evaluated, or when rows do not belong together.
     """
     records, missing = read_records(layout, cells, options)
@@ -60,15 +67,17 @@ def run(layout: Layout, cells: Mapping[str, Cell], tracker: Tracker, options: Se
     originals = dict.fromkeys(record.original for record in records)
     groups = group_records(records, [read_original(layout, name) for name in originals])
     rows = long_form(groups)
+    audited, unaudited = read_audits(layout, {name: cells[name] for name in audits}, records, options)
+    rows += audited
     pending = [cells[name] for name in missing]
     commands = [to_judge(group, pending, options) for group in groups]
-    judgement = judge_groups(groups, commands, list(missing.values()))
+    judgement = judge_groups(groups, commands, [*missing.values(), *unaudited])
     for group, comparison in zip(groups, judgement.comparisons, strict=True):
         rows += over_all_seeds(group, comparison)
     check_keys(rows)
     table, parquet, whole = layout.judged
     write_text(table, to_csv(rows))
-    write_parquet(rows, parquet)
+    write_rows(rows, parquet)
     write_text(whole, to_json(judgement))
     for file in layout.judged:
         tracker.artifact(file, "report")
@@ -86,6 +95,28 @@ def read_records(
         except NotEvaluatedError as error:
             missing[name] = str(error)
     return records, missing
+
+
+def read_audits(
+    layout: Layout, cells: Mapping[str, Cell], records: Sequence[Record], options: Sequence[str] = ()
+) -> tuple[list[Row], list[str]]:
+    """Rows of the audits of these cells, and what is missing of the others, with the command for it."""
+    by_cell = {record.cell: record for record in records}
+    rows: list[Row] = []
+    missing = []
+    for name, cell in cells.items():
+        command, file = shlex.join(["srun", "audit", name, *options]), layout.audit(name)
+        if name not in by_cell:
+            continue  # which is missing itself
+        if not file.is_file():
+            missing.append(f"cell {name}: its audit is not there; make it with `{command}`")
+            continue
+        audit = read_json(file, DataError, f"make it again with `{command}`")
+        if audit["weights_sha256"] != weights_sha256(layout.cell(cell).model):
+            missing.append(f"cell {name}: its model is newer than its audit; make it again with `{command}`")
+        else:
+            rows += audit_rows(by_cell[name], audit)
+    return rows, missing
 
 
 def to_judge(group: Group, pending: Sequence[Cell], options: Sequence[str] = ()) -> str:

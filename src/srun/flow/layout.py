@@ -93,9 +93,18 @@ class Layout:
         """What the report stage writes: the tables, the page and the pictures of that judgement."""
         return self.reports / "summary.md", self.reports / "index.html", self.reports / "figures"
 
+    @property
+    def audits(self) -> Path:
+        return self.reports / "audit"
+
     def audit(self, cell: str) -> Path:
-        """What an audit of a cell's model says; a page of the same stands beside it."""
-        return self.root / "reports" / "audit" / f"{cell}.json"
+        """What an audit of a cell's model says; beside it stand a page of the same and a table of single events."""
+        return self.audits / f"{cell}.json"
+
+    def audit_files(self, cell: str) -> tuple[Path, Path, Path]:
+        """All that an audit writes: JSON, page, and values by event."""
+        file = self.audit(cell)
+        return file, file.with_suffix(".html"), file.with_suffix(".parquet")
 
     def study(self, name: str) -> Path:
         """Report of a search."""

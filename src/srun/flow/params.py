@@ -14,6 +14,7 @@ from srun.evaluation.relearning import RelearningConfig
 from srun.flow.cells import Cell, OriginalCell
 from srun.flow.neurons import NeuronsConfig
 from srun.flow.renamed import renamed_faults
+from srun.judging.records import KINDS
 from srun.models import MODELS
 from srun.names import name_fault
 from srun.registry import suggest
@@ -76,6 +77,8 @@ class Params:
     is new."""
     originals: dict[str, OriginalCell]
     cells: dict[str, Cell]
+    audits: tuple[str, ...]
+    """Entries of ``cells`` whose models the flow audits."""
 
     def request(self, name: str) -> Any:
         """The request of a name, or ConfigError."""
@@ -137,6 +140,7 @@ class Params:
     def with_request(self, name: str) -> "Params":
         """The same with one request in the place of all others: the rows of the comparison whose methods can do it.
 
+        The flow audits none of them: the names of its audits are those of other models.
         The same rows of the requests before it in its chain come first.
         """
         rows: dict[Cell, str] = {}
@@ -148,7 +152,7 @@ class Params:
                     rows.setdefault(replace(cell, request=one), key if one == name else f"{key}-{one}")
         if not rows:
             raise ConfigError(f'no row of cells has a method for a request of kind "{", ".join(sorted(kinds))}"')
-        return replace(self, requests=requests, cells={key: cell for cell, key in rows.items()})
+        return replace(self, requests=requests, cells={key: cell for cell, key in rows.items()}, audits=())
 
     def with_chain(self, name: str, after: str) -> "Params":
         """The same where a request comes after another; ConfigError for one that cannot."""
@@ -236,7 +240,10 @@ def load(
 
 
 def _laid(file: Path, presets: Sequence[Path], assignments: Sequence[str], faults: Faults) -> dict[str, Any]:
-    """The plain values; what cannot be laid over them is left out and told in ``faults``."""
+    """The plain values; what cannot be laid over them is left out and told in ``faults``.
+
+    Rows that are replaced take their audits along.
+    """
     if not file.exists():
         raise ConfigError(f"{file}: not in {Path.cwd()}; `srun init` writes one, or go to a folder that has one")
     values = read_yaml(file)
@@ -246,12 +253,16 @@ def _laid(file: Path, presets: Sequence[Path], assignments: Sequence[str], fault
             laid = read_yaml(preset)
             _check_names(str(preset), laid)
             merge(values, laid, FREE, REPLACED)
+            if "cells" in laid and "audits" not in laid:
+                values["audits"] = []
     for assignment in assignments:
         with faults.collect():
             key, value = parse_assignment(assignment)
             _check_names("--set", {key: value})
             _check_not_given(values, key, value)
             override(values, key, value, free=FREE)
+            if key == "cells":
+                values["audits"] = []
     return values
 
 
@@ -307,6 +318,17 @@ def _references(params: Params, partitioned: Mapping[str, Any]) -> Iterator[str]
             yield from (f"cells.{name}: {fault}" for fault in drawer_faults(params, cell))
         if rows.setdefault(cell, name) != name:
             yield f"cells.{name}: the same row as cells.{rows[cell]}, which would count twice; give it another seed"
+    yield from _audits(params)
+
+
+def _audits(params: Params) -> Iterator[str]:
+    """Audits of rows that are not there, or of requests that have none."""
+    for name in params.audits:
+        wrong = list(_unknown("audits", name, list(params.cells)))
+        yield from wrong
+        request = None if wrong else params.partition.get(params.cells[name].request)
+        if request is not None and request.kind not in KINDS:
+            yield f'parameter "audits": {name} forgets a category; an audit is for requests of interactions or users'
 
 
 def drawer_faults(params: Params, cell: Cell) -> Iterator[str]:

@@ -31,6 +31,7 @@ from srun.flow import (
 )
 from srun.flow.cells import Cell
 from srun.flow.digests import (
+    audit_code,
     crossfit_code,
     draw_code,
     evaluate_code,
@@ -46,7 +47,7 @@ from srun.flow.params import Params
 from srun.flow.project import Project
 from srun.flow.steps import Step, accept_steps, take_steps
 from srun.judging.audit import Audit
-from srun.judging.styles import ORIGINAL
+from srun.judging.styles import ORIGINAL, REFERENCE
 from srun.models.published import INFO_FILE, WEIGHTS_FILE
 from srun.progress import Budget
 from srun.requests.draws import mask_file
@@ -114,8 +115,9 @@ def _original_steps(project: Project, name: str) -> list[Step]:
 
 
 def whole_plan(project: Project) -> list[Step]:
-    """All steps of the flow: those of ``plan``, the judgement of what they evaluate, and its report."""
-    return [*plan(project), judge_step(project), report_step(project)]
+    """All steps of the flow: those of ``plan``, audits, the judgement of all of it, and its report."""
+    audits = [audit_step(project, name) for name in project.params.audits]
+    return [*plan(project), *audits, judge_step(project), report_step(project)]
 
 
 def prepare_step(project: Project) -> Step:
@@ -383,20 +385,22 @@ def judge_step(project: Project) -> Step:
 
     def work(key: str) -> dict[str, Any]:
         with project.tracked("judge", params.data.name, {}, None) as tracker:
-            judge.run(layout, params.cells, tracker, project.options)
+            judge.run(layout, params.cells, tracker, project.options, params.audits)
         return {"written": {path.name: str(path) for path in layout.judged}}
 
     def parts() -> Parts:
         rows = [layout.cell(cell) for cell in params.cells.values()]
         models = rows + [layout.original(name) for name in dict.fromkeys(c.original for c in params.cells.values())]
         inputs = [row.evaluation for row in rows] + [path for row in models for path in (row.model, row.run)]
+        inputs += [layout.audit(name) for name in params.audits]
         parameters = {
             f"cells.{name}.{key}": value for name, cell in params.cells.items() for key, value in vars(cell).items()
         }
         parameters["options"] = list(project.options)  # which the commands have that are shown
+        parameters["audits"] = list(params.audits)
         return Parts(parameters, file_digests(layout.root, *inputs), show_code("judge", params))
 
-    needs = tuple(f"evaluate {name}" for name in params.cells)
+    needs = (*(f"evaluate {name}" for name in params.cells), *(f"audit {name}" for name in params.audits))
     return _step(project, "judge", needs, work, parts, *layout.judged, key_of=layout.judgement.with_suffix(""))
 
 
@@ -456,18 +460,77 @@ def accept(project: Project, names: Sequence[str]) -> dict[str, Any]:
     return {"accepted": accepted, "dvc": command}
 
 
-def audit_model(project: Project, folder: Path, budget: Budget | None = None) -> Audit:
-    """Audit a cell's published model beside the cells of its model and request (see ``audit.run``)."""
-    params, layout = project.params, project.layout
-    name = audit.cell_of(folder, layout, params.cells)
-    own = params.cells[name]
-    model = params.original(own.original).model
-    alike = {
-        other: cell
-        for other, cell in params.cells.items()
-        if cell.request == own.request and params.original(cell.original).model == model
+def audited_cell(project: Project, name: str | Path) -> str:
+    """The cell that is meant: by its name in the parameters, or by the folder of its model."""
+    cells = project.params.cells
+    return str(name) if str(name) in cells else audit.cell_of(Path(name), project.layout, cells)
+
+
+def audit_model(project: Project, name: str, budget: Budget | None = None, with_relearning: bool = False) -> Audit:
+    """Audit a cell's published model beside the cells of its model and request (see ``audit.run``).
+
+    Relearning, which trains, is part of it where it is asked for, or where it is measured for requests of this kind.
+    """
+    params, layout, cell = project.params, project.layout, project.params.cells[name]
+    relearning = params.relearning if with_relearning or _relearns(params, cell) else None
+    check_partition(project, cell.request)
+    logged = {"cell": vars(cell), "evaluate": vars(params.evaluate)}
+    tags = project.tags(cell) | audit.model_run(layout.cell(cell))
+    with project.tracked("audit", project.title(cell), logged, None, **tags) as tracker:
+        return audit.run(
+            layout,
+            name,
+            _alike(params, cell),
+            params.evaluate,
+            params.runtime,
+            tracker,
+            relearning=relearning,
+            budget=budget,
+            options=project.options,
+        )
+
+
+def audit_step(project: Project, name: str) -> Step:
+    """The evaluations and models of a cell, its Originals and its Retrains -> what an audit of it says."""
+    params, layout, cell = project.params, project.layout, project.params.cells[name]
+    alike = _alike(params, cell)
+
+    def work(key: str) -> Audit:
+        return audit_model(project, name)
+
+    def parts() -> Parts:
+        rows = [layout.cell(one) for one in alike.values()]
+        folders = [row.model for row in rows] + [layout.original(one.original).model for one in alike.values()]
+        models = [folder / file for folder in dict.fromkeys(folders) for file in (INFO_FILE, WEIGHTS_FILE)]
+        inputs = (layout.prepared, *_partition_files(project, cell), *models, *(row.evaluation for row in rows))
+        parameters = _flat(evaluate=params.evaluate, cells={key: vars(one) for key, one in alike.items()})
+        parameters |= _flat(relearning=params.relearning) if _relearns(params, cell) else {}
+        del parameters["evaluate.batch_size"]  # which moves the last bits only
+        parameters["options"] = list(project.options)  # which the commands have that are shown
+        return Parts(parameters, file_digests(layout.root, *inputs), audit_code(params, cell))
+
+    needs = tuple(f"evaluate {other}" for other in alike)
+    key_of = layout.audit(name).with_suffix("")
+    return _step(project, f"audit {name}", needs, work, parts, *layout.audit_files(name), key_of=key_of)
+
+
+def _alike(params: Params, cell: Cell) -> dict[str, Cell]:
+    """A cell and those it is held against: the Originals and the Retrains of its request and its model."""
+    model = params.original(cell.original).model
+    return {
+        name: other
+        for name, other in params.cells.items()
+        if other == cell
+        or (
+            other.method in (ORIGINAL, REFERENCE)
+            and other.request == cell.request
+            and params.original(other.original).model == model
+        )
     }
-    return audit.run(layout, name, alike, params.evaluate, params.runtime, budget, project.options)
+
+
+def _relearns(params: Params, cell: Cell) -> bool:
+    return params.request(cell.request).kind in params.relearning.kinds
 
 
 def explain_user(project: Project, user: str, request: str) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 The key of a figure over all seeds of a method has no seed: the cell is empty. These are ``<metric>_low`` and
 ``<metric>_high`` (bootstrap over users, of the mean over seeds), ``hit_10_retrain_low`` and ``hit_10_retrain_high``
 (Retrain's interval) and ``ndcg_10_of_retrain`` (mean utility over Retrain's). Means and spreads are in judgement.json.
-Two splits are no queries: ``recovered`` (what attacks have back of a file) and ``by_event`` (what single events tell);
-docs/verdict.md names their metrics.
+Splits that are no queries: ``recovered`` (what attacks have back of a file) and ``by_event`` (what single events tell);
+docs/verdict.md names their metrics. ``audit`` is what an audit says (docs/audit.md).
 """
 
 import csv
@@ -13,17 +13,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from srun.errors import DataError, RunError
+from srun.errors import DataError
 from srun.judging.judgement import Comparison
 from srun.judging.records import BY_EVENT, KINDS, METRIC, RECOVERED, SPLIT, Group, Record
 from srun.judging.styles import REFERENCE, style
-from srun.judging.verdict import verdict
+from srun.judging.verdict import WORDS, verdict
 from srun.metrics.ranking import mean_and_spread
-from srun.tables import harmless
+from srun.tables import harmless, write_parquet
 
 SPEEDUPS = {
     "speedup": "processor_seconds",
@@ -32,6 +32,8 @@ SPEEDUPS = {
     "speedup_target_gradients": "target_gradients",
 }
 """Measures of which a row's cost is compared with Retrain's; the first is the headline."""
+AUDIT = "audit"
+"""The split of what an audit says of a row."""
 TIMES = {"processor_seconds", "seconds"}
 """Of these, what only runs on one kind of machine share."""
 
@@ -118,16 +120,23 @@ def to_csv(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-def write_parquet(rows: Sequence[Row], file: Path) -> None:
+def write_rows(rows: Sequence[Row], file: Path) -> None:
     """Write the table with values at full precision; raises RunError where it cannot be written."""
-    table = pd.DataFrame(rows, columns=list(Row._fields)).astype({"seed": "Int64", "value": "float64"})
-    new = file.with_name(f".{file.name}.new")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        table.to_parquet(new, index=False)
-        new.replace(file)
-    except OSError as error:
-        raise RunError(f"{file}: cannot be written ({error.strerror or error})") from error
+    write_parquet(file, pd.DataFrame(rows, columns=list(Row._fields)).astype({"seed": "Int64", "value": "float64"}))
+
+
+def audit_rows(record: Record, audit: Mapping[str, Any]) -> list[Row]:
+    """The figures of an audit's JSON under the key of the row it is of, split ``audit``; what is null is left out.
+
+    A figure has its own key as metric, such as ``membership/lira_auc``, and what stands beside it has the name of the
+    field behind: ``_low``, ``_high``, ``_retrain``, ``_retrain_low``, ``_retrain_high``, ``_original``. ``passes``,
+    ``fails``, ``cannot_tell`` and ``not_judged`` are 1 for its verdict.
+    """
+    values: dict[str, float] = {word.replace(" ", "_"): float(audit["verdict"]["word"] == word) for word in WORDS}
+    for key, figure in audit["figures"].items():
+        named = {key if name == "value" else f"{key}_{name}": value for name, value in figure.items()}
+        values |= {name: value for name, value in named.items() if value is not None}
+    return rows_of(record, metrics={AUDIT: values})
 
 
 def costs(group: Group, record: Record) -> dict[str, float]:

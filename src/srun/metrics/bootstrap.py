@@ -4,12 +4,27 @@ Shapes: Q events, U users, R resamples.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 NUM_RESAMPLES = 1000
 CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A figure and the ends of its 95 % interval over users; NaN where it has none."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @classmethod
+    def mean(cls, values: NDArray[np.float64], users: NDArray[np.integer], rng: np.random.Generator) -> "Bounded":
+        """The mean of ``values`` (Q,) of the users (Q,); NaN without any."""
+        return cls(float(np.mean(values)), *user_interval(values, users, rng)) if len(values) else cls(math.nan)
 
 
 def user_interval(

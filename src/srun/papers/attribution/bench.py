@@ -4,6 +4,7 @@ Everything is measured on report users' test targets; doses are chosen on valida
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,10 +135,9 @@ class Bench:
             scorer,
             self.split,
             self.original.recipe,
-            self.relearning,
+            replace(self.relearning, ways=("returned",)),
             self.evaluation.seed,
             self.device,
             self.evaluation.batch_size,
-            ways=("returned",),
         )
         return {way: vars(curve) for way, curve in curves.items()}
