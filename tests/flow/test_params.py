@@ -217,21 +217,21 @@ def test_one_request_can_stand_in_the_place_of_all_others():
 
 
 def test_rows_that_are_replaced_take_their_audits_along(write):
-    row = {"request": "interactions", "original": "sasrec-0", "method": "sruga", "seed": 0}
+    row = {"request": "core", "original": "sasrec-0", "method": "sruga", "seed": 0}
     assert load(FILE).audits == ("sasrec-sruga", "sasrec-closed_form", "bert4rec-sruga", "bert4rec-closed_form")
     preset = write("rows.yaml", {"cells": {"mine": row}})
     assert load(FILE, [preset]).audits == ()
     assert load(FILE, [preset], ["audits=[mine]"]).audits == ("mine",)
     assert load(FILE, [write("both.yaml", {"cells": {"mine": row}, "audits": ["mine"]})]).audits == ("mine",)
     assert (
-        load(FILE, [], ["cells={mine: {request: interactions, original: sasrec-0, method: sruga, seed: 0}}"]).audits
+        load(FILE, [], ["cells={mine: {request: core, original: sasrec-0, method: sruga, seed: 0}}"]).audits
         == ()
     )
-    assert load(FILE).with_request("interactions").audits == ()
+    assert load(FILE).with_request("action").audits == ()
 
 
 def test_an_audit_is_of_a_row_that_is_there_and_of_no_category():
     assert 'parameter "audits": unknown "sasrec-srugo"' in error(FILE, [], ["audits=[sasrec-srugo]"])
     cell = "cells.red={request: action, original: sasrec-0, method: original, seed: 0}"
-    said = error(FILE, [], ["requests=[interactions, action]", cell, "audits=[red]"])
+    said = error(FILE, [], ["requests=[core, action]", cell, "audits=[red]"])
     assert 'parameter "audits": red forgets a category' in said
