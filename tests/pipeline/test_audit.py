@@ -139,7 +139,7 @@ def test_values_by_event_are_those_that_the_figures_are_of_and_no_tracker_has_th
 def test_the_flow_audits_what_it_is_told_to_once_and_its_figures_are_in_the_results(flow: Path) -> None:
     words = [*PRESET, "--set", "audits=[sasrec-sruga-0]"]
     done = json.loads(ok("run", "--json", *words))["done"]
-    assert done == ["audit sasrec-sruga-0", "judge", "report"]
+    assert done == ["audit sasrec-sruga-0", "judge"], "nothing that the report shows is another"
     assert json.loads(ok("run", "--json", *words))["done"] == []
     assert "up to date" in ok("audit", "sasrec-sruga-0", "--where-stale", *words)
     audit = json.loads(ok("audit", "sasrec-sruga-0", "--where-stale", "--json", *words))
