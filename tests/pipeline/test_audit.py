@@ -59,9 +59,8 @@ def test_an_audit_says_what_holds_what_does_not_and_what_was_not_tested(flow: Pa
         assert figures[key]["original"] is not None, key
     told = figures["membership/lira_excess"]
     assert told["low"] <= told["value"] <= told["high"]
-    without = {"side_effects/coverage_10", "way_back/distance", "way_back/distance_ratio", "way_back/barrier"}
-    without |= {"forget_report/ks_d"}
-    assert {key for key, figure in figures.items() if figure["low"] is None} == without
+    without = {key for key, figure in figures.items() if figure["low"] is None and not key.startswith("way_back/")}
+    assert without == {"forget_report/ks_d", "side_effects/coverage_10"}
     assert audit["seeds"]["retrains"] == {"sasrec-retrain-0": 0, "sasrec-retrain-1": 1, "sasrec-retrain-2": 2, "r2": 3}
     assert audit["seeds"]["originals"] == {"sasrec-original-0": 0, "o": 1}
     assert audit["error_rate"] == 0.05
@@ -139,7 +138,7 @@ def test_values_by_event_are_those_that_the_figures_are_of_and_no_tracker_has_th
 def test_the_flow_audits_what_it_is_told_to_once_and_its_figures_are_in_the_results(flow: Path) -> None:
     words = [*PRESET, "--set", "audits=[sasrec-sruga-0]"]
     done = json.loads(ok("run", "--json", *words))["done"]
-    assert done == ["audit sasrec-sruga-0", "judge", "report"]
+    assert done == ["audit sasrec-sruga-0", "judge"], "nothing that the report shows is another"
     assert json.loads(ok("run", "--json", *words))["done"] == []
     assert "up to date" in ok("audit", "sasrec-sruga-0", "--where-stale", *words)
     audit = json.loads(ok("audit", "sasrec-sruga-0", "--where-stale", "--json", *words))
