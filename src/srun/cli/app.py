@@ -134,8 +134,8 @@ class LineFormatter(logging.Formatter):
 def cli(debug: bool, quiet: bool) -> None:
     """srun: Sequential Recommender UNlearning.
 
-    Data flows one way: fetch, prepare, train, draw, partition, unlearn, evaluate, judge, report. `dvc repro` runs what has
-    changed; `srun run` runs everything in one process; each stage is a command of its own.
+    Data flows one way: fetch, prepare, train, draw, partition, unlearn, evaluate, judge, report. `dvc repro` runs
+    what has changed; `srun run` runs everything in one process; each stage is a command of its own.
 
     \b
     Example:
