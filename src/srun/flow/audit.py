@@ -151,7 +151,7 @@ def run(
         tests |= {f"{RELEARNING} ({way})": partial(_relearning, way=way, settings=own, budget=budget) for way in WAYS}
     with out_of_memory_hint("evaluate.batch_size"):
         not_tested = _carry_out(subject, tests, budget, command, options)
-    not_tested += _never_measured(subject, command, options, asked=relearning is not None)
+    not_tested += _never_measured(subject, command, options, with_relearning=relearning is not None)
     audit = _said(subject, weights_sha256(layout.cell(cells[name]).model), not_tested)
     values = as_json(audit)
     file, page, table = layout.audit_files(name)
@@ -489,7 +489,7 @@ TESTS: Mapping[str, Callable[[Subject], str]] = {
 """In the order in which a budget is spent; each returns what it lacks, or ""."""
 
 
-def _never_measured(subject: Subject, command: str, options: Sequence[str], asked: bool) -> list[NotTested]:
+def _never_measured(subject: Subject, command: str, options: Sequence[str], with_relearning: bool) -> list[NotTested]:
     """What no test of this audit measured, and how to have it."""
     record, words = subject.record, ["srun", "run", *options]
     missing = []
@@ -502,7 +502,7 @@ def _never_measured(subject: Subject, command: str, options: Sequence[str], aske
         missing.append(NotTested("recovered", why, attack))
     if record.value("by_event", "memory_left") is None:
         missing.append(NotTested("memory_left", "it needs Originals of two seeds, each with a cell, and Retrains"))
-    if not asked:
+    if not with_relearning:
         again = shlex.join(["srun", "audit", record.cell, "--relearning", *options])
         missing.append(NotTested(RELEARNING, "it trains, and was not asked for", again))
     missing.append(NotTested("power", "how little of Original would be seen is not known"))
