@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from srun.data.dataset import Mask
 from srun.data.sequences import Queries
 from srun.models.products import product
 from srun.requests.partition import Partition
@@ -25,14 +26,15 @@ Singles = NDArray[np.float32]
 
 
 class RetainedFeatures:
-    """Features of events, from the retained events of a request.
+    """Features of events, from the retained events of a request, or from others that a model was trained on.
 
     Overlap: the cosine of two items' sets of users. The space of items: the first ``DIMENSIONS`` singular vectors of
     the item-user matrix, whose rows have unit length.
     """
 
-    def __init__(self, request: Partition, seed: int) -> None:
-        data, retained = request.data, request.retain
+    def __init__(self, request: Partition, seed: int, events: Mask | None = None) -> None:
+        """``events`` (E,) are what is known; None: the retained ones."""
+        data, retained = request.data, request.retain if events is None else events
         self.max_length = data.max_length
         self.popularity = np.bincount(data.item[retained], minlength=data.num_items + 1)
         every = -(-data.num_users // MAX_USERS)  # a sample: by the id, not by what users did
@@ -48,7 +50,11 @@ class RetainedFeatures:
         self.unit = self.space / np.maximum(norm, 1e-9)
 
     def __call__(self, queries: Queries) -> Floats:
-        """(Q, F) context length, log popularity of the target, and how near the target is to its context."""
+        """(Q, F) context length, log popularity of the target, how near it is to its context, and whether it is new.
+
+        An item of which no event is known stands below all others: there is nothing to teach it. As a popularity it
+        would be next to that of items with one.
+        """
         blocks = np.array_split(np.arange(len(queries)), len(queries) // BLOCK + 1)
         return np.concatenate([self._features(queries.select(block)) for block in blocks])
 
@@ -74,6 +80,7 @@ class RetainedFeatures:
                 cosines.max(1),
                 cosines.sum(1) / np.maximum(real.sum(1), 1),
                 products,
+                self.popularity[target] == 0,
             ]
         )
 

@@ -1,7 +1,9 @@
 """Levels: where each forgotten event would stand, had it never been trained on, predicted event by event.
 
 A regression of z_rank of events that nobody trained on, under Original, on what is known without the event: features of
-retained data, and where it stands under a cross-fitted model that never saw its user. Shapes: F forgotten events, P
+data, and where it stands under a cross-fitted model that never saw its user. Features of an event set aside are of the
+data that Original was trained on, which made it stand where it does; those of a forgotten one are of retained data, which
+are all that a Retrain would have. The two differ for items that lose much of their data. Shapes: F forgotten events, P
 events set aside, X features.
 """
 
@@ -88,11 +90,10 @@ class LevelPredictor:
                 "a level by event is learned from events set aside, and there are none of two users or more; set "
                 "prepare.calibration_events above 0 and run again from `srun prepare`"
             )
-        features = RetainedFeatures(request, seed)
         table = None if request.kind == "category" else crossfit
-        self.known_forgotten, self.known_aside = (
-            _known(queries, features, table) for queries in (self.forgotten, self.aside)
-        )
+        trained_on = request.retain | request.forget
+        self.known_forgotten = _known(self.forgotten, RetainedFeatures(request, seed), table)
+        self.known_aside = _known(self.aside, RetainedFeatures(request, seed, trained_on), table)
 
     def predict(self, model: SequenceModel, prepared: Prepared | None = None) -> Level:
         """The level that events set aside of ``model`` tell; ``prepared`` is of it, or None to ask it for all."""
