@@ -28,7 +28,7 @@ from srun.flow.loading import load_dataset, load_original
 from srun.flow.params import load
 from srun.judging.by_event import Witness, event_figures
 from srun.judging.records import ERROR_RATE
-from srun.metrics.forgetting import ks_among_retrains, ks_to_retrains, prediction_bound
+from srun.metrics.forgetting import ks_of_retrains, ks_to_retrains, prediction_bound
 from srun.metrics.memory import MOST, memory_limit
 from srun.metrics.ranking import hit, ndcg
 from srun.metrics.recovered import judge_file
@@ -72,7 +72,7 @@ class Judge:
             "hit_10_gap": hit(forgotten, 10) - float(np.mean(hits)),
             "hit_10_gap_bound": prediction_bound(hits),
             "ks_d": ks_to_retrains(forgotten, others),
-            "ks_d_retrain_max": ks_among_retrains(others),
+            "ks_d_retrain_max": ks_of_retrains(others),
             **event_figures(forgotten, others, self.original.scorer.num_items, witness, np.random.default_rng(0)),
         }
         return {name: round(value, 4) for name, value in figures.items()}
