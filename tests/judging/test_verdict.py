@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from srun.judging.comparison import compare, judge_groups
-from srun.judging.records import Trained, group_records
+from srun.judging.records import ERROR_RATE, Trained, group_records
 from srun.judging.results import long_form
 from srun.judging.verdict import Figures, decide, headline, standing, tally, verdict, verdicts, words
 from srun.metrics import forgetting
@@ -21,8 +21,13 @@ NUM_EVENTS, RETRAIN_HITS = 200, (0.20, 0.21, 0.22, 0.23, 0.24)
 GAPS = {"below": -0.2, "within": 0.05, "above": 0.2}
 
 
+def of_ranks(ks_d, gap, number=8):
+    """Beside a limit of .2 for the distance and .1 for hits; the pooled rule's bounds decide nothing."""
+    return ForgetQuality(ks_d, 0.0, 0.5, gap, 0.0, number, 0.1, 0.2)
+
+
 def quality(place, near, number=8):
-    return Figures(ForgetQuality(0.1 if near else 0.3, 0.2, 0.5, GAPS[place], 0.1, number))
+    return Figures(of_ranks(0.1 if near else 0.3, GAPS[place], number))
 
 
 ABOVE_FAR, WITHIN_FAR, ABOVE_NEAR, WITHIN_NEAR = (
@@ -205,8 +210,8 @@ def test_results_hold_the_figures_of_the_rule(record, five, failing):
     group = group_of([*five, failing, ranked(record("sruga"), *LIKE, seed=20)])
     found = figures(group, "sruga")
     sruga, retrains = group.of("sruga")[0].events["forget_report"], [row.events["forget_report"].rank for row in five]
-    expected = judge(sruga.rank, np.stack(retrains), sruga.user, np.random.default_rng(0))
-    for name in ("ks_d", "ks_d_retrain_max", "hit_10_gap", "hit_10_gap_bound"):
+    expected = judge(sruga.rank, np.stack(retrains), sruga.user, np.random.default_rng(0), ERROR_RATE / 3)
+    for name in ("ks_d", "ks_d_retrain_max", "ks_d_limit", "hit_10_gap", "hit_10_gap_bound", "hit_10_gap_limit"):
         assert found[name] == pytest.approx(getattr(expected, name))
     assert 0 < found["ks_p"] <= 1
     assert (found["pass"], found["cannot_tell"], found["not_judged"], found["num_retrains"]) == (1, 0, 0, 5)
@@ -217,7 +222,7 @@ def test_every_retrain_is_judged_by_the_others(record, five):
     group = group_of([*five, ranked(record("sruga"), *LIKE, seed=20)])
     own = five[0].events["forget_report"]
     others = np.stack([row.events["forget_report"].rank for row in five[1:]])
-    expected = judge(own.rank, others, own.user, np.random.default_rng(0))
+    expected = judge(own.rank, others, own.user, np.random.default_rng(0), ERROR_RATE / 3)
     assert group.qualities["retrain-0"].num_retrains == 4
     assert group.qualities["retrain-0"].ks_d == expected.ks_d
     number = sum(quality.passes for cell, quality in group.qualities.items() if cell.startswith("retrain"))
@@ -400,8 +405,8 @@ def test_fewer_retrains_give_wider_limits_and_more_attacks_too(record, eight):
 
 
 def test_memory_that_is_not_known_well_enough_is_not_told(record):
-    quality = ForgetQuality(0.1, 0.2, 0.5, 0.0, 0.1, 8)
-    original = Figures(quality=ForgetQuality(0.3, 0.2, 0.5, 0.2, 0.1, 8), memory=MemoryQuality(1.0, 1.0, 0.1))
+    quality = of_ranks(0.1, 0.0)
+    original = Figures(quality=of_ranks(0.3, 0.2), memory=MemoryQuality(1.0, 1.0, 0.1))
     for memory, word, text in (
         (MemoryQuality(-0.05, 0.09, 0.1), "passes", "passes"),
         (MemoryQuality(0.11, 0.5, 0.1), "fails", "fails: single events are remembered"),
@@ -423,7 +428,7 @@ def test_memory_that_is_not_known_well_enough_is_not_told(record):
     ],
 )
 def test_a_level_that_is_not_known_well_enough_lets_nothing_pass(error, ks_d, word):
-    row = Figures(ForgetQuality(ks_d, 0.2, 0.5, 0.0, 0.1, 8), level=LevelError(0.9, error))
+    row = Figures(of_ranks(ks_d, 0.0), level=LevelError(0.9, error))
     judged = decide(row, ABOVE_FAR)
     assert (judged.word, judged.parts[1].word) == (word, word)
     if word == "cannot tell":

@@ -92,9 +92,7 @@ def exit_code(said: Mapping[str, Any]) -> int:
 
 def print_audit(audit: "Audit") -> None:
     """At most 20 lines of at most 80 letters: the verdict first."""
-    verdict = audit.verdict
-    said = verdict.text + (f" ({verdict.provisional})" if verdict.provisional else "")
-    lines = textwrap.wrap(said, WIDTH, max_lines=3, placeholder=" ... (see --json)")
+    lines = textwrap.wrap(audit.verdict.said, WIDTH, max_lines=3, placeholder=" ... (see --json)")
     references = f"Originals {audit.num_originals}, Retrains {audit.num_retrains}"
     lines.append(_cut(f"{audit.cell}: {audit.num_events} events of {audit.num_users} users; {references}"))
     lines.append(" " * KEY + "".join(f"{name:>{width}}" for name, width in COLUMNS.values()))

@@ -6,10 +6,10 @@ Shapes: Q events, n Retrains, U users, B distinct ranks. Ranks may be tied and f
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from srun.metrics.ranking import Ranks, hit, mean_and_spread
 
@@ -57,7 +57,7 @@ def ks_of_retrains(retrains: NDArray[np.float64]) -> list[float]:
     if len(retrains) < 2 or not retrains.shape[1]:
         return [math.nan] * len(retrains)
     below = events_below(retrains)
-    return np.diagonal(ks_to_pools(below, below)).tolist()
+    return [float(distance) for distance in np.diagonal(ks_to_pools(below, below))]
 
 
 def events_below(ranks: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -73,10 +73,10 @@ def events_below_places(place: NDArray[np.int64], size: int) -> NDArray[np.int64
     return counts.reshape(len(place), size).cumsum(1)
 
 
-def ks_to_pools(below: NDArray[np.int64], retrains: NDArray[np.int64]) -> NDArray[np.float64]:
+def ks_to_pools(below: NDArray[Any], retrains: NDArray[Any]) -> NDArray[np.float64]:
     """(M, n) KS distance of each model to all Retrains but one, pooled, from ``events_below`` of one set of ranks.
 
-    ``below`` (M, B) of the models, ``retrains`` (n, B), n >= 2, all of the same number of events.
+    ``below`` (M, B) of the models, ``retrains`` (n, B), n >= 2, all of as many events, which may be weighted.
     """
     total, share = retrains.sum(0), below / below[:, -1:]
     pools = ((total - own) / (total[-1] - own[-1]) for own in retrains)
@@ -153,10 +153,13 @@ class Interval:
 
     def place(self, value: float) -> Place:
         """Where a figure lies; ``below`` is over-unlearning, and nothing else is. The edges are within."""
-        gap = value - self.mean
-        if gap < -self.bound:
-            return "below"
-        return "above" if gap > self.bound else "within"
+        if not self.outside(value):
+            return "within"
+        return "below" if value < self.mean else "above"
+
+    def outside(self, values: ArrayLike) -> NDArray[np.bool_]:
+        """Which figures lie on neither edge and not between them."""
+        return np.asarray(np.abs(np.asarray(values) - self.mean) > self.bound)
 
 
 def permutation_p(
@@ -216,8 +219,8 @@ class RankLimits:
 class ForgetQuality:
     """How a model's ranks of forgotten events stand to the Retrains'; NaN where too few Retrains allow no figure.
 
-    Two rules look at these figures. The *pooled rule* has bounds of its own: ``passes``. A verdict joins more tests, and
-    its hits and ranks have limits at the error rate that all of them share: ``place`` and ``near``.
+    Two rules look at these figures. The *pooled rule* has bounds of its own: ``passes``. A verdict joins more tests,
+    and its hits and ranks have limits at the error rate that all of them share: ``place`` and ``near``.
     """
 
     ks_d: float
