@@ -5,9 +5,9 @@
 The folder is one of `srun run --out`: Original, another Original with the same data, three Retrains or more, and the
 table of cross-fitted models. Each entry is run once, in this process, on one thread; seconds are of the processor. The
 rows of Original and of each Retrain, measured by the other Retrains, stand beside them. Entries that the JSON file has
-of this folder's data already are not run again. `passes` lists the parts of a verdict that a row passes, and `pooled` says
-whether it meets the pooled rule (docs/verdict.md). On data that settings were chosen on the figures are no evidence for
-them.
+of this folder's data already are not run again. `passes` lists the parts of a verdict that a row passes, and `pooled`
+says whether it meets the pooled rule (docs/verdict.md). On data that settings were chosen on the figures are no
+evidence for them.
 """
 
 import argparse

@@ -246,7 +246,7 @@ class Group:
         if references is None:
             return {}
         attacked, seed = self._attacked(), int(self.first.partition["request"]["seed"])
-        mixed = {way: mixtures(references, way, seed, attacked) for way in WAYS}
+        mixed = mixtures(references, seed, attacked)
         numbers = {self.num_tests(record) for record in self.records if SPLIT in record.events}
         return {
             number: Failures(

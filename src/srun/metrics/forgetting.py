@@ -88,13 +88,13 @@ def prediction_bound(values: Sequence[float], alpha: float = 0.025) -> float:
 
     As it stands, the half-width of the 95 % interval. NaN for n < 2.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     n = len(values)
     if n < 2:
         return math.nan
     _, spread = mean_and_spread(values)
-    return float(t.ppf(1 - alpha, n - 1)) * spread * math.sqrt(1 + 1 / n)
+    return float(stdtrit(n - 1, 1 - alpha)) * spread * math.sqrt(1 + 1 / n)
 
 
 def one_sided_limit(values: Sequence[float], alpha: float) -> float:

@@ -78,7 +78,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Mixtures:
-    """Figures of all mixtures of one way."""
+    """Figures of mixtures of one way: of all pairs, or of fewer."""
 
     hits: Floats  # (P, X, M)
     ks_d: Floats  # (P, X, M)
@@ -142,15 +142,27 @@ def whole_ranks(z: Floats, num_items: int) -> Floats:
     return np.asarray(np.clip(np.rint(0.5 + num_items / (1 + np.exp(z))), 1, num_items))
 
 
-def mixtures(references: References, way: Way, seed: int, attacked: Attacked | None = None) -> Mixtures:
-    """Mix every pair at every share and measure what comes of it; at least 4 Retrains and an Original."""
+def mixtures(references: References, seed: int, attacked: Attacked | None = None) -> dict[Way, Mixtures]:
+    """Mix every pair at every share, both ways, and measure what comes of it; at least 4 Retrains and an Original."""
     chosen = pairs(len(references.retrains), len(references.originals))
-    number = math.ceil(DRAWS / (len(chosen) // 2)) if way == "users" else 1
-    measured = [_Pair(references, pair, attacked).measure(way, number, seed) for pair in chosen]
-    hit_10, ks_d, memory, aucs = zip(*measured, strict=True)
-    lows = [low for low in memory if low is not None]
-    by_attack = {attack: np.stack([of_pair[attack] for of_pair in aucs]) for attack in aucs[0]}
-    return Mixtures(np.stack(hit_10), np.stack(ks_d), np.stack(lows) if len(lows) == len(chosen) else None, by_attack)
+    number = math.ceil(DRAWS / (len(chosen) // 2))
+    worlds = [_Pair(references, pair, attacked) for pair in chosen]
+    measured: dict[Way, list[Mixtures]] = {
+        "users": [world.of_users(number, np.random.default_rng([seed, world.pair.retrain])) for world in worlds],
+        "z_rank": [world.of_z_rank() for world in worlds],
+    }
+    return {way: _stacked(parts) for way, parts in measured.items()}
+
+
+def _stacked(parts: Sequence[Mixtures]) -> Mixtures:
+    """Mixtures of all shares, or of all pairs, one above the other; memory only where all have it."""
+    lows = [part.memory_low for part in parts if part.memory_low is not None]
+    return Mixtures(
+        np.stack([part.hits for part in parts]),
+        np.stack([part.ks_d for part in parts]),
+        np.stack(lows) if len(lows) == len(parts) else None,
+        {attack: np.stack([part.aucs[attack] for part in parts]) for attack in parts[0].aucs},
+    )
 
 
 class _Pair:
@@ -171,25 +183,27 @@ class _Pair:
         z_other, z_retrains = (z_rank(part, self.num_items) for part in (references.originals[other], self.others))
         return MemoryGauge.of(self.z[1], z_other, z_retrains, references.features, references.draws)
 
-    def measure(self, way: Way, number: int, seed: int) -> tuple[Floats, Floats, Floats | None, dict[str, Floats]]:
-        """(X, M) Hit@10, KS D, lower bounds of memory and AUC by attack."""
-        rng = np.random.default_rng([seed, self.pair.retrain])
+    def of_users(self, number: int, rng: np.random.Generator) -> Mixtures:
+        """Figures (X, M) where random users are put back."""
         parts = []
         for share in SHARES:
-            if way == "users":
-                back = draw_users(self.users, share, number, rng)
-                z, ks_d, hit_10 = np.where(back, self.z[1], self.z[0]), self._ks_of_users(back), self._hits(back)
-                aucs = self._aucs_of_users(back)
-            else:
-                z = mix_z(self.z[0], self.z[1], share)[None]
-                ranks = whole_ranks(z, self.num_items)
-                ks_d, hit_10 = self._ks(ranks), hits(ranks, 10).mean(1)
-                aucs = self._aucs_of_z(share)
-            parts.append((hit_10, ks_d, None if self.gauge is None else self.gauge.interval(z)[1], aucs))
-        hit_parts, ks_parts, lows, auc_parts = zip(*parts, strict=True)
-        memory = None if self.gauge is None else np.stack(lows)
-        by_attack = {attack: np.stack([of_share[attack] for of_share in auc_parts]) for attack in auc_parts[0]}
-        return np.stack(hit_parts), np.stack(ks_parts), memory, by_attack
+            back = draw_users(self.users, share, number, rng)
+            low = self._memory_low(np.where(back, self.z[1], self.z[0]))
+            parts.append(Mixtures(self._hits(back), self._ks_of_users(back), low, self._aucs_of_users(back)))
+        return _stacked(parts)
+
+    def of_z_rank(self) -> Mixtures:
+        """Figures (X, 1) where every event is moved a share of the way."""
+        parts = []
+        for share in SHARES:
+            z = mix_z(self.z[0], self.z[1], share)[None]
+            ranks = whole_ranks(z, self.num_items)
+            hit_10 = hits(ranks, 10).mean(1)
+            parts.append(Mixtures(hit_10, self._ks(ranks), self._memory_low(z), self._aucs_of_z(share)))
+        return _stacked(parts)
+
+    def _memory_low(self, z: Floats) -> Floats | None:
+        return None if self.gauge is None else self.gauge.interval(z)[1]
 
     def _hits(self, back: Bools) -> Floats:
         return np.asarray(np.where(back, hits(self.original, 10), hits(self.retrain, 10)).mean(1))
