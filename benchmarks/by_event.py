@@ -5,14 +5,14 @@
 The folder is one of `srun run --out`: Original, another Original with the same data, three Retrains or more, and the
 table of cross-fitted models. Each entry is run once, in this process, on one thread; seconds are of the processor. The
 rows of Original and of each Retrain, measured by the other Retrains, stand beside them. Entries that the JSON file has
-of this folder's data already are not run again. `passes` lists the parts of a verdict that a row passes, and `pooled`
-says whether it meets the pooled rule (docs/verdict.md). On data that settings were chosen on the figures are no
-evidence for them.
+of this folder's data already are not run again. `passes` lists the parts of a verdict that a row passes,
+`passes_by_pooled_rule` the same with hits and ranks by the pooled rule (docs/verdict.md). On data that settings were
+chosen on the figures are no evidence for them.
 """
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +170,8 @@ def _try(options: argparse.Namespace, judge: Judge, name: str) -> dict[str, Any]
     }
 
 
-def _passes(row: dict[str, Any], retrains: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The parts of a verdict that a row passes beside rows of Retrains, and whether it meets the pooled rule."""
+def _passes(row: dict[str, Any], retrains: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """The parts that a row passes beside rows of Retrains: of a verdict, and with hits and ranks by the pooled rule."""
     attacks, references = _attacks(row), [_attacks(one) for one in retrains]
     limit = memory_limit([one["memory_left_high"] for one in retrains])
     figures = Figures(
@@ -179,8 +179,13 @@ def _passes(row: dict[str, Any], retrains: Sequence[dict[str, Any]]) -> dict[str
         file=judge_file(attacks, references, None, _alpha(attacks)),
         memory=MemoryQuality(row["memory_left_low"], row["memory_left_high"], limit),
     )
-    passed = [part.name for part in parts_of(figures) if part.word == "passes"]
-    return {"passes": passed, "pooled": figures.quality.passes}
+    quality = figures.quality
+    pooled = replace(quality, hit_10_gap_limit=quality.hit_10_gap_bound, ks_d_limit=quality.ks_d_retrain_max)
+    return {"passes": _passed(figures), "passes_by_pooled_rule": _passed(replace(figures, quality=pooled))}
+
+
+def _passed(figures: Figures) -> list[str]:
+    return [part.name for part in parts_of(figures) if part.word == "passes"]
 
 
 def _attacks(row: dict[str, Any]) -> dict[str, float]:
