@@ -347,7 +347,9 @@ def _power_sentences(group: Group) -> list[str]:
 def power_lacks(group: Group) -> str:
     """What a group without power lacks for it."""
     number = len(group.retrains)
-    return f"{number} Retrains" if number < LEAST_RETRAINS else "no Original to mix in"
+    if number < LEAST_RETRAINS:
+        return f"{number} Retrains"
+    return "the models do not say how many items they rank" if group.num_items is None else "no Original to mix in"
 
 
 def _threshold_text(threshold: Threshold) -> str:
