@@ -5,13 +5,14 @@
 The folder is one of `srun run --out`: Original, another Original with the same data, three Retrains or more, and the
 table of cross-fitted models. Each entry is run once, in this process, on one thread; seconds are of the processor. The
 rows of Original and of each Retrain, measured by the other Retrains, stand beside them. Entries that the JSON file has
-of this folder's data already are not run again. `passes` lists the parts that a row passes (docs/verdict.md). On data
-that settings were chosen on the figures are no evidence for them.
+of this folder's data already are not run again. `passes` lists the parts of a verdict that a row passes,
+`passes_by_pooled_rule` the same with hits and ranks by the pooled rule (docs/verdict.md). On data that settings were
+chosen on the figures are no evidence for them.
 """
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ from srun.flow.loading import load_dataset, load_original
 from srun.flow.params import load
 from srun.judging.by_event import Witness, event_figures
 from srun.judging.records import ERROR_RATE
-from srun.metrics.forgetting import ks_among_retrains, ks_to_retrains, prediction_bound
-from srun.metrics.memory import MOST, memory_limit
-from srun.metrics.ranking import hit, ndcg
+from srun.judging.verdict import Figures, parts_of
+from srun.metrics.forgetting import ForgetQuality, judge
+from srun.metrics.memory import MemoryQuality, memory_limit
+from srun.metrics.ranking import ndcg
 from srun.metrics.recovered import judge_file
 from srun.models.published import load_published
 from srun.models.scorer import Scorer
@@ -60,20 +62,18 @@ class Judge:
     features: NDArray[np.float64]
     """Of forgotten events of report users, from retained data."""
 
-    def figures(self, ranks: Ranks, retrains: list[Ranks]) -> dict[str, float]:
-        """Figures of one model by ``retrains``, which a Retrain itself is not among."""
-        forgotten = ranks["forget_report"]
+    def figures(self, ranks: Ranks, retrains: list[Ranks], scorer: Scorer) -> dict[str, float]:
+        """Figures of one model by ``retrains``, which a Retrain itself is not among, and what its file gives back."""
+        forgotten, recovered = ranks["forget_report"], _recovered(self, scorer)
         others = np.stack([one["forget_report"] for one in retrains])
-        hits = [hit(one, 10) for one in others]
         users = self.request.queries("forget_report").user
         witness = Witness(self.own["forget_report"], self.other["forget_report"], self.features, users)
-        figures = {
+        quality = judge(forgotten, others, users, np.random.default_rng(0), _alpha(recovered))
+        figures: dict[str, float] = {
             "utility": ndcg(ranks["test"], 10) / float(np.mean([ndcg(one["test"], 10) for one in retrains])),
-            "hit_10_gap": hit(forgotten, 10) - float(np.mean(hits)),
-            "hit_10_gap_bound": prediction_bound(hits),
-            "ks_d": ks_to_retrains(forgotten, others),
-            "ks_d_retrain_max": ks_among_retrains(others),
+            **vars(quality),
             **event_figures(forgotten, others, self.original.scorer.num_items, witness, np.random.default_rng(0)),
+            **recovered,
         }
         return {name: round(value, 4) for name, value in figures.items()}
 
@@ -115,7 +115,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for name in todo:
         if name not in done:
             row = _try(options, judge, name)
-            rows.append({**about, "name": name, **row, "passes": _passes(row, references)})
+            rows.append({**about, "name": name, **row, **_passes(row, references)})
             write_rows(rows, options.json)
 
 
@@ -137,19 +137,21 @@ def _ranks(request: Partition, scorer: Scorer) -> Ranks:
 def _references(judge: Judge, folders: Sequence[Path], done: set[str]) -> Iterator[tuple[str, dict[str, float]]]:
     """Original, and each Retrain by the others, where they are not done."""
     if "Original" not in done:
-        yield "Original", judge.figures(judge.own, judge.retrains) | _recovered(judge, judge.original.scorer)
+        yield "Original", judge.figures(judge.own, judge.retrains, judge.original.scorer)
     for index, folder in enumerate(folders):
         if folder.name not in done:
             others = judge.retrains[:index] + judge.retrains[index + 1 :]
-            yield (
-                folder.name,
-                judge.figures(judge.retrains[index], others) | _recovered(judge, load_published(folder)[0]),
-            )
+            yield folder.name, judge.figures(judge.retrains[index], others, load_published(folder)[0])
 
 
 def _recovered(judge: Judge, scorer: Scorer) -> dict[str, float]:
     attacks = recover(scorer.model, judge.request, BATCH, 0, CPU)
-    return {f"recover_{attack.attack}": round(attack.hit_10, 4) for attack in attacks}
+    return {f"recover_{attack.attack}": attack.hit_10 for attack in attacks}
+
+
+def _alpha(attacks: dict[str, float]) -> float:
+    """The error rate of each test of a verdict of hits on both sides, ranks, events and these attacks."""
+    return ERROR_RATE / (4 + len(attacks))
 
 
 def _try(options: argparse.Namespace, judge: Judge, name: str) -> dict[str, Any]:
@@ -161,26 +163,29 @@ def _try(options: argparse.Namespace, judge: Judge, name: str) -> dict[str, Any]
     settings = load(Path("params.yaml"), presets, assignments).method_settings(method)
     result = UNLEARNERS[method](settings).unlearn(original, request, Context.quiet(CPU, options.seed))
     return {
-        **judge.figures(_ranks(request, result.scorer), judge.retrains),
-        **_recovered(judge, result.scorer),
+        **judge.figures(_ranks(request, result.scorer), judge.retrains, result.scorer),
         "processor_seconds": round(result.cost.processor_seconds, 2),
         "method": method,
         "settings": {key: _plain(value) for key, value in vars(settings).items()},
     }
 
 
-def _passes(row: dict[str, Any], retrains: Sequence[dict[str, Any]]) -> list[str]:
-    """The parts that a row passes beside the rows of Retrains, which are judged by each other."""
+def _passes(row: dict[str, Any], retrains: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """The parts that a row passes beside rows of Retrains: of a verdict, and with hits and ranks by the pooled rule."""
     attacks, references = _attacks(row), [_attacks(one) for one in retrains]
-    file = judge_file(attacks, references, None, ERROR_RATE / (4 + len(attacks)))  # hits twice, ranks, events
     limit = memory_limit([one["memory_left_high"] for one in retrains])
-    parts = {
-        "hits": abs(row["hit_10_gap"]) <= row["hit_10_gap_bound"],
-        "ranks": row["ks_d"] <= row["ks_d_retrain_max"],
-        "file": file is not None and not file.beyond,
-        "events": row["memory_left_high"] <= limit <= MOST,
-    }
-    return [part for part, passed in parts.items() if passed]
+    figures = Figures(
+        ForgetQuality(**{field.name: row[field.name] for field in fields(ForgetQuality)}),
+        file=judge_file(attacks, references, None, _alpha(attacks)),
+        memory=MemoryQuality(row["memory_left_low"], row["memory_left_high"], limit),
+    )
+    quality = figures.quality
+    pooled = replace(quality, hit_10_gap_limit=quality.hit_10_gap_bound, ks_d_limit=quality.ks_d_retrain_max)
+    return {"passes": _passed(figures), "passes_by_pooled_rule": _passed(replace(figures, quality=pooled))}
+
+
+def _passed(figures: Figures) -> list[str]:
+    return [part.name for part in parts_of(figures) if part.word == "passes"]
 
 
 def _attacks(row: dict[str, Any]) -> dict[str, float]:

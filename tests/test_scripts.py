@@ -192,6 +192,7 @@ def by_event(scene: Scene) -> None:
     assert rows[0]["memory_left"] == 1
     assert rows[4]["processor_seconds"] > 0
     assert {"recover_own", "recover_ridge", "recover_softmax_zero", "recover_softmax_input"} < set(rows[4])
+    assert {"passes", "passes_by_pooled_rule", "ks_d_limit", "hit_10_gap_limit"} < set(rows[4])
 
 
 @smokes("benchmarks/unlearning.py")

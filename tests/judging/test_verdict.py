@@ -4,14 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
-from srun.judging.comparison import compare, judge_groups
-from srun.judging.records import Trained, group_records
+from srun.judging.comparison import compare, judge_groups, verdicts_by_cell
+from srun.judging.judgement import Judgement, to_json
+from srun.judging.records import ERROR_RATE, Trained, group_records
 from srun.judging.results import long_form
 from srun.judging.verdict import Figures, decide, headline, standing, tally, verdict, verdicts, words
 from srun.metrics import forgetting
 from srun.metrics.forgetting import ForgetQuality, Interval, LevelError, judge, ks_of_shift
 from srun.metrics.memory import MemoryQuality
+from srun.metrics.power import SHARES, WAYS, Failures
 from srun.metrics.ranking import EventRanks
 from srun.reporting.figures import draw, utility_vs_suppression
 from srun.reporting.page import render
@@ -21,8 +24,13 @@ NUM_EVENTS, RETRAIN_HITS = 200, (0.20, 0.21, 0.22, 0.23, 0.24)
 GAPS = {"below": -0.2, "within": 0.05, "above": 0.2}
 
 
+def of_ranks(ks_d, gap, number=8):
+    """Beside a limit of .2 for the distance and .1 for hits; the pooled rule's bounds decide nothing."""
+    return ForgetQuality(ks_d, 0.0, 0.5, gap, 0.0, number, 0.1, 0.2)
+
+
 def quality(place, near, number=8):
-    return Figures(ForgetQuality(0.1 if near else 0.3, 0.2, 0.5, GAPS[place], 0.1, number))
+    return Figures(of_ranks(0.1 if near else 0.3, GAPS[place], number))
 
 
 ABOVE_FAR, WITHIN_FAR, ABOVE_NEAR, WITHIN_NEAR = (
@@ -205,8 +213,8 @@ def test_results_hold_the_figures_of_the_rule(record, five, failing):
     group = group_of([*five, failing, ranked(record("sruga"), *LIKE, seed=20)])
     found = figures(group, "sruga")
     sruga, retrains = group.of("sruga")[0].events["forget_report"], [row.events["forget_report"].rank for row in five]
-    expected = judge(sruga.rank, np.stack(retrains), sruga.user, np.random.default_rng(0))
-    for name in ("ks_d", "ks_d_retrain_max", "hit_10_gap", "hit_10_gap_bound"):
+    expected = judge(sruga.rank, np.stack(retrains), sruga.user, np.random.default_rng(0), ERROR_RATE / 3)
+    for name in ("ks_d", "ks_d_retrain_max", "ks_d_limit", "hit_10_gap", "hit_10_gap_bound", "hit_10_gap_limit"):
         assert found[name] == pytest.approx(getattr(expected, name))
     assert 0 < found["ks_p"] <= 1
     assert (found["pass"], found["cannot_tell"], found["not_judged"], found["num_retrains"]) == (1, 0, 0, 5)
@@ -217,10 +225,10 @@ def test_every_retrain_is_judged_by_the_others(record, five):
     group = group_of([*five, ranked(record("sruga"), *LIKE, seed=20)])
     own = five[0].events["forget_report"]
     others = np.stack([row.events["forget_report"].rank for row in five[1:]])
-    expected = judge(own.rank, others, own.user, np.random.default_rng(0))
+    expected = judge(own.rank, others, own.user, np.random.default_rng(0), ERROR_RATE / 3)
     assert group.qualities["retrain-0"].num_retrains == 4
     assert group.qualities["retrain-0"].ks_d == expected.ks_d
-    number = sum(quality.passes for cell, quality in group.qualities.items() if cell.startswith("retrain"))
+    number = sum(verdict(group, row).word == "passes" for row in group.retrains)
     assert words(group, "retrain") == f"the reference; by the same rule {number} of 5 pass"
 
 
@@ -257,7 +265,7 @@ def test_a_category_is_not_judged_so(record):
 
 # the file, and single events: a made-up world in which forgotten events stand at a level of their own
 
-NUM_ITEMS, NUM_MADE = 500, 400
+NUM_ITEMS, NUM_MADE = 500, 1600
 INFO = {"models": [{"name": "sasrec", "settings": {}, "num_items": NUM_ITEMS}]}
 ATTACKS = ("own", "ridge", "softmax_zero", "softmax_input")
 OF_RETRAIN, OF_ORIGINAL = (0.20, 0.18, 0.12, 0.19), (0.60, 0.35, 0.30, 0.55)
@@ -400,8 +408,8 @@ def test_fewer_retrains_give_wider_limits_and_more_attacks_too(record, eight):
 
 
 def test_memory_that_is_not_known_well_enough_is_not_told(record):
-    quality = ForgetQuality(0.1, 0.2, 0.5, 0.0, 0.1, 8)
-    original = Figures(quality=ForgetQuality(0.3, 0.2, 0.5, 0.2, 0.1, 8), memory=MemoryQuality(1.0, 1.0, 0.1))
+    quality = of_ranks(0.1, 0.0)
+    original = Figures(quality=of_ranks(0.3, 0.2), memory=MemoryQuality(1.0, 1.0, 0.1))
     for memory, word, text in (
         (MemoryQuality(-0.05, 0.09, 0.1), "passes", "passes"),
         (MemoryQuality(0.11, 0.5, 0.1), "fails", "fails: single events are remembered"),
@@ -423,7 +431,7 @@ def test_memory_that_is_not_known_well_enough_is_not_told(record):
     ],
 )
 def test_a_level_that_is_not_known_well_enough_lets_nothing_pass(error, ks_d, word):
-    row = Figures(ForgetQuality(ks_d, 0.2, 0.5, 0.0, 0.1, 8), level=LevelError(0.9, error))
+    row = Figures(of_ranks(ks_d, 0.0), level=LevelError(0.9, error))
     judged = decide(row, ABOVE_FAR)
     assert (judged.word, judged.parts[1].word) == (word, word)
     if word == "cannot tell":
@@ -451,9 +459,110 @@ def test_results_have_the_figures_of_the_file_and_of_single_events(record, eight
     assert 0 < rows["by_event", "level_ks_d"] < 0.01
     [comparison] = judge_groups([group], [""]).comparisons
     assert comparison.method("sruga").rows[0].file == group.files["sruga-0"]
-    assert comparison.tests.startswith("A verdict joins Hit@10 below and above Retrain's interval, KS D, what attacks")
+    assert comparison.tests.startswith("A verdict joins Hit@10 below Retrain's interval, Hit@10 above it, KS D, what")
     assert "memory left of single events" in comparison.tests
     assert "(own, ridge, softmax_zero, softmax_input)" in comparison.tests
+
+
+# power, and the pooled rule beside
+
+
+def seen(**fails_from):
+    """Failures of mixtures: each part fails from the place of a share on, in every draw; None: never."""
+    by_part = {}
+    for part, place in fails_from.items():
+        by_part[part] = np.zeros((4, len(SHARES), 3), dtype=bool)
+        by_part[part][:, len(SHARES) if place is None else place :] = True
+    return Failures({way: by_part for way in WAYS}, 2)
+
+
+@pytest.mark.parametrize(
+    ("hits", "ranks", "text", "sees"),
+    [
+        (2, 1, "passes", 0.03),
+        (5, 2, "passes: by ranks alone, hits cannot tell: sees from 30 % of users on", 0.05),
+        (4, None, "passes: by hits alone, ranks cannot tell: does not see 80 % of users", 0.2),
+        (6, 5, "cannot tell: sees from 50 % of users on, sees from 30 % of users on", 0.3),
+    ],
+)
+def test_a_part_that_sees_too_little_cannot_tell_by_a_pass(hits, ranks, text, sees):
+    judged = decide(quality("within", True), ABOVE_FAR, seen(hits=hits, ranks=ranks))
+    assert judged.text == text
+    assert judged.sees.users.share == sees
+    assert [part.sees.users.share for part in judged.parts] == [
+        None if place is None else SHARES[place] for place in (hits, ranks)
+    ]
+
+
+def test_a_failure_stands_however_little_the_part_sees():
+    judged = decide(quality("within", False), ABOVE_FAR, seen(hits=2, ranks=None))
+    assert judged.text == f"fails: {OTHERWISE}, hits within Retrain's interval"
+
+
+def test_where_original_passes_a_part_power_does_not_matter():
+    judged = decide(quality("within", True), WITHIN_FAR, seen(hits=0, ranks=3))
+    assert judged.text == f"passes: by ranks alone, hits cannot tell: {EITHER}"
+    assert judged.parts[0].sees is None
+    assert judged.sees.users.share == SHARES[3], "of what can tell alone"
+    assert judged.said == f"{judged.text} (sees from 10 % of users on)"
+    assert decide(quality("within", True), WITHIN_NEAR, seen(hits=0, ranks=0)).sees is None
+
+
+def test_what_a_verdict_sees_stands_wherever_it_does(record, eight):
+    (group,) = group_records([*eight, made(record("sruga"), 20)], SEEDS)
+    judgement = judge_groups([group], [""])
+    [comparison] = judgement.comparisons
+    judged = comparison.method("sruga").rows[0].verdict
+    sees = f"(sees from {100 * judged.sees.users.share:.0f} % of users on)"
+    assert judged.sees.users.share == min(part.sees.users.share for part in judged.parts if part.sees is not None)
+    assert judged.num_tests == 8
+    assert comparison.method("sruga").words.endswith(sees)
+    assert sees in comparison.headline
+    assert verdicts_by_cell(judgement)["sruga-0"] == f"{judged.text} {sees}"
+    assert set(comparison.power) == {"hits", "ranks", "events"}
+    assert comparison.rule_error.judged == 8
+    summary, page = write_summary(judgement), render(judgement, [])
+    for text in (summary, page):
+        assert sees in text
+        assert f"A true Retrain fails this verdict in {100 * comparison.rule_error.simulated:.0f} %" in text
+        assert "The power of the file" in text
+    rows = figures(group, "sruga")
+    assert rows["sees_users"] == judged.sees.users.share
+    assert rows["num_tests"] == 8
+    assert read_judgement_of(judgement) == judgement
+
+
+def read_judgement_of(judgement):
+    return TypeAdapter(Judgement).validate_json(to_json(judgement))
+
+
+def test_the_pooled_rule_stands_beside_and_decides_nothing(record, five, failing):
+    rows = [ranked(record("sruga", s), *values, seed=20 + s) for s, values in enumerate((LIKE, LIKE, OVER))]
+    group = group_of([*five, failing, *rows])
+    for row in group.of("sruga"):
+        of_row = group.qualities[row.cell]
+        assert of_row.hit_10_gap_limit > of_row.hit_10_gap_bound, "one of three tests: .05 / 3 on each side"
+    method = compare(group).method("sruga")
+    pooled = [row.pooled for row in method.rows]
+    assert pooled == ["passes" if group.qualities[row.cell].passes else "fails" for row in method.rows]
+    assert pooled[2] == "fails"
+    assert method.pooled in ("fails", f"passes {pooled.count('passes')} of 3")
+    header = tabulate(compare(group)).header
+    assert "Pooled rule" in header
+    assert figures(group, "sruga")["pooled_pass"] == (pooled[0] == "passes")
+
+
+def test_power_needs_four_retrains_and_an_original(record, five, failing):
+    few = group_of([*five[:3], failing, ranked(record("sruga"), *LIKE, seed=20)])
+    assert few.failures == {}
+    assert "Power not measured: 3 Retrains." in compare(few).tests
+    assert compare(few).rule_error is None
+    none = group_of([*with_items(five), ranked(record("sruga"), *LIKE, seed=20)])
+    assert "Power not measured: no Original to mix in." in compare(none).tests
+
+
+def with_items(rows):
+    return [replace(row, info={**row.info, **INFO}) for row in rows]
 
 
 def test_it_is_said_that_no_file_was_attacked(record, five, failing):

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp, mannwhitneyu
+from scipy.stats import ks_2samp, mannwhitneyu, t
 
 from srun.metrics.forgetting import (
     ForgetQuality,
     judge,
-    ks_among_retrains,
     ks_distance,
+    ks_of_retrains,
     ks_of_shift,
     ks_to_retrains,
     permutation_p,
@@ -51,14 +51,14 @@ def test_nothing_to_compare_has_no_figure():
     assert math.isnan(ks_distance(empty, some))
     assert math.isnan(superiority(some, empty))
     assert math.isnan(ks_to_retrains(some, np.ones((1, 3))))
-    assert math.isnan(ks_among_retrains(np.ones((1, 3))))
+    assert math.isnan(ks_of_retrains(np.ones((1, 3)))[0])
     assert math.isnan(permutation_p(some, np.ones((1, 3)), np.arange(3), rng()))
 
 
 def test_distances_to_and_among_retrains_are_to_the_others_pooled():
     retrains = np.array([[1.0, 2.0], [1.0, 2.0], [3.0, 4.0]])
     # the first two against three pairs of others: D(., {1,2,3,4}) = .5 twice; the third lies above both
-    assert ks_among_retrains(retrains) == 1.0
+    assert ks_of_retrains(retrains) == [0.5, 0.5, 1.0]
     # D({1,2}, pooled): without the first or second {1,2,3,4}: .5 each; without the third {1,2,1,2}: 0
     assert ks_to_retrains(np.array([1.0, 2.0]), retrains) == pytest.approx(1 / 3)
 
@@ -100,13 +100,14 @@ def test_permutations_under_the_null_are_uniform():
 def test_a_thousand_events_and_five_retrains_take_less_than_two_seconds():
     models = ranks_of(6, 1000, 30)
     began = time.perf_counter()
-    judge(models[0], models[1:], np.arange(1000) // 5, rng())
+    judge(models[0], models[1:], np.arange(1000) // 5, rng(), 0.01)
     assert time.perf_counter() - began < 2
 
 
 def quality(**changes):
     values = {"ks_d": 0.1, "ks_d_retrain_max": 0.1, "ks_p": 0.5, "hit_10_gap": -0.02, "hit_10_gap_bound": 0.02}
-    return ForgetQuality(**{**values, "num_retrains": 5, **changes})
+    limits = {"hit_10_gap_limit": 0.0, "ks_d_limit": 0.0}  # of the verdict, which the pooled rule does not look at
+    return ForgetQuality(**{**values, **limits, "num_retrains": 5, **changes})
 
 
 @pytest.mark.parametrize(
@@ -121,24 +122,30 @@ def quality(**changes):
         ({"num_retrains": 2}, None),
     ],
 )
-def test_the_rule(changes, passes):
+def test_the_pooled_rule(changes, passes):
     assert quality(**changes).passes is passes
 
 
 def test_a_run_is_judged_by_both_figures():
     retrains, users = ranks_of(5, 500), np.arange(500) // 2
     like, unlike = ranks_of(1, 500, seed=9)[0], ranks_of(1, 500, 4, seed=9)[0]
-    assert judge(unlike, retrains, users, rng()).passes is False
-    found = judge(like, retrains, users, rng())
+    assert judge(unlike, retrains, users, rng(), 0.01).passes is False
+    found = judge(like, retrains, users, rng(), 0.01)
     hits = [(row <= 10).mean() for row in retrains]
     assert found.hit_10_gap == pytest.approx((like <= 10).mean() - np.mean(hits))
     assert found.hit_10_gap_bound == pytest.approx(2.776445 * np.std(hits, ddof=1) * math.sqrt(1.2), rel=1e-5)
     assert found.ks_d == ks_to_retrains(like, retrains)
+    assert found.hit_10_gap_limit == pytest.approx(t.ppf(0.99, 4) * np.std(hits, ddof=1) * math.sqrt(1.2))
+    others = [np.delete(retrains, i, axis=0).ravel() for i in range(5)]
+    distances = [ks_2samp(row, pool).statistic for row, pool in zip(retrains, others, strict=True)]
+    limit = np.mean(distances) + t.ppf(0.99, 4) * np.std(distances, ddof=1) * math.sqrt(1.2)
+    assert found.ks_d_limit == pytest.approx(limit)
+    assert found.ks_d == pytest.approx(np.mean([ks_2samp(like, pool).statistic for pool in others]))
 
 
 def test_true_retrains_fail_the_distance_about_as_often_as_exchangeability_says():
     drawn = [ranks_of(6, 80, seed=seed) for seed in range(120)]
-    fails = [ks_to_retrains(models[0], models[1:]) > ks_among_retrains(models[1:]) for models in drawn]
+    fails = [ks_to_retrains(models[0], models[1:]) > max(ks_of_retrains(models[1:])) for models in drawn]
     assert 0.03 < np.mean(fails) < 0.3  # one in six
 
 

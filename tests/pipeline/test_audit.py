@@ -68,7 +68,12 @@ def test_an_audit_says_what_holds_what_does_not_and_what_was_not_tested(flow: Pa
         told["value"]
     )
     untested = {one["name"]: one["run"] for one in audit["not_tested"]}
-    assert list(untested) == ["relearning", "power", "klom"]
+    assert list(untested) == ["relearning", "power of the file's part", "klom"]
+    parts = {part["name"]: part["sees"] for part in audit["verdict"]["parts"]}
+    assert parts["file"] is None, "it takes mixed models"
+    assert "Put back to Original's in left-out Retrains, the smallest share that fails" in audit["tests"]
+    assert "membership" in audit["tests"].partition("of users: ")[2].partition("of z_rank")[0]
+    assert "A true Retrain fails this verdict in " in audit["tests"]
     assert untested["relearning"].startswith("srun audit sasrec-sruga-0 --relearning --params tiny.yaml ")
     assert json.loads(Path("reports/audit/sasrec-sruga-0.json").read_text()) == audit
     assert "<summary>membership</summary>" in Path("reports/audit/sasrec-sruga-0.html").read_text()
@@ -217,6 +222,8 @@ def test_what_does_not_fit_the_budget_or_lacks_references_is_said(flow: Path) ->
         (flow / FOLDER.format(f"retrain-{seed}") / "model.json").unlink()
     audit = audited("sruga-0")
     untested = {one["name"]: one for one in audit["not_tested"]}
+    assert untested["power"]["why"] == "1 Retrains"
+    assert "Power not measured: 1 Retrains." in audit["tests"]
     assert audit["verdict"]["word"] == "not judged"
     assert untested["membership"]["why"] == "1 of 3 Retrains beside it"
     assert untested["verdict"]["why"] == "fewer than 3 Retrains beside it"
@@ -243,6 +250,27 @@ def test_a_request_of_users_is_audited_and_one_of_a_category_is_not(project: Pat
     result = CliRunner().invoke(cli, ["audit", "models/sasrec-0/red/original-0", *words])
     assert result.exit_code == 1
     assert "it forgets a category" in result.output
+
+
+def test_a_recipe_is_judged_by_its_runs_or_what_it_lacks_is_said(flow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = {"request": "interactions", "original": "sasrec-1", "method": "output_mask", "seed": 1}
+    own = {"request": "interactions", "original": "sasrec-0", "method": "output_mask", "seed": 0}
+    YAML().dump({"cells": {"mask-1": cell, "mask-0": own}}, Path("recipe.yaml"))
+    ok("run", *PRESET, "--params", "recipe.yaml")
+    words = ["audit", "--ensemble", "recipe.yaml", *PRESET]
+    text = ok(*words)
+    assert "output_mask on sasrec, request interactions: 2 runs," in text
+    assert "KLoM not judged: 2 of 32 runs, 4 of 32 Retrains; one more: srun run" in text
+    assert "--params recipe.yaml" in text
+    monkeypatch.setattr("srun.metrics.klom.LEAST", 2)
+    [mask] = [one for one in json.loads(ok(*words, "--json")) if one["method"] == "output_mask"]
+    assert (mask["num_runs"], mask["num_retrains"], mask["klom"]["size"]) == (2, 4, 2)
+    assert mask["klom"]["gaussian"]["median"] > mask["klom"]["gaussian_null"]["median"]
+    assert mask["pass_share"] == 0
+    assert json.loads(Path("reports/audit/ensemble-sasrec-interactions-output_mask.json").read_text()) == mask
+    assert "20 bins" in ok(*words)
+    for wrong in ([*words, FOLDER.format("sruga-0")], [*words, "--budget", "1"], ["audit", *PRESET]):
+        assert CliRunner().invoke(cli, wrong).exit_code == 2
 
 
 def test_a_folder_that_is_no_cells_model_is_refused_in_a_line(flow: Path) -> None:

@@ -43,7 +43,7 @@ from srun.judging.audit import (
 )
 from srun.judging.records import ERROR_RATE, KINDS, RECOVERED, SPLIT, Group, Record, group_records
 from srun.judging.styles import ORIGINAL
-from srun.judging.verdict import tests_text
+from srun.judging.verdict import power_lacks, tests_text
 from srun.metrics.bootstrap import Bounded
 from srun.metrics.forgetting import MIN_RETRAINS
 from srun.metrics.intervals import membership_intervals, model_scores
@@ -96,6 +96,8 @@ class Subject:
     """``<split>/<metric>`` of the model -> ends of its 95 % interval over users."""
     told: dict[str, Signals] = field(default_factory=dict)
     """By cell the signals of all attacked events."""
+    attacked: Events | None = None
+    """Which of the signals' events is what."""
     scores: dict[str, Floats] = field(default_factory=dict)
     """Attack -> (Q,) what it says of each attacked event under the model, the mean over left-out Retrains."""
     relearning: dict[str, Relearned] = field(default_factory=dict)
@@ -205,7 +207,7 @@ def _unpaid(subject: Subject, test: str, budget: Budget, options: Sequence[str])
 def _said(subject: Subject, weights: str, not_tested: Sequence[NotTested]) -> Audit:
     """Everything that is said of the model, from what was measured."""
     record, events = subject.record, subject.request.queries(SPLIT)
-    group = replace(subject.group, memberships=subject.memberships)
+    group = replace(subject.group, memberships=subject.memberships, signals=subject.told, attacked=subject.attacked)
     said = judged(group, record)
     shown = figures(group, record, subject.measured, subject.intervals, subject.settings.seed)
     return Audit(
@@ -288,6 +290,7 @@ def as_json(audit: Audit) -> dict[str, Any]:
     """The audit as JSON; a number that is not finite is null."""
     values: dict[str, Any] = _finite(asdict(audit))
     values["verdict"] |= {"text": audit.verdict.text, "provisional": audit.verdict.provisional}
+    values["verdict"]["qualified"] = audit.verdict.qualified
     return values
 
 
@@ -346,7 +349,7 @@ def _membership(subject: Subject) -> str:
     if not len(asides):
         return "no event was set aside for an audit (prepare.calibration_events)"
     subject.told = told = {name: _signals(subject, scorer, asides) for name, scorer in subject.scorers.items()}
-    events = _events(subject, asides)
+    subject.attacked = events = _events(subject, asides)
     for row in (subject.record, *(other for other in subject.group.of(ORIGINAL) if other is not subject.record)):
         retrains = [told[other.cell] for other in _retrains(subject, row)]
         rng = numpy_stream(subject.settings.seed, f"membership/{row.cell}")
@@ -505,6 +508,9 @@ def _never_measured(subject: Subject, command: str, options: Sequence[str], with
     if not with_relearning:
         again = shlex.join(["srun", "audit", record.cell, "--relearning", *options])
         missing.append(NotTested(RELEARNING, "it trains, and was not asked for", again))
-    missing.append(NotTested("power", "how little of Original would be seen is not known"))
-    missing.append(NotTested("klom", "it judges a recipe: 32 runs from as many Originals, and 32 Retrains"))
+    if lacking := power_lacks(subject.group):
+        missing.append(NotTested("power", lacking))
+    elif RECOVERED in record.metrics:
+        missing.append(NotTested("power of the file's part", "it needs mixed models, not mixed ranks"))
+    missing.append(NotTested("klom", "it judges a recipe: srun audit --ensemble"))
     return missing

@@ -15,7 +15,7 @@ from srun.files import read_json, verify_folder, write_text
 from srun.flow.cells import Cell
 from srun.flow.layout import FEATURES, CellPaths, Layout
 from srun.flow.loading import weights_sha256
-from srun.judging.comparison import judge_groups
+from srun.judging.comparison import judge_groups, verdicts_by_cell
 from srun.judging.judgement import Judgement, to_json
 from srun.judging.records import (
     KINDS,
@@ -79,6 +79,7 @@ def run(
     write_text(table, to_csv(rows))
     write_rows(rows, parquet)
     write_text(whole, to_json(judgement))
+    tracker.params({"verdict": verdicts_by_cell(judgement)})
     for file in layout.judged:
         tracker.artifact(file, "report")
     return judgement

@@ -25,6 +25,7 @@ from srun.flow import (
     neurons,
     partition,
     prepare,
+    recipe,
     report,
     train,
     unlearn,
@@ -47,6 +48,7 @@ from srun.flow.params import Params
 from srun.flow.project import Project
 from srun.flow.steps import Step, accept_steps, take_steps
 from srun.judging.audit import Audit
+from srun.judging.recipe import RecipeJudgement
 from srun.judging.styles import ORIGINAL, REFERENCE
 from srun.models.published import INFO_FILE, WEIGHTS_FILE
 from srun.progress import Budget
@@ -531,6 +533,11 @@ def _alike(params: Params, cell: Cell) -> dict[str, Cell]:
 
 def _relearns(params: Params, cell: Cell) -> bool:
     return params.request(cell.request).kind in params.relearning.kinds
+
+
+def audit_recipes(project: Project) -> list[RecipeJudgement]:
+    """Judge the methods of a project's cells by their runs from many Originals (see ``recipe.run``)."""
+    return recipe.run(project.layout, project.params.cells, project.options)
 
 
 def explain_user(project: Project, user: str, request: str) -> dict[str, Any]:

@@ -27,7 +27,18 @@ from srun.judging.judgement import (
 from srun.judging.records import KINDS, METRIC, SPLIT, Group, History, Record, Trained
 from srun.judging.results import categories, costs
 from srun.judging.styles import ORIGINAL, REFERENCE, style
-from srun.judging.verdict import headline, standing, tests_text, verdict, verdicts, words
+from srun.judging.verdict import (
+    headline,
+    pooled_word,
+    pooled_words,
+    powers,
+    rule_error,
+    standing,
+    tests_text,
+    verdict,
+    verdicts,
+    words,
+)
 from srun.metrics.ranking import CUT_OFFS, mean_and_spread
 
 CURVES = ("validation/ndcg_10", "validation/recall_10", "forget_tune/hit_10")
@@ -45,6 +56,12 @@ def judge_groups(groups: Sequence[Group], to_judge: Sequence[str], missing: Sequ
         settings=settings(groups),
         missing=tuple(missing),
     )
+
+
+def verdicts_by_cell(judgement: Judgement) -> dict[str, str]:
+    """Cell -> its verdict in words, with what qualifies it in brackets."""
+    rows = [row for one in judgement.comparisons for method in one.methods for row in method.rows]
+    return {row.cell: row.verdict.said for row in rows if row.verdict is not None}
 
 
 def compare(group: Group, to_judge: str = "") -> Comparison:
@@ -70,6 +87,8 @@ def compare(group: Group, to_judge: str = "") -> Comparison:
         headline=headline(group),
         standing=standing(group),
         tests=tests_text(group),
+        power=powers(group),
+        rule_error=rule_error(group),
         original_not_above=any(quality.place not in (None, "above") for quality in originals),
         has_relearning=any(record.relearning for record in group.records),
         to_judge=to_judge,
@@ -117,6 +136,7 @@ def _method(group: Group, method: str, splits: Sequence[str]) -> MethodFigures:
         method=method,
         seeds=tuple(sorted({record.seed for record in group.of(method)})),
         words=words(group, method),
+        pooled=pooled_words(group, method),
         over_unlearning=style(method).role == "method" and any(one.over_unlearning for one in verdicts(group, method)),
         rows=tuple(_row(group, record) for record in group.of(method)),
         figures=figures,
@@ -134,6 +154,7 @@ def _row(group: Group, record: Record) -> JudgedRow:
         original=record.original,
         seed=record.seed,
         verdict=verdict(group, record),
+        pooled=pooled_word(group.qualities.get(record.cell)),
         quality=group.qualities.get(record.cell) if record.events else None,
         file=group.files.get(record.cell) if record.recovered else None,
         memory=group.memories.get(record.cell) if record.events else None,

@@ -15,6 +15,7 @@ from srun.files import read_json
 from srun.judging.verdict import Verdict
 from srun.metrics.forgetting import ForgetQuality, LevelError
 from srun.metrics.memory import MemoryQuality
+from srun.metrics.power import Power, RuleError
 from srun.metrics.recovered import FileQuality
 
 Lack = Literal["undefined", "infinite"]
@@ -54,7 +55,10 @@ class Band:
 
 @config
 class Quality:
-    """How a method's ranks of forgotten events stand to the Retrains', over its seeds; Retrain's to each other."""
+    """How a method's ranks stand to the Retrains', over its seeds, by the bounds of the pooled rule.
+
+    Ranks are of forgotten events; Retrain's stand to each other.
+    """
 
     gap: float
     """Mean over seeds of its Hit@10 less the Retrains' mean; 0 of Retrain itself."""
@@ -76,6 +80,8 @@ class JudgedRow:
     seed: int
     verdict: Verdict | None
     """None for raw scores."""
+    pooled: str
+    """What the pooled rule alone says: ``passes``, ``fails`` or ``not judged``; empty where it has no ranks."""
     quality: ForgetQuality | None
     file: FileQuality | None
     """What attacks have back of its file; None where it was not attacked, or with too few Retrains."""
@@ -102,6 +108,8 @@ class MethodFigures:
     seeds: tuple[int, ...]
     words: str
     """Its verdict, or those of its seeds counted, as tables show them."""
+    pooled: str
+    """What the pooled rule alone says, seeds counted; empty where it has no ranks."""
     over_unlearning: bool
     """Whether it is a method (no control, no reference) that over-unlearns, in at least one seed."""
     rows: tuple[JudgedRow, ...]
@@ -186,7 +194,11 @@ class Comparison:
     standing: str
     """What limits every verdict; empty where nothing does."""
     tests: str
-    """Which tests every verdict joins, in sentences; empty for a category."""
+    """Which tests every verdict joins, what they see and how often they err, in sentences; empty for a category."""
+    power: dict[str, Power]
+    """What each part of a verdict sees; empty where that was not measured."""
+    rule_error: RuleError | None
+    """How often a true Retrain fails a verdict; None with fewer than four Retrains."""
     original_not_above: bool
     """Whether an Original's hits do not lie above Retrain's interval, so that hits cannot show success."""
     has_relearning: bool

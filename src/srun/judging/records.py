@@ -17,8 +17,18 @@ from srun.evaluation.linear_probe import nearer
 from srun.judging.by_event import Witness, event_figures
 from srun.judging.styles import MASKS, ORIGINAL, RAW, REFERENCE, method_order
 from srun.metrics.forgetting import ForgetQuality, LevelError, judge, ks_of_shift
-from srun.metrics.membership import Membership, MembershipQuality, judge_membership
-from srun.metrics.memory import MemoryQuality, memory_limit
+from srun.metrics.membership import Events, Membership, MembershipQuality, Signals, judge_membership
+from srun.metrics.memory import MemoryQuality, memory_limit, user_draws
+from srun.metrics.power import (
+    LEAST_RETRAINS,
+    WAYS,
+    Attacked,
+    Failures,
+    References,
+    failures,
+    mixtures,
+    simulated_failures,
+)
 from srun.metrics.ranking import EventRanks
 from srun.metrics.recovered import FileQuality, judge_file
 from srun.rng import numpy_stream
@@ -125,6 +135,10 @@ class Group:
     """The Originals that any of them starts from."""
     memberships: Mapping[str, Mapping[str, Membership]] = field(default_factory=dict, repr=False)
     """By cell what membership attacks tell, by attack; only an audit makes them."""
+    signals: Mapping[str, Signals] = field(default_factory=dict, repr=False)
+    """By cell what membership attacks are made from, for their power."""
+    attacked: Events | None = field(default=None, repr=False)
+    """Which of the signals' events is what; the members are the forgotten events, in the order of the ranks."""
 
     @property
     def retrains(self) -> list[Record]:
@@ -157,7 +171,8 @@ class Group:
             if len(others) > 1:
                 own = record.events[SPLIT]
                 rng = numpy_stream(int(record.partition["request"]["seed"]), f"ks_p/{record.cell}")
-                qualities[record.cell] = judge(own.rank, np.stack(others), own.user, rng)
+                alpha = ERROR_RATE / self.num_tests(record)
+                qualities[record.cell] = judge(own.rank, np.stack(others), own.user, rng, alpha)
         return qualities
 
     @cached_property
@@ -199,8 +214,71 @@ class Group:
 
         Hits on both sides, ranks, each attack on the file, memory where it is known, and each membership attack.
         """
-        memory = record.value(BY_EVENT, "memory_left") is not None
+        memory = record.cell in self.memories
         return 3 + len(record.recovered) + memory + len(self.memberships.get(record.cell, {}))
+
+    @cached_property
+    def references(self) -> References | None:
+        """What power is measured with; None for a category, without an Original, and with fewer than four Retrains."""
+        retrains = [row for row in self.retrains if SPLIT in row.events]
+        originals = [row for row in self.of(ORIGINAL) if SPLIT in row.events]
+        if self.first.kind not in KINDS or len(retrains) < LEAST_RETRAINS or not originals or self.num_items is None:
+            return None
+        users = originals[0].events[SPLIT].user
+        highs = [row.value(BY_EVENT, "memory_left_high") for row in retrains]
+        features = next((row.features for row in originals if row.features is not None), None)
+        known = [high for high in highs if high is not None]
+        return References(
+            retrains=np.stack([row.events[SPLIT].rank for row in retrains]),
+            originals=np.stack([row.events[SPLIT].rank for row in originals]),
+            users=users,
+            num_items=self.num_items,
+            others=tuple(_place_of_other(row, originals, self.originals) for row in originals),
+            features=features,
+            draws=None if features is None else user_draws(users.astype(np.int64), self._stream("power/memory")),
+            memory_highs=tuple(known) if len(known) == len(highs) else (),
+        )
+
+    @cached_property
+    def failures(self) -> dict[int, Failures]:
+        """By number of tests of a verdict, which mixtures of Retrain and Original fail it; empty without references."""
+        references = self.references
+        if references is None:
+            return {}
+        attacked, seed = self._attacked(), int(self.first.partition["request"]["seed"])
+        mixed = mixtures(references, seed, attacked)
+        numbers = {self.num_tests(record) for record in self.records if SPLIT in record.events}
+        return {
+            number: Failures(
+                {way: failures(references, mixed[way], ERROR_RATE / number, attacked) for way in WAYS},
+                len(references.originals),
+            )
+            for number in numbers
+        }
+
+    @cached_property
+    def simulated(self) -> dict[str, NDArray[np.bool_]]:
+        """By Retrain, which simulated draws of users fail it by hits or ranks; empty with fewer than four Retrains."""
+        rows = [row for row in self.retrains if SPLIT in row.events]
+        if self.first.kind not in KINDS or len(rows) < LEAST_RETRAINS:
+            return {}
+        ranks, users = np.stack([row.events[SPLIT].rank for row in rows]), rows[0].events[SPLIT].user
+        alphas = [ERROR_RATE / self.num_tests(row) for row in rows]
+        drawn = simulated_failures(ranks, users, alphas, self._stream("power/retrains"))
+        return {row.cell: fails for row, fails in zip(rows, drawn, strict=True)}
+
+    def _attacked(self) -> Attacked | None:
+        """Signals of the models that power is measured with; None where there are none."""
+        if self.attacked is None:
+            return None
+        retrains, originals = (
+            [self.signals[row.cell] for row in self.of(method) if SPLIT in row.events]
+            for method in (REFERENCE, ORIGINAL)
+        )
+        return Attacked(retrains, originals, self.attacked)
+
+    def _stream(self, name: str) -> np.random.Generator:
+        return numpy_stream(int(self.first.partition["request"]["seed"]), name)
 
     @cached_property
     def levels(self) -> dict[str, LevelError]:
@@ -283,7 +361,7 @@ def _by_event(record: Record, records: Sequence[Record], trained: Sequence[Train
 
 def _witness(record: Record, records: Sequence[Record], trained: Sequence[Trained]) -> Witness | None:
     """What tells memory of a row: its own Original, and one of another seed; None where either has no row."""
-    seeds = {original.name: original.info.get("seed") for original in trained if original.info.get("shards", 1) == 1}
+    seeds = _seeds_of_single(trained)
     rows = [row for row in records if row.method == ORIGINAL and row.original in seeds and SPLIT in row.events]
     own = next((row for row in rows if row.original == record.original), None)
     if own is None:
@@ -294,6 +372,24 @@ def _witness(record: Record, records: Sequence[Record], trained: Sequence[Traine
         return None
     events = own.events[SPLIT]
     return Witness(events.rank, other.events[SPLIT].rank, features, events.user)
+
+
+def _place_of_other(row: Record, originals: Sequence[Record], trained: Sequence[Trained]) -> int | None:
+    """Where among ``originals`` one of another seed is than ``row``, single models both; None where there is none."""
+    seeds = _seeds_of_single(trained)
+    if row.original not in seeds:
+        return None
+    places = (
+        place
+        for place, other in enumerate(originals)
+        if other.original in seeds and seeds[other.original] != seeds[row.original]
+    )
+    return next(places, None)
+
+
+def _seeds_of_single(trained: Sequence[Trained]) -> dict[str, Any]:
+    """Seeds of Originals that are one model, by name."""
+    return {original.name: original.info.get("seed") for original in trained if original.info.get("shards", 1) == 1}
 
 
 def _judge_category(

@@ -176,16 +176,22 @@ def _rows(group: Group, record: Record) -> Iterator[Row]:
 
 
 def _judged(group: Group, record: Record) -> dict[str, float]:
-    """The figures of the rule, and what comes of them: ``pass`` only where it passes or fails."""
+    """The figures of both rules, and what comes of them: ``pass`` only where the verdict passes or fails."""
     judged, quality = verdict(group, record), group.qualities.get(record.cell)
     if judged is None or record.kind not in KINDS:
         return {}
     figures: dict[str, float] = {"not_judged": judged.word == "not judged", "num_retrains": judged.num_retrains}
     if quality is not None:
         figures |= {f"{METRIC}_gap": quality.hit_10_gap, f"{METRIC}_gap_bound": quality.hit_10_gap_bound}
-        figures |= {name: getattr(quality, name) for name in ("ks_d", "ks_d_retrain_max", "ks_p")}
+        figures |= {f"{METRIC}_gap_limit": quality.hit_10_gap_limit}
+        figures |= {name: getattr(quality, name) for name in ("ks_d", "ks_d_retrain_max", "ks_d_limit", "ks_p")}
+        figures |= {} if quality.passes is None else {"pooled_pass": quality.passes}
     if judged.word != "not judged":
         figures |= {"over_unlearning": judged.over_unlearning, "cannot_tell": judged.word == "cannot tell"}
+        figures["num_tests"] = judged.num_tests
+    if judged.sees is not None:
+        shares = {"sees_users": judged.sees.users.share, "sees_z_rank": judged.sees.z_rank.share}
+        figures |= {name: share for name, share in shares.items() if share is not None}
     if judged.word in ("passes", "fails"):
         figures["pass"] = judged.word == "passes"
     return {name: float(value) for name, value in figures.items()}

@@ -1,9 +1,10 @@
 """Verdicts: passes, fails, cannot tell, not judged. The one place that decides and words them.
 
-A verdict has up to four parts: hits (Hit@10 of forgotten events beside Retrain's interval), ranks (their distance from
-the Retrains' ranks), file (what attacks have back of it, beside what they have of Retrains' files) and events (memory
-left of single events). ``metrics.forgetting``, ``.recovered`` and ``.memory`` measure them and say where each lies. A
-part by which Original itself passes cannot tell whether anything was unlearned.
+A verdict has up to five parts: hits (Hit@10 of forgotten events beside Retrain's interval), ranks (their distance from
+the Retrains' ranks), file (what attacks have back of it, beside what they have of Retrains' files), events (memory left
+of single events) and membership. ``metrics.forgetting``, ``.recovered``, ``.memory`` and ``.membership`` measure them
+and say where each lies. A part by which Original itself passes cannot tell whether anything was unlearned, and nor can
+a pass by a part that would not see a fifth of users put back (``metrics.power``).
 """
 
 from collections import Counter
@@ -16,6 +17,7 @@ from srun.judging.styles import ORIGINAL, style
 from srun.metrics.forgetting import MIN_RETRAINS, ForgetQuality, LevelError, Place
 from srun.metrics.membership import MembershipQuality
 from srun.metrics.memory import MOST, MemoryQuality
+from srun.metrics.power import LEAST_RETRAINS, SHARES, Failures, Power, RuleError, Threshold, Way
 from srun.metrics.recovered import TABLE_ATTACKS, FileQuality
 
 Word = Literal["passes", "fails", "cannot tell", "not judged"]
@@ -56,6 +58,8 @@ class Part:
     name: Name
     word: Word
     how: str = ""
+    sees: Power | None = None
+    """From which share of Original on it fails; None where that was not measured."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,10 @@ class Verdict:
     parts: tuple[Part, ...] = ()
     num_retrains: int = 0
     over_unlearning: bool = False
+    sees: Power | None = None
+    """From which share of Original on a part that can tell fails; None where it was not measured."""
+    num_tests: int = 0
+    """Tests that share one error rate; 0 where nothing was judged."""
 
     @property
     def text(self) -> str:
@@ -81,6 +89,16 @@ class Verdict:
     def provisional(self) -> str:
         """``provisional, 3 Retrains`` where they are few; empty for a firm verdict and for none."""
         return provisional(self.num_retrains) if self.word != "not judged" else ""
+
+    @property
+    def qualified(self) -> str:
+        """What stands beside it in brackets: ``provisional, 5 Retrains; sees from 5 % of users on``, or less."""
+        return "; ".join(text for text in (self.provisional, sees_text(self.sees)) if text)
+
+    @property
+    def said(self) -> str:
+        """The verdict, and what qualifies it in brackets."""
+        return f"{self.text} ({self.qualified})" if self.qualified else self.text
 
 
 @dataclass(frozen=True)
@@ -98,8 +116,11 @@ class Figures:
     """Of an audit."""
 
 
-def decide(row: Figures, originals: Sequence[Figures]) -> Verdict:
+def decide(row: Figures, originals: Sequence[Figures], failures: Failures | None = None) -> Verdict:
     """The verdict of a row by its figures and those of the Originals, which show what these figures can tell.
+
+    ``failures`` says which mixtures of Retrain and Original each part sees; None where power was not measured. A pass
+    by a part with too little power tells nothing; a failure stands, for its error rate is known.
 
     A row passes only by parts that can tell, and never where the level that it aims at is not known well enough.
     Over-unlearning fails it even where hits cannot show memory, unless Original passes all parts: then every row reads
@@ -108,14 +129,14 @@ def decide(row: Figures, originals: Sequence[Figures]) -> Verdict:
     quality = row.quality
     if quality.place is None:
         return Verdict("not judged", retrains_text(quality.num_retrains), num_retrains=quality.num_retrains)
-    parts = _parts(row)
+    parts = parts_of(row)
     over = quality.place == "below"
     if not originals:
         shown = [
             replace(part, word="cannot tell", how=NO_ORIGINAL) if part.word == "passes" else part for part in parts
         ]
         return _join(shown, quality.num_retrains, over)
-    of_originals = [{p.name: p for p in _parts(replace(original, unattacked=""))} for original in originals]
+    of_originals = [{p.name: p for p in parts_of(replace(original, unattacked=""))} for original in originals]
     blind = {part.name for part in parts if not _told(part.name, of_originals)}
     if blind == {part.name for part in parts}:
         passed = any(all(not _remembers(part) for part in other.values()) for other in of_originals)
@@ -123,7 +144,11 @@ def decide(row: Figures, originals: Sequence[Figures]) -> Verdict:
         hidden = tuple(_hidden(part) for part in parts)
         return Verdict("cannot tell", ORIGINAL_TOO if passed else NEITHER, note, hidden, quality.num_retrains, over)
     seen = [_hidden(part) if part.name in blind and part.how != OVER else part for part in parts]
-    return _join(seen, quality.num_retrains, over)
+    if failures is None:
+        return _join(seen, quality.num_retrains, over)
+    telling = [part.name for part in seen if part.name not in blind and part.name in failures.parts]
+    seen = [_with_power(part, failures) if part.name in telling else part for part in seen]
+    return _join(seen, quality.num_retrains, over, failures.power(telling) if telling else None)
 
 
 def verdict(group: Group, record: Record) -> Verdict | None:
@@ -141,10 +166,13 @@ def verdict(group: Group, record: Record) -> Verdict | None:
         number = sum(other is not record for other in group.retrains)
         few = retrains_text(number) if number < MIN_RETRAINS else "no forgotten event of the report half was ranked"
         return Verdict("not judged", few, num_retrains=number)
+    number = group.num_tests(record)
     if role in ("original", "reference") and figures.quality.place is not None:
-        return _join(_parts(figures), figures.quality.num_retrains, figures.quality.place == "below")
-    originals = [figures_of(group, other) for other in group.of(ORIGINAL)]
-    return decide(figures, [original for original in originals if original is not None])
+        judged = _join(parts_of(figures), figures.quality.num_retrains, figures.quality.place == "below")
+    else:
+        originals = [figures_of(group, other) for other in group.of(ORIGINAL)]
+        judged = decide(figures, [one for one in originals if one is not None], group.failures.get(number))
+    return replace(judged, num_tests=0 if judged.word == "not judged" else number)
 
 
 def figures_of(group: Group, record: Record) -> Figures | None:
@@ -196,14 +224,29 @@ def words(group: Group, method: str) -> str:
     prefix = {"original": "nothing removed; ", "control": "control: "}.get(role, "")
     texts = {one.text for one in rows}
     said = f"{texts.pop()}{_seeds(len(rows))}" if len(texts) == 1 else tally(rows)
-    few = next((one.provisional for one in rows if one.provisional), "")
+    few = next((one.qualified for one in rows if one.qualified), "")
     return prefix + said + (f" ({few})" if few else "")
+
+
+def pooled_word(quality: ForgetQuality | None) -> str:
+    """What the pooled rule alone says of a row: hits and ranks by bounds of their own, as in older tables."""
+    if quality is None:
+        return ""
+    return "not judged" if quality.passes is None else "passes" if quality.passes else "fails"
+
+
+def pooled_words(group: Group, method: str) -> str:
+    """The pooled rule's word of a method, or those of its seeds counted; empty where it has no ranks."""
+    rows = [word for record in group.of(method) if (word := pooled_word(group.qualities.get(record.cell)))]
+    if len(set(rows)) < 2:
+        return next(iter(rows), "")
+    return f"passes {rows.count('passes')} of {len(rows)}"
 
 
 def headline(group: Group) -> str:
     """Passes and fails of every method and control over its seeds, in a sentence without its end."""
     by_method = {method: verdicts(group, method) for method in group.methods if style(method).role in _JUDGED}
-    few = next((one.provisional for rows in by_method.values() for one in rows if one.provisional), "")
+    few = next((one.qualified for rows in by_method.values() for one in rows if one.qualified), "")
     if not by_method:
         number = len(group.retrains)
         few = f"not judged: {retrains_text(number)}, and " if number < MIN_RETRAINS else ""
@@ -226,21 +269,107 @@ def standing(group: Group) -> str:
 
 
 def tests_text(group: Group) -> str:
-    """Which tests every verdict of a group joins, and what no verdict says, in sentences; empty for a category."""
+    """Which tests every verdict of a group joins, what they see, and how often they fail a true Retrain, in sentences.
+
+    Empty for a category.
+    """
     if group.first.kind not in KINDS:
         return ""
     attacks = list(dict.fromkeys(attack for record in group.records for attack in record.recovered))
-    tests = ["Hit@10 below and above Retrain's interval", "KS D"]
+    tests = ["Hit@10 below Retrain's interval", "Hit@10 above it", "KS D"]
     tests += [f"what attacks have back of the file ({', '.join(attacks)})"] if attacks else []
     tests += ["memory left of single events"] if group.memories else []
-    tests += ["what membership attacks tell"] if group.memberships else []
+    told = list(dict.fromkeys(attack for attacks_on in group.memberships.values() for attack in attacks_on))
+    tests += [f"what membership attacks tell ({', '.join(told)})"] if told else []
     *some, last = tests
-    sentences = [f"A verdict joins {', '.join(some)} and {last}."]
-    if attacks:
-        sentences.append(f"Each attack has an equal share of an error rate of {ERROR_RATE:g} over all of these.")
-    else:
+    shares = f"Each test of a row has an equal share of one error rate of {ERROR_RATE:g}"
+    own = ", and memory of single events a limit of its own" if group.memories else ""
+    number = max(group.num_tests(record) for record in group.records)
+    sentences = [
+        f"A verdict joins {', '.join(some)} and {last}.",
+        f"{shares} ({number} tests where all are there){own}.",
+    ]
+    if not attacks:
         sentences.append("No file was attacked (evaluate.recovery), so no verdict says what is in it.")
-    return " ".join(sentences)
+    return " ".join([*sentences, *_power_sentences(group), *_error_sentences(group)])
+
+
+def powers(group: Group) -> dict[str, Power]:
+    """What each part sees where it joins as many tests as any verdict of the group; empty where it was not measured."""
+    if not group.failures:
+        return {}
+    failures = group.failures[max(group.failures)]
+    return {part: failures.power([part]) for part in failures.parts}
+
+
+def rule_error(group: Group) -> RuleError | None:
+    """How often a true Retrain fails, by the rule as it stands; None with fewer than four Retrains."""
+    if not group.simulated:
+        return None
+    judged, shares = [], []
+    for record in group.retrains:
+        said = verdict(group, record)
+        if said is None or record.cell not in group.simulated:
+            continue
+        judged.append(said.word == "fails")
+        as_measured = any(part.word == "fails" and part.name not in ("hits", "ranks") for part in said.parts)
+        shares.append(1.0 if as_measured else float(group.simulated[record.cell].mean()))
+    return RuleError(len(judged), sum(judged), sum(shares) / len(shares))
+
+
+def sees_text(sees: Power | None) -> str:
+    """``sees from 5 % of users on``; empty where it was not measured."""
+    if sees is None:
+        return ""
+    if sees.users.share is None:
+        return f"does not see {_percent(SHARES[-1])} of users"
+    return f"sees from {_percent(sees.users.share)} of users on"
+
+
+def _power_sentences(group: Group) -> list[str]:
+    """From which share of Original on each part fails."""
+    by_part = powers(group)
+    if not by_part:
+        return [f"Power not measured: {power_lacks(group)}."]
+    ways: tuple[tuple[Way, str], ...] = (("users", "users"), ("z_rank", "z_rank"))
+    texts = []
+    for way, of in ways:
+        said = ", ".join(f"{part} {_threshold_text(getattr(sees, way))}" for part, sees in by_part.items())
+        texts.append(f"of {of}: {said}")
+    sentence = (
+        "Put back to Original's in left-out Retrains, the smallest share that fails in 80 % of draws is, "
+        f"{'; '.join(texts)} (in brackets, the draws that fail on the other half)."
+    )
+    file = any(record.recovered for record in group.records)
+    return [sentence] + (["The power of the file's part is not measured."] if file else [])
+
+
+def power_lacks(group: Group) -> str:
+    """What a group without power lacks for it."""
+    number = len(group.retrains)
+    if number < LEAST_RETRAINS:
+        return f"{number} Retrains"
+    return "the models do not say how many items they rank" if group.num_items is None else "no Original to mix in"
+
+
+def _threshold_text(threshold: Threshold) -> str:
+    if threshold.share is None or threshold.checked is None:
+        return f"more than {_percent(SHARES[-1])}"
+    return f"{_percent(threshold.share)} ({_percent(threshold.checked)})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _error_sentences(group: Group) -> list[str]:
+    error = rule_error(group)
+    if error is None:
+        return []
+    return [
+        f"A true Retrain fails this verdict in {_percent(error.simulated)} of cases (users drawn again); of the "
+        f"{error.judged} here, each by the others, {error.failed} fail."
+    ]
 
 
 def provisional(number: int) -> str:
@@ -256,7 +385,7 @@ def retrains_text(number: int) -> str:
 _JUDGED = ("method", "control")
 
 
-def _parts(row: Figures) -> list[Part]:
+def parts_of(row: Figures) -> list[Part]:
     """What each part says by itself, whatever Originals show."""
     quality = row.quality
     hits = (
@@ -279,7 +408,7 @@ def _parts(row: Figures) -> list[Part]:
 def _ranks(row: Figures) -> Part:
     """A distance that the error of the level may have made, or may hide, tells nothing."""
     quality, level = row.quality, row.level
-    if level is not None and level.ks_d > quality.ks_d_retrain_max >= quality.ks_d - level.ks_d:
+    if level is not None and level.ks_d > quality.ks_d_limit >= quality.ks_d - level.ks_d:
         return Part("ranks", "cannot tell", f"{LEVEL_UNKNOWN} ± {level.standard_error:.2g} only")
     return Part("ranks", "passes") if quality.near else Part("ranks", "fails", OTHERWISE)
 
@@ -319,11 +448,18 @@ def _hidden(part: Part) -> Part:
     )
 
 
-def _join(parts: Sequence[Part], num_retrains: int, over: bool) -> Verdict:
+def _with_power(part: Part, failures: Failures) -> Part:
+    sees = failures.power([part.name])
+    if part.word == "passes" and sees.blind:
+        return replace(part, word="cannot tell", how=sees_text(sees), sees=sees)
+    return replace(part, sees=sees)
+
+
+def _join(parts: Sequence[Part], num_retrains: int, over: bool, sees: Power | None = None) -> Verdict:
     """One verdict of all parts."""
 
     def joined(word: Word, how: str = "", note: str = "") -> Verdict:
-        return Verdict(word, how, note, tuple(parts), num_retrains, over)
+        return Verdict(word, how, note, tuple(parts), num_retrains, over, sees)
 
     blind = ", ".join(f"{part.name} cannot tell: {part.how}" for part in parts if part.word == "cannot tell")
     failed = {part.name: part.how for part in parts if part.word == "fails"}

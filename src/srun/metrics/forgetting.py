@@ -6,10 +6,10 @@ Shapes: Q events, n Retrains, U users, B distinct ranks. Ranks may be tied and f
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from srun.metrics.ranking import Ranks, hit, mean_and_spread
 
@@ -46,38 +46,60 @@ def superiority(x: Ranks, y: Ranks) -> float:
 
 def ks_to_retrains(ranks: Ranks, retrains: NDArray[np.float64]) -> float:
     """``ks_d``: mean over i of D(ranks, all Retrains but the i-th pooled), of ``retrains`` (n, Q). NaN for n < 2."""
-    if len(retrains) < 2:
+    if len(retrains) < 2 or not len(ranks):
         return math.nan
-    return float(np.mean([ks_distance(ranks, _others(retrains, i)) for i in range(len(retrains))]))
+    below = events_below(np.vstack([ranks, retrains]))
+    return float(ks_to_pools(below[:1], below[1:]).mean())
 
 
-def ks_among_retrains(retrains: NDArray[np.float64]) -> float:
-    """``ks_d_retrain_max``: max over i of D(R_i, the others pooled), of ``retrains`` (n, Q). NaN for n < 2."""
-    if len(retrains) < 2:
-        return math.nan
-    return max(ks_distance(row, _others(retrains, i)) for i, row in enumerate(retrains))
+def ks_of_retrains(retrains: NDArray[np.float64]) -> list[float]:
+    """D(R_i, the others pooled) of each of ``retrains`` (n, Q); NaN for n < 2, and without events."""
+    if len(retrains) < 2 or not retrains.shape[1]:
+        return [math.nan] * len(retrains)
+    below = events_below(retrains)
+    return [float(distance) for distance in np.diagonal(ks_to_pools(below, below))]
 
 
-def prediction_bound(values: Sequence[float]) -> float:
-    """Half-width of the 95 % interval of one further value: t(.975, n-1) * s * sqrt(1 + 1/n); NaN for n < 2."""
-    from scipy.stats import t
+def events_below(ranks: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(M, B) how many events of each model's ranks (M, Q) stand at or below each of the B distinct ranks of all."""
+    values, place = np.unique(ranks, return_inverse=True)
+    return events_below_places(place.reshape(ranks.shape), len(values))
+
+
+def events_below_places(place: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """The same of places (M, Q) among ``size`` distinct ranks."""
+    shift = np.arange(len(place))[:, None] * size
+    counts = np.bincount((place + shift).ravel(), minlength=len(place) * size)
+    return counts.reshape(len(place), size).cumsum(1)
+
+
+def ks_to_pools(below: NDArray[Any], retrains: NDArray[Any]) -> NDArray[np.float64]:
+    """(M, n) KS distance of each model to all Retrains but one, pooled, from ``events_below`` of one set of ranks.
+
+    ``below`` (M, B) of the models, ``retrains`` (n, B), n >= 2, all of as many events, which may be weighted.
+    """
+    total, share = retrains.sum(0), below / below[:, -1:]
+    pools = ((total - own) / (total[-1] - own[-1]) for own in retrains)
+    return np.stack([np.abs(share - pool).max(1) for pool in pools], axis=1)
+
+
+def prediction_bound(values: Sequence[float], alpha: float = 0.025) -> float:
+    """How far above the mean one more value lies with chance ``alpha``: t(1 - alpha, n-1) * s * sqrt(1 + 1/n).
+
+    As it stands, the half-width of the 95 % interval. NaN for n < 2.
+    """
+    from scipy.special import stdtrit
 
     n = len(values)
     if n < 2:
         return math.nan
     _, spread = mean_and_spread(values)
-    return float(t.ppf(0.975, n - 1)) * spread * math.sqrt(1 + 1 / n)
+    return float(stdtrit(n - 1, 1 - alpha)) * spread * math.sqrt(1 + 1 / n)
 
 
 def one_sided_limit(values: Sequence[float], alpha: float) -> float:
     """What one more value exceeds with chance ``alpha``: mean + t(1 - alpha, n-1) s sqrt(1 + 1/n); NaN for n < 2."""
-    from scipy.stats import t
-
-    n = len(values)
-    if n < 2:
-        return math.nan
-    mean, spread = mean_and_spread(values)
-    return mean + float(t.ppf(1 - alpha, n - 1)) * spread * math.sqrt(1 + 1 / n)
+    return mean_and_spread(values)[0] + prediction_bound(values, alpha)
 
 
 def ks_of_shift(ranks: Ranks, num_items: int, shift: float) -> float:
@@ -131,10 +153,13 @@ class Interval:
 
     def place(self, value: float) -> Place:
         """Where a figure lies; ``below`` is over-unlearning, and nothing else is. The edges are within."""
-        gap = value - self.mean
-        if gap < -self.bound:
-            return "below"
-        return "above" if gap > self.bound else "within"
+        if not self.outside(value):
+            return "within"
+        return "below" if value < self.mean else "above"
+
+    def outside(self, values: ArrayLike) -> NDArray[np.bool_]:
+        """Which figures lie on neither edge and not between them."""
+        return np.asarray(np.abs(np.asarray(values) - self.mean) > self.bound)
 
 
 def permutation_p(
@@ -176,52 +201,84 @@ def permutation_p(
 
 
 @dataclass(frozen=True)
+class RankLimits:
+    """How far hits and ranks of one more Retrain go: each of these tests fails it by chance with one ``alpha``."""
+
+    hits: Interval
+    """Of Hit@10, with ``alpha`` on either side."""
+    ks_d: float
+
+    @classmethod
+    def of(cls, hits: Sequence[float], distances: Sequence[float], alpha: float) -> "RankLimits":
+        """From each Retrain's Hit@10 and its distance from the others (``ks_of_retrains``); NaN for n < 2."""
+        interval = Interval(mean_and_spread(hits)[0], prediction_bound(hits, alpha))
+        return cls(interval, one_sided_limit(distances, alpha))
+
+
+@dataclass(frozen=True)
 class ForgetQuality:
-    """How a model's ranks of forgotten events stand to the Retrains'; NaN where too few Retrains allow no figure."""
+    """How a model's ranks of forgotten events stand to the Retrains'; NaN where too few Retrains allow no figure.
+
+    Two rules look at these figures. The *pooled rule* has bounds of its own: ``passes``. A verdict joins more tests,
+    and its hits and ranks have limits at the error rate that all of them share: ``place`` and ``near``.
+    """
 
     ks_d: float
     ks_d_retrain_max: float
+    """Of the pooled rule: the largest distance of a Retrain from the others."""
     ks_p: float
     hit_10_gap: float
     """Its Hit@10 less the Retrains' mean."""
     hit_10_gap_bound: float
+    """Of the pooled rule: 95 %."""
     num_retrains: int
+    hit_10_gap_limit: float
+    """Of the verdict, to either side."""
+    ks_d_limit: float
+    """Of the verdict."""
 
     @property
     def near(self) -> bool:
-        """Whether the distance is no larger than the Retrains have among themselves."""
-        return self.ks_d <= self.ks_d_retrain_max
+        """Whether the distance is within the verdict's limit."""
+        return self.ks_d <= self.ks_d_limit
 
     @property
     def place(self) -> Place | None:
-        """Where its Hit@10 lies to Retrain's interval; None for n < 3."""
+        """Where its Hit@10 lies by the verdict's limits; None for n < 3."""
         if self.num_retrains < MIN_RETRAINS:
             return None
-        return Interval(0.0, self.hit_10_gap_bound).place(self.hit_10_gap)
+        return Interval(0.0, self.hit_10_gap_limit).place(self.hit_10_gap)
 
     @property
     def passes(self) -> bool | None:
         """Whether it meets the pooled rule, which a true Retrain may fail. None for n < 3."""
-        return None if self.place is None else self.near and self.place == "within"
+        if self.num_retrains < MIN_RETRAINS:
+            return None
+        within = Interval(0.0, self.hit_10_gap_bound).place(self.hit_10_gap) == "within"
+        return within and self.ks_d <= self.ks_d_retrain_max
 
 
 def judge(
-    ranks: Ranks, retrains: NDArray[np.float64], users: NDArray[np.integer], rng: np.random.Generator
+    ranks: Ranks,
+    retrains: NDArray[np.float64],
+    users: NDArray[np.integer],
+    rng: np.random.Generator,
+    alpha: float,
 ) -> ForgetQuality:
-    """Judge the ranks (Q,) of one run by those of ``retrains`` (n, Q), of the same events of ``users`` (Q,).
+    """Judge the ranks (Q,) of one run by those of ``retrains`` (n, Q), n >= 1, of the same events of ``users`` (Q,).
 
-    A Retrain is judged by the others, in the same way.
+    A Retrain is judged by the others, in the same way. ``alpha``: the chance of each test of a verdict that it fails a
+    further Retrain.
     """
-    hits = [hit(row, 10) for row in retrains]
+    hits, distances = [hit(row, 10) for row in retrains], ks_of_retrains(retrains)
+    limits = RankLimits.of(hits, distances, alpha)
     return ForgetQuality(
         ks_d=ks_to_retrains(ranks, retrains),
-        ks_d_retrain_max=ks_among_retrains(retrains),
+        ks_d_retrain_max=max(distances),
         ks_p=permutation_p(ranks, retrains, users, rng),
-        hit_10_gap=hit(ranks, 10) - mean_and_spread(hits)[0] if hits else math.nan,
+        hit_10_gap=hit(ranks, 10) - limits.hits.mean,
         hit_10_gap_bound=prediction_bound(hits),
         num_retrains=len(retrains),
+        hit_10_gap_limit=limits.hits.bound,
+        ks_d_limit=limits.ks_d,
     )
-
-
-def _others(retrains: NDArray[np.float64], left_out: int) -> NDArray[np.float64]:
-    return np.delete(retrains, left_out, axis=0).ravel()

@@ -88,6 +88,13 @@ def lists_only(ranks: Floats, out: Floats) -> Floats:
     return np.asarray(np.minimum(out, LIST + 1).mean(0) - np.minimum(ranks, LIST + 1))
 
 
+def placements(members: Floats, others: Floats) -> Floats:
+    """(M,) share of non-members (N,) whose score is below each member's, ties counted half: their mean is the AUC."""
+    ordered = np.sort(others)
+    at = (np.searchsorted(ordered, members, side=side) for side in ("left", "right"))
+    return np.asarray(sum(at) / (2 * len(others)))
+
+
 def auc(members: Floats, others: Floats) -> float:
     """P(a member's score is above a non-member's) + half of P(they tie); NaN if one is empty."""
     return superiority(-members, -others)

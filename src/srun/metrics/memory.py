@@ -123,19 +123,50 @@ def memory_left(
     seed than the model's own: what both remember is the events, not the noise of a seed. Both directions of every way
     to halve the Retrains are averaged. NaN where the own Original remembers nothing.
     """
-    columns = _columns(model, own_original, other_original, retrains, features)
+    gauge = MemoryGauge.of(own_original, other_original, retrains, features, user_draws(users, rng, number))
+    value, low, high = gauge.interval(model[None])
+    return MemoryLeft(float(value[0]), float(low[0]), float(high[0]))
+
+
+def user_draws(users: NDArray[np.int64], rng: np.random.Generator, number: int = NUM_RESAMPLES) -> Floats:
+    """(1 + number, Q) how often each event counts: once, then in draws of as many users (Q,) with all their events."""
     _, owner = np.unique(users, return_inverse=True)
     num_users = int(owner.max()) + 1
     weights = [np.ones(len(users))]
     for _ in range(number):
         drawn = np.bincount(rng.integers(0, num_users, num_users), minlength=num_users)
         weights.append(drawn[owner].astype(np.float64))
-    grams = np.stack([(columns * weight[:, None]).T @ columns for weight in weights])  # (B, K, K), as they are first
-    own, original = _coefficients(grams, len(retrains)).T
-    value, *again = (_ratio(*pair) for pair in zip(own.tolist(), original.tolist(), strict=True))
-    drawn_shares = [share for share in again if math.isfinite(share)] or [math.nan]
-    low, high = np.quantile(drawn_shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return MemoryLeft(value, float(low), float(high))
+    return np.stack(weights)
+
+
+@dataclass(frozen=True)
+class MemoryGauge:
+    """Measures ``memory_left`` of any number of models that came from one Original, by the same Retrains.
+
+    The coefficient is linear in the model's z_rank, so that one row of weights gives it for every model.
+    """
+
+    weights: Floats  # (B, Q), all events first, then draws of users
+    original: Floats  # (B,) the coefficient of the Original
+
+    @classmethod
+    def of(
+        cls, own_original: Floats, other_original: Floats, retrains: Floats, features: Floats, draws: Floats
+    ) -> "MemoryGauge":
+        """From z_rank (Q,) of two Originals and (n, Q) of the Retrains, features (Q, X) and ``user_draws`` (B, Q)."""
+        weights = _coefficient_weights(other_original, retrains, features, draws)
+        return cls(weights, weights @ own_original)
+
+    def interval(self, models: Floats) -> tuple[Floats, Floats, Floats]:
+        """Value, low and high, each (M,), of models (M, Q); NaN where the Original remembers nothing."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = self.weights @ models.T / self.original[:, None]  # (B, M)
+        shares[~np.isfinite(shares)] = math.nan
+        drawn = shares[1:]
+        drawn = drawn[~np.isnan(drawn).all(1)] if len(drawn) else drawn
+        ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+        low, high = np.nanquantile(drawn, ends, axis=0) if len(drawn) else np.full((2, len(models)), math.nan)
+        return shares[0], low, high
 
 
 def memory_limit(highs: Sequence[float]) -> float:
@@ -148,44 +179,51 @@ def memory_limit(highs: Sequence[float]) -> float:
 
 def memory_coefficient(model: Floats, other_original: Floats, retrains: Floats, features: Floats) -> float:
     """The coefficient alone: the numerator of ``memory_left``, for events where nothing can be left (audit-only)."""
-    columns = _columns(model, model, other_original, retrains, features)
-    return float(_coefficients((columns.T @ columns)[None], len(retrains))[0, 0])
+    return float(_coefficient_weights(other_original, retrains, features, np.ones((1, len(model))))[0] @ model)
 
 
-def _columns(model: Floats, own_original: Floats, other_original: Floats, retrains: Floats, features: Floats) -> Floats:
-    """(Q, K) the model, its own Original, the Retrains, then what both stages share: z(O2), 1, X and X^2."""
-    if len(retrains) < 2:
-        raise ValueError(f"memory_left needs at least 2 Retrains, one for each half; found {len(retrains)}")
+def _columns(other_original: Floats, retrains: Floats, features: Floats) -> Floats:
+    """(Q, K) the Retrains and z(O2), then what both stages share: 1, X and X^2."""
     spread = features.std(0)
     scaled = (features[:, spread > 0] - features[:, spread > 0].mean(0)) / spread[spread > 0]
-    shared = np.column_stack([other_original, np.ones(len(model)), scaled, scaled**2])
-    return np.column_stack([model, own_original, retrains.T, shared])
+    return np.column_stack([*retrains, other_original, np.ones(len(other_original)), scaled, scaled**2])
 
 
 def _ratio(value: float, of: float) -> float:
     return value / of if of else math.nan
 
 
-def _coefficients(grams: Floats, num_retrains: int) -> Floats:
-    """(B, 2) coefficients of z(O2) in the model's z and its own Original's, from products (B, K, K) of all columns.
+def _coefficient_weights(other_original: Floats, retrains: Floats, features: Floats, draws: Floats) -> Floats:
+    """(B, Q) weights whose product with z_rank (Q,) of a model is the coefficient of z(O2) in it, for each draw.
 
-    1, X and X^2 are regressors and instruments alike, so they are taken out of all other columns first.
+    1, X and X^2 are regressors and instruments alike, so they are taken out of Retrains and O2 first.
     """
-    other = 2 + num_retrains
-    inner, shared = grams[:, : other + 1, : other + 1], grams[:, other + 1 :, other + 1 :]
-    outer = grams[:, other + 1 :, : other + 1]
-    left = inner - outer.transpose(0, 2, 1) @ np.linalg.pinv(shared, rcond=1e-12, hermitian=True) @ outer
+    number = len(retrains)
+    if number < 2:
+        raise ValueError(f"memory_left needs at least 2 Retrains, one for each half; found {number}")
+    columns = _columns(other_original, retrains, features)
+    grams = np.stack([(columns * draw[:, None]).T @ columns for draw in draws])  # (B, K, K)
+    inner, shared, outer = grams[:, : number + 1, : number + 1], grams[:, number + 1 :, number + 1 :], number + 1
+    explained = np.linalg.pinv(shared, rcond=1e-12, hermitian=True) @ grams[:, outer:, :outer]  # (B, S, n + 1)
+    left = inner - grams[:, :outer, outer:] @ explained
+    solved = _second_stage(left, number)  # (B, n + 1) weights of Retrains and O2, once 1, X and X^2 are taken out
+    of_columns = np.concatenate([solved, -np.einsum("bsi,bi->bs", explained, solved)], axis=1)
+    return np.asarray(draws * (of_columns @ columns.T))
+
+
+def _second_stage(left: Floats, num_retrains: int) -> Floats:
+    """(B, n + 1) weights of Retrains and O2 in the coefficient, from their products (B, n + 1, n + 1)."""
     halves = np.array([_half_means(way, num_retrains) for way in ways(num_retrains, num_retrains // 2)])  # (W, 2, n)
     both = np.concatenate([halves, halves[:, ::-1]])  # in both directions
     regressor, instrument = both[:, 0], both[:, 1]
-    retrains, by_other = left[:, 2:other, 2:other], left[:, 2:other, other]
+    retrains, by_other = left[:, :-1, :-1], left[:, :-1, -1]
     # the 2 x 2 equations of each way, with instruments (zB, O2) and regressors (zA, O2)
     a = np.einsum("wi,bij,wj->bw", instrument, retrains, regressor)
-    b, c, d = by_other @ instrument.T, by_other @ regressor.T, left[:, None, other, other]
-    wanted, of_other = instrument @ left[:, 2:other, :2], left[:, None, other, :2]  # (B, 2W, 2), (B, 1, 2)
+    b, c, d = by_other @ instrument.T, by_other @ regressor.T, left[:, None, -1, -1]
     with np.errstate(divide="ignore", invalid="ignore"):  # Retrains that do not vary leave no answer: NaN
-        solved = (a[..., None] * of_other - c[..., None] * wanted) / (a * d - b * c)[..., None]
-    return np.asarray(solved.mean(1))
+        scale = 1 / (a * d - b * c)
+        of_instrument, of_other = -(c * scale) @ instrument / len(both), (a * scale).mean(1)
+    return np.concatenate([of_instrument, of_other[:, None]], axis=1)
 
 
 def _half_means(way: Sequence[int], number: int) -> Floats:

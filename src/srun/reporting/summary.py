@@ -105,7 +105,8 @@ BEFORE = (
     FORGET_HIT,
     _figure("Forget Hit@10, sampled", "forget_report", "hit_10_sampled", 3),
 )
-QUALITY = (GAP, DISTANCE, Column("KS p by seed", p_text))
+POOLED = Column("Pooled rule", lambda method: method.pooled or NONE)
+QUALITY = (GAP, DISTANCE, Column("KS p by seed", p_text), POOLED)
 CATEGORY = (
     _figure("Removal rate", "in_category", "removal_rate_10", 3),
     _figure("Removed from lists", "in_category", "list_removal_rate_10", 3),
@@ -310,17 +311,21 @@ def write_summary(judgement: Judgement) -> str:
 MISSING = "Left out, because there is no evaluation of them (or none of the model as it is now):"
 NOTES = (
     "± is the standard deviation over training seeds. The gap is the method's forget Hit@10 less the Retrains' mean; "
-    "in brackets, how far a further Retrain would be expected from that mean (95 %).",
+    "in brackets, how far a further Retrain would be expected from that mean (95 %): a bound of the pooled rule.",
     "A gap below the interval is over-unlearning: forgotten items rank lower than if they had never been there, "
     "which can itself be noticed. Low is not good by itself; near Retrain is good.",
     "KS D is the distance of the forgotten events' ranks from the Retrains'; in brackets, how far these lie from each "
-    "other at most. Its p is of permutations within users, by seed, and decides nothing.",
-    "Verdicts are four. A row passes when its gap is within the interval, its D no larger than the Retrains', its file "
-    "gives back no more than theirs, and single events are forgotten, as far as that was measured; it "
-    "fails otherwise. A part by which Original passes too cannot tell, and a row passes only by a part that can; "
-    "where Original passes all, every row reads “cannot tell”. With fewer than three Retrains nothing is judged; with "
-    "fewer than eight a verdict is provisional. A true Retrain has a larger D with chance 1/(n+1) for n Retrains, and "
-    "seeds that share their Retrains do not confirm each other.",
+    "other at most, the other bound of the pooled rule. Its p is of permutations within users, by seed, and decides "
+    "nothing.",
+    "Verdicts are four. A row passes when gap and D are within limits at an equal share of one error rate, its file "
+    "gives back no more than the Retrains', and single events are forgotten, as far as that was measured; it "
+    "fails otherwise. A part by which Original passes too, or that would not see a fifth of users put back to "
+    "Original's, cannot tell, and a row passes only by a part that can; where Original passes all, every row reads "
+    "“cannot tell”. “Sees from 5 % of users on”: so many of them, put back in a Retrain, fail it in 80 % of draws. "
+    "With fewer than three Retrains nothing is judged; with fewer than eight a verdict is provisional. Seeds that "
+    "share their Retrains do not confirm each other.",
+    "The pooled rule is no verdict. It looks at hits and ranks alone, by the bounds in brackets, and serves to compare "
+    "with older tables. It has no common error rate: a true Retrain has a larger D with chance 1/(n+1) for n Retrains.",
     "Costs: processor seconds are those of all threads, up to the model that is returned; seconds by the clock stand "
     "beside them. Scored positions are those for which the whole catalogue was scored, in losses "
     "and in looks that a stop rule needs; target gradients are positions that went through a backward pass, and say "
