@@ -223,10 +223,7 @@ def test_rows_that_are_replaced_take_their_audits_along(write):
     assert load(FILE, [preset]).audits == ()
     assert load(FILE, [preset], ["audits=[mine]"]).audits == ("mine",)
     assert load(FILE, [write("both.yaml", {"cells": {"mine": row}, "audits": ["mine"]})]).audits == ("mine",)
-    assert (
-        load(FILE, [], ["cells={mine: {request: core, original: sasrec-0, method: sruga, seed: 0}}"]).audits
-        == ()
-    )
+    assert load(FILE, [], ["cells={mine: {request: core, original: sasrec-0, method: sruga, seed: 0}}"]).audits == ()
     assert load(FILE).with_request("action").audits == ()
 
 

@@ -1,9 +1,9 @@
 """Levels: where each forgotten event would stand, had it never been trained on, predicted event by event.
 
 A regression of z_rank of events that nobody trained on, under Original, on what is known without the event: features of
-data, and where it stands under a cross-fitted model that never saw its user. Features of an event set aside are of the
-data that Original was trained on, which made it stand where it does; those of a forgotten one are of retained data, which
-are all that a Retrain would have. The two differ for items that lose much of their data. Shapes: F forgotten events, P
+data, and where it stands under a cross-fitted model that never saw its user. Features of an event set aside are of what
+Original was trained on, which made it stand where it does; those of a forgotten one are of retained data, which are all
+that a Retrain would have. The two differ for items that lose much of their data. Shapes: F forgotten events, P
 events set aside, X features.
 """
 
