@@ -472,6 +472,7 @@ LAB = {
         "sasrec-sisa": {"model": "sasrec", "seed": 0, "shards": 2},
         "bert4rec-0": {"model": "bert4rec", "seed": 0, "shards": 1},
     },
+    "audits": [],
     "cells": {
         f"{method}-{seed}": {"request": "interactions", "original": original, "method": method, "seed": seed}
         for method, seed, original in [

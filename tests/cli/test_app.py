@@ -153,7 +153,7 @@ def test_every_command_that_uses_the_flow_s_folders_takes_out():
 
 def test_commands_are_listed_in_the_order_of_the_flow():
     names = cli.list_commands(click.Context(cli))
-    flow = ["init", "data", "prepare", "partition", "train", "unlearn", "evaluate", "report", "run"]
+    flow = ["init", "data", "prepare", "train", "draw", "partition", "unlearn", "evaluate", "report", "run"]
     assert [name for name in names if name in flow] == flow
     assert list(cli.commands["data"].list_commands(click.Context(cli))) == ["list", "fetch", "import", "describe"]
 

@@ -48,6 +48,8 @@ ROOMS = ("judging", "reporting", "flow")
 ALLOWED = {
     ("flow/layout.py", "original"): "the folder of an Original",
     ("flow/params.py", "original"): "what an entry of `originals` is called in messages",
+    ("reporting/audit.py", "original"): "a key of a figure: what Original has",
+    ("reporting/audit.py", "retrain"): "a key of a figure: what the Retrains have",
     ("reporting/pareto.py", "original"): "a selector of the command that is shown",
 }
 """Texts that are the name of a method, too."""

@@ -562,7 +562,8 @@ def test_power_needs_four_retrains_and_an_original(record, five, failing):
 
 
 def with_items(rows):
-    return [replace(row, info={**row.info, **INFO}) for row in rows]
+    items = {"models": [{**INFO["models"][0], "num_items": 1000}]}
+    return [replace(row, info={**row.info, **items}) for row in rows]
 
 
 def test_it_is_said_that_no_file_was_attacked(record, five, failing):

@@ -260,7 +260,7 @@ def test_a_recipe_is_judged_by_its_runs_or_what_it_lacks_is_said(flow: Path, mon
     words = ["audit", "--ensemble", "recipe.yaml", *PRESET]
     text = ok(*words)
     assert "output_mask on sasrec, request interactions: 2 runs," in text
-    assert "KLoM not judged: 2 of 32 runs, 4 of 32 Retrains; one more: srun run" in text
+    assert "KLoM not judged: 2 of 32 runs, 1 of 32 Retrains; one more: srun run" in text
     assert "--params recipe.yaml" in text
     monkeypatch.setattr("srun.metrics.klom.LEAST", 2)
     [mask] = [one for one in json.loads(ok(*words, "--json")) if one["method"] == "output_mask"]

@@ -23,7 +23,7 @@ AUDIT = {
     "verdict": {
         "word": "fails",
         "text": "fails: Original is in the file",
-        "provisional": "provisional, 4 Retrains",
+        "qualified": "provisional, 4 Retrains",
     },
     "plain": "Not forgotten: somebody can have them back.",
     "answers": [

@@ -43,7 +43,7 @@ FEW = "(provisional, 3 Retrains)"
         ("sruga", 0.40, f"fails: under-unlearning {FEW}"),
         ("output_mask", 0.0, f"control: fails: over-unlearning {FEW}"),
         ("finetune_only", 0.40, f"control: fails: under-unlearning {FEW}"),
-        ("retrain", 0.22, "the reference; by the same rule 2 of 4 pass"),
+        ("retrain", 0.22, "the reference; by the same rule 4 of 4 pass"),
         ("my_method", 0.05, f"fails: over-unlearning {FEW}"),
     ],
 )

@@ -33,7 +33,8 @@ ALPHA = 0.05 / 7  # as of a verdict on hits, ranks and the attacks on a tied fil
 OUTPUT_LAYER = read_yaml(ROOT / "presets/sruga-output-layer.yaml")["unlearn"]["sruga"]
 LONGER = {
     "finetune_only": {"learning_rate": 0.003, "max_epochs": 15},
-    "sruga": {"kl_weight": 1.0, "learning_rate": 0.003, "batch_size": 512, "max_steps": 80, "finetune_items": "all"},
+    "sruga": {"kl_weight": 1.0, "learning_rate": 0.003, "batch_size": 512, "max_steps": 120, "finetune_items": "all"}
+    | {"states_weight": 2.0},
 }
 """On a log so small that all of it is known by heart, own settings leave some of it: 40 steps of SRUGA a hit or two."""
 CASES = [

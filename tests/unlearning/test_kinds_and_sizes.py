@@ -72,7 +72,9 @@ def test_every_kind_and_size_is_carried_out(small, world, method, kind, size, tm
     scorer = world.run(method, tmp_path, **METHODS[method]).scorer
     assert all(torch.isfinite(weight).all() for weight in scorer.model.state_dict().values())
     if size == "a third of the users" or (method == "closed_form" and size == "one event"):
-        assert missed(level, scorer) < missed(level, world.original.scorer) + 0.05
+        # no nearer than half of what is not known of the level: a tiny world has 16 events to learn it from
+        unknown = level.info["level_standard_error"] / 2
+        assert missed(level, scorer) < missed(level, world.original.scorer) + unknown
     moved = (scorer.model.output_weight != world.original.model.output_weight).any(1)
     assert moved[request.forget_queries().target].all()
 
