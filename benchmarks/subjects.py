@@ -3,8 +3,11 @@
 Shapes: Q forgotten events of report users, S events that membership attacks look at (the Q first), X features, V items.
 """
 
+import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,10 +32,11 @@ from srun.judging.records import (
 from srun.judging.styles import ORIGINAL, REFERENCE
 from srun.judging.verdict import Verdict, verdict
 from srun.metrics.forgetting import MIN_RETRAINS
-from srun.metrics.membership import Events, Signals, membership
+from srun.metrics.membership import ATTACKS, Events, Membership, Signals, attack_scores, auc
 from srun.metrics.memory import z_rank
 from srun.metrics.ranking import EventRanks, hit, mean_and_spread, ndcg
 from srun.metrics.recovered import of_retrain
+from srun.models.published import load_published
 from srun.models.scorer import Scorer, clone_model
 from srun.requests.partition import Partition
 from srun.rng import numpy_stream
@@ -92,17 +96,19 @@ class Judged:
 class Bench:
     """Asks models of one request for what a verdict needs."""
 
-    def __init__(self, request: Partition, num_items: int, max_length: int, max_asides: int | None = None) -> None:
-        """``max_asides``: of never-seen events of either sort so many are drawn; None takes all."""
+    def __init__(self, request: Partition, num_items: int, max_length: int, most: int | None = None) -> None:
+        """``most``: of never-seen events of either sort, and of test targets, so many are drawn; None takes all."""
         self.request, self.num_items = request, num_items
         forgotten = request.queries(SPLIT)
         self.num_forgotten = len(forgotten)
         self.features: Floats = RetainedFeatures(request, 0)(forgotten)
         population = [request.queries(f"never_seen_{half}") for half in ("tune", "report")]
-        asides = [_some(queries, max_asides) for queries in (request.never_trained(audit=True), *population)]
+        asides = [_some(queries, most) for queries in (request.never_trained(audit=True), *population)]
         self.queries = (forgotten, *asides)
         self.events = _events(self.queries)
-        self.test = RankingTask.make(request.queries("test"), max_length, CPU, BATCH)
+        self.attacked = replace(request)  # its splits are its own
+        self.attacked.splits["test"] = _some(request.queries("test"), most)
+        self.test = RankingTask.make(self.attacked.queries("test"), max_length, CPU, BATCH)
 
     @property
     def users(self) -> NDArray[np.int64]:
@@ -110,19 +116,36 @@ class Bench:
         return self.events.users[: self.num_forgotten]
 
     def measure(self, scorer: Scorer) -> Measures:
-        """Ask a model, and attack its file."""
-        recovered = recovered_figures(recover(scorer.model, self.request, BATCH, 0, CPU))
+        """Ask a model, and attack its file in every way."""
+        recovered = recovered_figures(recover(scorer.model, self.attacked, BATCH, 0, CPU))
         return Measures(self.signals(scorer), ndcg(self.test.ranks(scorer).rank, 10), recovered)
+
+    def measure_folder(self, folder: Path) -> Measures:
+        """The same of a published model; what `srun evaluate` measured of it already is read."""
+        scorer, known = load_published(folder)[0], evaluated(folder)
+        if known is None or RECOVERED not in known:
+            return self.measure(scorer)
+        return Measures(self.signals(scorer), known["test"]["ndcg_10"], known[RECOVERED])
 
     def signals(self, scorer: Scorer) -> Signals:
         """(S,) what a model says of all events that are looked at."""
         parts = [signals(scorer, queries, BATCH, CPU) for queries in self.queries]
         return Signals(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
 
-    def ranks(self, measures: Measures) -> EventRanks:
+    def ranks(self, told: Signals) -> EventRanks:
         """Ranks of the forgotten events."""
         forgotten = self.queries[0]
-        return EventRanks(forgotten.event, forgotten.user, measures.told.rank[: self.num_forgotten])
+        return EventRanks(forgotten.event, forgotten.user, told.rank[: self.num_forgotten])
+
+
+def evaluated(folder: Path) -> dict[str, dict[str, float]] | None:
+    """What `srun evaluate` measured of a model's folder, by split; None where it did not."""
+    *root, _, original, request, cell = folder.resolve().parts
+    file = Path(*root, "evaluations", original, request, cell, "report.json")
+    if not file.is_file():
+        return None
+    metrics: dict[str, dict[str, float]] = json.loads(file.read_text())["metrics"]
+    return metrics
 
 
 def _some(queries: Queries, number: int | None) -> Queries:
@@ -198,17 +221,40 @@ def judge(
     [group] = group_records(rows, trained)
     measured = {f"original-{i}": one for i, one in enumerate(originals)}
     measured |= {name: one.measures for name, one in subjects.items()}
-    told = [one.told for one in retrains]
-    attacks = {
-        name: membership(one.told, told, bench.events, numpy_stream(0, f"membership/{name}"))
-        for name, one in measured.items()
-    }
-    group = Group(group.model, group.request, group.records, group.originals, attacks)
+    attacked = attacks({name: one.told for name, one in measured.items()}, [one.told for one in retrains], bench.events)
+    group = replace(group, memberships=attacked)
     return {row.cell: _judged(group, row) for row in group.records if row.cell in measured}
 
 
+def attacks(
+    models: Mapping[str, Signals], retrains: Sequence[Signals], events: Events
+) -> dict[str, dict[str, Membership]]:
+    """Name -> attack -> what ``membership`` gives, without its interval, which decides nothing and takes long."""
+
+    def without(place: int) -> list[Signals]:
+        return [other for index, other in enumerate(retrains) if index != place]
+
+    outs = [without(place) for place in range(len(retrains))]
+    of = [attack_aucs(retrain, out, events) for retrain, out in zip(retrains, outs, strict=True)]
+    told: dict[str, dict[str, Membership]] = {}
+    for name, model in models.items():
+        own = [attack_aucs(model, out, events) for out in outs]
+        told[name] = {}
+        for attack in ATTACKS:
+            value, retrained = (float(np.mean([side[attack] for side in sides])) for sides in (own, of))
+            alike = tuple(side[attack] for side in of)
+            told[name][attack] = Membership(value, value - retrained, math.nan, math.nan, alike, {})
+    return told
+
+
+def attack_aucs(model: Signals, out: Sequence[Signals], events: Events) -> dict[str, float]:
+    """Attack -> AUC of forgotten events among never-seen ones, by references ``out`` that the model is not among."""
+    scores = attack_scores(model, out, events)
+    return {attack: auc(scores[attack][events.member], scores[attack][events.other]) for attack in ATTACKS}
+
+
 def _record(bench: Bench, cell: str, method: str, original: int, measures: Measures, seed: int = 0) -> Record:
-    ranks, data = bench.ranks(measures), bench.request.data
+    ranks, data = bench.ranks(measures.told), bench.request.data
     metrics: dict[str, Mapping[str, float]] = {SPLIT: {METRIC: hit(ranks.rank, 10)}}
     metrics |= {"test": {"ndcg_10": measures.ndcg_10}}
     metrics |= {RECOVERED: measures.recovered} if measures.recovered else {}

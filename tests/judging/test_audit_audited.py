@@ -20,6 +20,7 @@ from srun.data.batches import TrainingData
 from srun.data.dataset import Role
 from srun.judging.verdict import IN_FILE, OVER, UNDER
 from srun.metrics.forgetting import one_sided_limit
+from srun.metrics.membership import membership
 from srun.models.scorer import Scorer
 from srun.requests.partition import REPORT
 from srun.training.checkpoint import NoResume
@@ -206,7 +207,14 @@ def test_a_mixture_of_none_is_the_retrain_and_one_of_all_is_original(world):
         np.testing.assert_array_equal(mixed.told.rank, wanted.told.rank)
         np.testing.assert_allclose(mixed.told.log_p, wanted.told.log_p)
         back = world.subjects.users_put_back(retrain, original, world.bench, share, np.random.default_rng(0))
-        ranks = world.bench.ranks(back).rank
-        np.testing.assert_array_equal(ranks, world.bench.ranks(wanted).rank)
+        np.testing.assert_array_equal(world.bench.ranks(back.told).rank, world.bench.ranks(wanted.told).rank)
         weights = world.subjects.weights_mixed(world.retrains[0], world.originals[0], share)
         np.testing.assert_array_equal(world.bench.signals(weights).rank, wanted.told.rank)
+
+
+def test_membership_is_that_of_an_audit(world):
+    told, model = [one.told for one in world.of_retrains[:4]], world.of_originals[0].told
+    quick = world.subjects.attacks({"model": model}, told, world.bench.events)["model"]
+    for attack, whole in membership(model, told, world.bench.events, np.random.default_rng(0)).items():
+        assert (quick[attack].auc, quick[attack].excess) == pytest.approx((whole.auc, whole.excess))
+        assert quick[attack].retrains == pytest.approx(whole.retrains)
