@@ -13,8 +13,9 @@ above 1 where nothing is far.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -46,10 +47,12 @@ CONTROLS = {
     "ascent alone, 5 steps": ("sruga", (), (*ASCENT, "max_steps=5")),
 }
 """Name -> method, presets and settings."""
-NOISE = {"Original, noise": (0.1, 0.3, 1.0), "Retrain, noise": (0.1, 0.3)}
+NOISE = {"Original, noise": (0.3, 1.0), "Retrain, noise": (0.3,)}
+"""Of so many times the spread of each tensor."""
 LEFT_IN = 9000
 """Seed of the Retrain with a user's events left in: that of no other model."""
-USERS, Z, WEIGHTS = "users put back", "z mixed", "weights mixed"
+USERS, Z, WEIGHTS = MIXED = ("users put back", "z mixed", "weights mixed")
+ONE_USER = "one user put back"
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -91,76 +94,99 @@ class Court:
         self.bench = Bench(self.request, data.num_items, data.max_length, options.most)
 
     def verdicts(self, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Judged]]]:
-        """(Retrain that is left out, verdicts of what is judged without it) where there are no rows of that yet."""
-        done = {row["seed"] for row in rows if self.about.items() <= row.items()}
+        """(Retrain that is left out, verdicts of what is judged without it and has no row yet)."""
+        own = [row for row in rows if self.about.items() <= row.items()]
+        done = {(row["seed"], row["subject"], row["x"]) for row in own}
         names = self.retrains
-        left_out = names[self.options.references or 0 :]
-        if done >= set(left_out):
+        todo = {}
+        for place, name in enumerate(left_out := names[self.options.references or 0 :]):
+            wanted = self._wanted(name, place, place == len(left_out) - 1)
+            todo[name] = {key: make for key, make in wanted.items() if (name, *_told_apart(key)) not in done}
+        if not any(todo.values()):
             return
-        measures = {folder.name: self.bench.measure_folder(folder) for folder in self.options.retrains}
-        originals = [self.bench.measure_folder(folder) for folder in self.options.originals]
-        controls = dict(self._controls())
-        for place, name in enumerate(left_out):
-            if name in done:
+        self.measures = {folder.name: self.bench.measure_folder(folder) for folder in self.options.retrains}
+        self.of_originals = [self.bench.measure_folder(folder) for folder in self.options.originals]
+        for name, makers in todo.items():
+            if not makers:
                 continue
-            references = [measures[other] for other in names[: self.options.references] if other != name]
-            mixed = self.options.mixed is None or place < self.options.mixed
-            subjects = {"retrain": measures[name], **(controls if place == 0 else {})}
-            subjects |= dict(self._mixtures(name, measures[name], originals[0], place)) if mixed else {}
-            judged = judge(self.bench, {key: Subject(one) for key, one in subjects.items()}, references, originals)
-            if self.options.references and place:  # the Originals are judged by the same Retrains each time
-                judged = {key: one for key, one in judged.items() if not key.startswith("original-")}
-            yield name, judged
+            references = [self.measures[other] for other in names[: self.options.references] if other != name]
+            subjects = {key: Subject(make()) for key, make in makers.items()}
+            judged = judge(self.bench, subjects, references, self.of_originals)
+            first_time = "retrain" in makers and (name == left_out[0] or not self.options.references)
+            yield name, {key: one for key, one in judged.items() if first_time or not key.startswith("original-")}
 
-    def _controls(self) -> Iterator[tuple[str, Measures]]:
-        """What comes of methods that must be seen through, and of damage."""
-        for name, (method, presets, changes) in CONTROLS.items():
-            assignments = [f"unlearn.{method}.{change}" for change in changes]
-            settings = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments)
-            unlearner = UNLEARNERS[method](settings.method_settings(method))
-            scorer = unlearner.unlearn(self._original(), self.request, Context.quiet(CPU, 0)).scorer
-            yield name, self.bench.measure(scorer)
-        retrain = load_published(self.options.retrains[self.options.references or 0])[0]  # it is judged by the others
-        for (name, scales), scorer in zip(NOISE.items(), (self.original, retrain), strict=True):
-            for scale in scales:
-                yield f"{name} {scale}", self.bench.measure(noisy(scorer, scale, 0))
-        if self.options.left_in:
-            yield "one user left in", self.bench.measure(self._left_in())
+    def _wanted(self, name: str, place: int, last: bool) -> dict[str, Callable[[], Measures]]:
+        """Subject -> what makes it, of what is judged without a Retrain; the controls come with the last one."""
+        wanted: dict[str, Callable[[], Measures]] = {"retrain": lambda: self.measures[name]}
+        if self.options.mixed is None or place < self.options.mixed:
+            user = 1 / len(np.unique(self.bench.users))
+            wanted |= {
+                f"{label} {share:.4g}": partial(self._users_put_back, name, share)
+                for label, share in ((ONE_USER, user), *((USERS, share) for share in SHARES))
+            }
+            wanted |= {f"{Z} {share}": partial(self._z_mixed, name, share) for share in SHARES}
+        if place < self.options.weights:
+            wanted |= {f"{WEIGHTS} {share}": partial(self._weights_mixed, name, share) for share in SHARES}
+        if last:
+            wanted |= {label: partial(self._control, label) for label in CONTROLS}
+            for label, scales in NOISE.items():
+                wanted |= {f"{label} {scale}": partial(self._noisy, label, name, scale) for scale in scales}
+            wanted |= {"one user left in": self._left_in} if self.options.left_in else {}
+        return wanted
 
-    def _original(self) -> Original:
-        scorer, info = load_published(self.options.start, CPU, "train")
-        return Original(scorer, info)
+    def _users_put_back(self, name: str, share: float) -> Measures:
+        rng = numpy_stream(0, f"users/{name}")  # the users of a smaller share are among those of a larger one
+        return users_put_back(self.measures[name], self.of_originals[0], self.bench, share, rng)
 
-    def _left_in(self) -> Scorer:
-        """A Retrain that still has the events of the report user with most of them."""
+    def _z_mixed(self, name: str, share: float) -> Measures:
+        return z_mixed(self.measures[name], self.of_originals[0], self.bench, share)
+
+    def _weights_mixed(self, name: str, share: float) -> Measures:
+        return self.bench.measure(weights_mixed(self._scorer(name), self.original, share))
+
+    def _noisy(self, label: str, name: str, scale: float) -> Measures:
+        scorer = self.original if label.startswith("Original") else self._scorer(name)
+        return self.bench.measure(noisy(scorer, scale, 0))
+
+    def _control(self, label: str) -> Measures:
+        """What comes of a method that must be seen through."""
+        method, presets, changes = CONTROLS[label]
+        assignments = [f"unlearn.{method}.{change}" for change in changes]
+        settings = load(Path("params.yaml"), [Path(preset) for preset in presets], assignments)
+        unlearner = UNLEARNERS[method](settings.method_settings(method))
+        scorer = unlearner.unlearn(self._original(), self.request, Context.quiet(CPU, 0)).scorer
+        return self.bench.measure(scorer)
+
+    def _left_in(self) -> Measures:
+        """Of a Retrain that still has the events of the report user with most of them."""
         request, data = self.request, self.request.data
         report = request.forget & (request.group[data.user] == REPORT)
         user = int(np.bincount(data.user[report]).argmax())
         without = replace(request, removed=request.removed & (data.user != user))
         context = Context.quiet(CPU, LEFT_IN, Probe(request.splits, data.max_length, CPU, BATCH))
-        return UNLEARNERS["retrain"](UNLEARNERS["retrain"].Config()).unlearn(self._original(), without, context).scorer
+        retrain = UNLEARNERS["retrain"](UNLEARNERS["retrain"].Config())
+        return self.bench.measure(retrain.unlearn(self._original(), without, context).scorer)
 
-    def _mixtures(self, name: str, retrain: Measures, original: Measures, place: int) -> Iterator[tuple[str, Measures]]:
-        user = 1 / len(np.unique(self.bench.users))
-        for share in (user, *SHARES):
-            rng = numpy_stream(0, f"users/{name}")  # the users of a smaller share are among those of a larger one
-            label = USERS if share in SHARES else "one user put back"
-            yield f"{label} {share:.4g}", users_put_back(retrain, original, self.bench, share, rng)
-        scorer = load_published(self.options.retrains[self.retrains.index(name)])[0]
-        for share in SHARES:
-            yield f"{Z} {share}", z_mixed(retrain, original, self.bench, share)
-            if place < self.options.weights:
-                mixed = weights_mixed(scorer, self.original, share)
-                yield f"{WEIGHTS} {share}", self.bench.measure(mixed)
+    def _scorer(self, name: str) -> Scorer:
+        return load_published(self.options.retrains[self.retrains.index(name)])[0]
+
+    def _original(self) -> Original:
+        scorer, info = load_published(self.options.start, CPU, "train")
+        return Original(scorer, info)
+
+
+def _told_apart(subject: str) -> tuple[str, float | None]:
+    """What a subject is, and the share or scale of it, if it has one."""
+    label, _, share = subject.rpartition(" ")
+    return (label, float(share)) if label in (*MIXED, *NOISE, ONE_USER) else (subject, None)
 
 
 def _row(about: dict[str, Any], name: str, subject: str, judged: Judged) -> dict[str, Any]:
-    label, _, share = subject.rpartition(" ")
-    mixed = label in (USERS, Z, WEIGHTS, *NOISE, "one user put back")
+    label, share = _told_apart(subject)
     return {
         **about,
-        "subject": label if mixed else subject,
-        "x": float(share) if mixed else None,
+        "subject": label,
+        "x": share,
         "seed": name,
         "parts": {part: judged.parts.get(part) for part in PARTS},
         "verdict": judged.verdict.word,
@@ -169,26 +195,63 @@ def _row(about: dict[str, Any], name: str, subject: str, judged: Judged) -> dict
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Lines of a Markdown table: by subject how often each part fails, and the median of ``min_p``."""
-    groups: dict[tuple[str, str, float | None], list[dict[str, Any]]] = {}
+    """Lines of two Markdown tables, of what is judged whole and of mixtures, and a sentence on ``min_p`` each data."""
+    whole, mixed = (
+        [row for row in rows if row["subject"] not in MIXED],
+        [row for row in rows if row["subject"] in MIXED],
+    )
+    header = ("data", "subject", "judged", "fails", *PARTS, "median min p")
+    lines = [
+        (*key, str(len(own)), str(_failed(own)), *(_share(own, part) for part in PARTS), _median(own))
+        for key, own in _groups(whole, lambda row: f"{_subject(row)} {row['x'] or ''}".strip()).items()
+    ]
+    shares = sorted({row["x"] for row in mixed})
+    of_mixtures = [
+        (*key, str(len({row["seed"] for row in own})), *(_seen(own, share) for share in shares))
+        for key, own in _groups(mixed, _subject).items()
+    ]
+    titles = ("data", "mixed with Original", "Retrains", *(f"{share:g}" for share in shares))
+    return [
+        *markdown_table(header, lines),
+        "",
+        *markdown_table(titles, of_mixtures),
+        "",
+        *_orders(rows),
+    ]
+
+
+def _groups(
+    rows: Sequence[dict[str, Any]], label: Callable[[dict[str, Any]], str]
+) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        subject = "Original" if row["subject"].startswith("original-") else row["subject"]
-        groups.setdefault((row["data"], subject, row["x"]), []).append(row)
-    header = ("data", "subject", "x", "judged", "fails", *PARTS, "median min p")
-    lines = []
-    for (data, subject, share), own in groups.items():
-        shares = [_share([row["parts"][part] for row in own]) for part in PARTS]
-        failed = sum(row["verdict"] == "fails" for row in own)
-        median = f"{float(np.median([row['min_p'] for row in own])):.2g}"
-        shown = "" if share is None else f"{share:g}"
-        lines.append((data, subject, shown, str(len(own)), str(failed), *shares, median))
-    return [*markdown_table(header, lines), "", *_orders(rows)]
+        groups.setdefault((row["data"], label(row)), []).append(row)
+    return groups
 
 
-def _share(said: Sequence[str | None]) -> str:
+def _subject(row: dict[str, Any]) -> str:
+    return "Original" if row["subject"].startswith("original-") else str(row["subject"])
+
+
+def _failed(rows: Sequence[dict[str, Any]]) -> int:
+    return sum(row["verdict"] == "fails" for row in rows)
+
+
+def _share(rows: Sequence[dict[str, Any]], part: str) -> str:
     """How many of the rows fail by a part; a dash where it can tell of none."""
-    told = [word for word in said if word not in (None, "cannot tell")]
+    told = [word for row in rows if (word := row["parts"][part]) not in (None, "cannot tell")]
     return str(sum(word != "passes" for word in told)) if told else "-"
+
+
+def _median(rows: Sequence[dict[str, Any]]) -> str:
+    return f"{float(np.median([row['min_p'] for row in rows])):.2g}"
+
+
+def _seen(rows: Sequence[dict[str, Any]], share: float) -> str:
+    """How many mixtures of a share fail, and by which parts any of them does."""
+    own = [row for row in rows if row["x"] == share]
+    parts = [part for part in PARTS if _share(own, part) not in ("-", "0")]
+    return f"{_failed(own)} of {len(own)}" + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _orders(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
