@@ -14,7 +14,7 @@ Faithfulness: the AUC of a figure between the two sorts of models. Robustness: t
 
 import argparse
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice, repeat
+from itertools import chain, count, islice
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -84,7 +84,7 @@ class Faithfulness:
         self.contexts = held_contexts(self.request, RetainedFeatures(self.request, 0), numpy_stream(0, "held_contexts"))
         self.windows = retained_windows(self.request, 0, CPU)[: options.windows]
         self.start = load_published(options.originals[0])[0]
-        self.retrained = TrainingData(self.request.data, self.request.retain, self.request.catalogue, CPU)
+        self.retained = TrainingData(self.request.data, self.request.retain, self.request.catalogue, CPU)
 
     def rows(self, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """A row for every model that has none yet: those as they are, then those that relearned."""
@@ -115,11 +115,10 @@ class Faithfulness:
         model, streams = clone_model(scorer.model), Streams(0, CPU)
         model.use_generator(streams["dropout"])
         optimiser = make_optimiser(model, recipe)
-        epochs = (
-            self.retrained.epoch(size, streams["batches"], recipe.group_by_length) for size in repeat(recipe.batch_size)
-        )
+        size, by_length = recipe.batch_size, recipe.group_by_length
+        epochs = (self.retained.epoch(size, streams["batches"], by_length) for _ in count())
         for rows in islice(chain.from_iterable(epochs), self.options.steps):
-            train_step(model, self.retrained, recipe, streams, optimiser, rows)
+            train_step(model, self.retained, recipe, streams, optimiser, rows)
         return Scorer([model], scorer.catalogue)
 
     def _figures(self, scorer: Scorer, measures: Measures, place: int) -> dict[str, float]:
