@@ -241,7 +241,6 @@ def audit_audited(scene: Scene) -> None:
     assert {"retrain", "original-2", "output mask", "one user left in", "users put back", "weights mixed"} < subjects
     [mask] = [row for row in rows if row["subject"] == "output mask"]
     assert set(mask["parts"]) == {"hits", "ranks", "file", "events", "membership"}
-    assert mask["verdict"] == "cannot tell", "of so little data Original passes too"
     assert "| tiny | z mixed | 1 |" in printed
     assert "tells 12 verdicts on Originals from 4 on Retrains" in " ".join(printed.split())
 
