@@ -131,6 +131,7 @@ class Faithfulness:
         left = memory_left(z, *self.z_originals, z_retrains, bench.features, bench.users, rng, number=1)
         membership = attack_aucs(told, others, bench.events)
         recovered = {name: value for name, value in measures.recovered.items() if name.endswith("_hit_10")}
+        contexts = measure_contexts(scorer, self.contexts, BATCH, CPU, rng)
         model, start = alike([scorer.model, self.start.model])
         return {
             "hit_10": hit(ranks, 10),
@@ -140,7 +141,7 @@ class Faithfulness:
             "memory_left": left.value,
             **{f"membership {attack}": value for attack, value in membership.items()},
             **{f"recovered {name.removesuffix('_hit_10')}": value for name, value in recovered.items()},
-            **{f"contexts {name}": v for name, v in measure_contexts(scorer, self.contexts, BATCH, CPU).items()},
+            **{f"contexts {name}": bounded.value for name, bounded in contexts.items()},
             "distance": distance(model, start),
             "barrier": barrier(model, start, self.windows, 0),
             "test ndcg_10": measures.ndcg_10,
