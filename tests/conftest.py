@@ -171,6 +171,22 @@ def make_data(events: list[tuple[str, str, int]], categories: dict[str, str] | N
     return prepare(make_raw(events, categories), PrepareConfig(**{**PREPARE, **settings}))
 
 
+def chained_data() -> Dataset:
+    """A log of which the next item follows from the last two times in five, with a small category.
+
+    The rest is chance: what it was never trained on nobody can rank, so that what a model still knows is seen.
+    """
+    rng, events = np.random.default_rng(0), []
+    num_items = 200
+    for user in range(300):
+        item = int(rng.integers(num_items))
+        for time in range(int(rng.integers(8, 15))):
+            events.append((f"u{user}", f"i{item}", time))
+            item = (item * 3 + 1) % num_items if rng.random() < 0.4 else int(rng.integers(num_items))
+    categories = {f"i{item}": "green" if item % 8 else "red" for item in range(num_items)}
+    return make_data(events, categories, calibration_users=0.1, calibration_events=0.5, max_length=8)
+
+
 def random_events(num_users: int, num_items: int, seed: int = 0, low: int = 5, high: int = 14) -> list:
     """A log in which the next item mostly follows from the last; names are u0, u1, ... and i0, i1, ..."""
     rng = np.random.default_rng(seed)
@@ -306,6 +322,7 @@ def small() -> SimpleNamespace:
         *(
             "make_raw",
             "make_data",
+            "chained_data",
             "carry_out",
             "random_events",
             "log_of",

@@ -195,6 +195,76 @@ def by_event(scene: Scene) -> None:
     assert {"passes", "passes_by_pooled_rule", "ks_d_limit", "hit_10_gap_limit"} < set(rows[4])
 
 
+def audited_flow(scene: Scene) -> list[object]:
+    """Originals of three seeds and four Retrains on tiny data, as words of the scripts that audit the audit."""
+    small = scene.request.getfixturevalue("small")
+    raw = small.make_raw(small.random_events(80, 30, low=8))
+    write_raw(scene.path / "data/raw/tiny", replace(raw, name="tiny", info={**raw.info, "name": "tiny"}))
+    shutil.copy(ROOT / "params.yaml", scene.path)
+    shutil.copytree(ROOT / "presets", scene.path / "presets")
+    scene.patch.chdir(scene.path)
+    rows = [(seed, "original", 0) for seed in (0, 1, 2)] + [(0, "retrain", seed) for seed in range(100, 104)]
+    preset = {
+        "originals": {f"sasrec-{seed}": {"model": "sasrec", "seed": seed, "shards": 1} for seed in (0, 1, 2)},
+        "cells": {
+            f"{method}-{start}-{seed}": {
+                "request": "interactions",
+                "original": f"sasrec-{start}",
+                "method": method,
+                "seed": seed,
+            }
+            for start, method, seed in rows
+        },
+    }
+    with (scene.path / "audited.yaml").open("w") as file:
+        YAML().dump(preset, file)
+    tiny = ["data.name=tiny", "prepare.filter=none", "runtime.tracking=false", "prepare.calibration_events=0.5"]
+    shares = ["partition.interactions.share_of_users=0.5", "model.sasrec.hidden=8"]
+    project = Project.open(["audited.yaml"], [*tiny, *shares, *TINY_TRAINING])
+    take(project, plan(project), None)
+    models = scene.path / "models"
+    originals = [models / f"sasrec-{seed}/interactions/original-0" for seed in (0, 1, 2)]
+    retrains = [models / f"sasrec-0/interactions/retrain-{seed}" for seed in range(100, 104)]
+    words = ["--data", scene.path, "--request", "interactions", "--originals", *originals, "--retrains", *retrains]
+    return [*words, "--most", 20]
+
+
+@smokes("benchmarks/audit_audited.py")
+def audit_audited(scene: Scene) -> None:
+    words, file = audited_flow(scene), scene.path / "audited.json"
+    words += ["--start", scene.path / "models/sasrec-0/original", "--mixed", 1, "--left-in", "--json", file]
+    for _ in range(2):
+        printed = scene.run("benchmarks/audit_audited.py", *words)
+        rows = json.loads(file.read_text())
+        assert {row["seed"] for row in rows} == {f"retrain-{seed}" for seed in range(100, 104)}
+        assert len(rows) == 4 * 4 + 4 + 3 + 1 + 1 + 3 * 6, "all are judged once"
+    subjects = {row["subject"] for row in rows}
+    assert {"retrain", "original-2", "output mask", "one user left in", "users put back", "weights mixed"} < subjects
+    [mask] = [row for row in rows if row["subject"] == "output mask"]
+    assert set(mask["parts"]) == {"hits", "ranks", "file", "events", "membership"}
+    assert "| tiny | z mixed | 1 |" in printed
+    assert "tells 12 verdicts on Originals from 4 on Retrains" in " ".join(printed.split())
+
+
+@smokes("benchmarks/faithfulness.py")
+def faithfulness(scene: Scene) -> None:
+    words, file = audited_flow(scene), scene.path / "faithfulness.json"
+    words += ["--relearned", 1, "--steps", 1, "--windows", 8, "--json", file]
+    for _ in range(2):
+        printed = scene.run("benchmarks/faithfulness.py", *words)
+        rows = json.loads(file.read_text())
+        assert [(row["saw"], row["steps"]) for row in rows] == [
+            *((True, 0), (False, 0), (False, 0), (False, 0), (False, 0)),
+            *((True, 1), (False, 1)),
+        ]
+    assert rows[0]["figures"]["distance"] > 0
+    assert rows[0]["figures"] != rows[5]["figures"]
+    assert "AUC, 1 + 4 models" in printed
+    assert {"memory_left", "membership lira", "recovered ridge", "contexts substituted_hit_10"} < set(
+        rows[0]["figures"]
+    )
+
+
 @smokes("benchmarks/unlearning.py")
 def unlearning(scene: Scene) -> None:
     small = scene.request.getfixturevalue("small")

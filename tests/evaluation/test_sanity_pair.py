@@ -9,7 +9,15 @@ import torch
 from srun.data.batches import TrainingData
 from srun.data.dataset import Role
 from srun.evaluation.signals import signals
-from srun.metrics.membership import Events, Signals, membership
+from srun.metrics.membership import (
+    Events,
+    Signals,
+    attack_scores,
+    auc,
+    drawn_users,
+    membership,
+    weighted_aucs,
+)
 from srun.models.scorer import Scorer
 from srun.training.checkpoint import ResumeFolder
 from srun.training.fit import Watch, train_new
@@ -54,3 +62,17 @@ def test_a_model_that_memorises_is_told_and_a_further_retrain_is_not(pair):
     assert told["rmia"].auc >= 0.9
     assert min(attack.low for attack in told.values()) > 0
     assert all(attack.low <= 0 <= attack.high for attack in unseen.values())
+
+
+def test_never_seen_events_are_not_told_from_never_seen_ones_even_by_a_model_that_memorises(pair):
+    """Nothing but membership is told: between two halves of what nobody saw the AUC is 1/2 within its interval."""
+    (original, *retrains), events = pair
+    rng = np.random.default_rng(0)
+    aside = np.unique(events.users[events.other])
+    half = np.isin(events.users, rng.permutation(aside)[: len(aside) // 2])
+    one, other = events.other & half, events.other & ~half
+    weights = drawn_users(np.concatenate([events.users[one], events.users[other]]), rng)
+    for attack, scores in attack_scores(original, retrains, Events(one, other, other, events.users)).items():
+        low, high = np.quantile(weighted_aucs(scores[one], scores[other], weights), [0.025, 0.975])
+        assert low <= 0.5 <= high, attack
+        assert low < auc(scores[one], scores[other]) < high

@@ -166,3 +166,38 @@ def test_what_is_missing_is_said(world, rng):
     nothing = Events(np.zeros(700, bool), events.other, events.population, events.users)
     with pytest.raises(ValueError, match="forgotten events and never-seen ones"):
         membership(model(0.0), retrains, nothing, rng)
+
+
+def test_the_whole_attack_is_that_of_scipy_and_scikit_learn(world, rng):
+    """AUC, the Retrains' and true positive rates, as loops over what is left out give them."""
+    model, retrains, events = world
+    attacked = model(0.5)
+    told, truth = membership(attacked, retrains, events, rng), events.member
+    aucs: dict[str, list[tuple[float, float]]] = {attack: [] for attack in ATTACKS}
+    rates = []
+    for index, left_out in enumerate(retrains):
+        out = [other for place, other in enumerate(retrains) if place != index]
+        both = [_independent(one, out, events) for one in (attacked, left_out)]
+        for attack in ATTACKS:
+            aucs[attack].append(tuple(roc_auc_score(truth, scores[attack]) for scores in both))
+        false, true, _ = roc_curve(truth, both[0]["lira"], drop_intermediate=False)
+        rates.append(true[false <= 0.1].max())
+    for attack in ATTACKS:
+        own, of = zip(*aucs[attack], strict=True)
+        assert told[attack].auc == pytest.approx(np.mean(own))
+        assert told[attack].retrains == pytest.approx(of)
+        assert told[attack].excess == pytest.approx(np.mean(own) - np.mean(of))
+    assert told["lira"].tpr["tpr_at_0.1"] == pytest.approx(np.mean(rates))
+
+
+def _independent(model, out, events):
+    """Scores of the three attacks, an event at a time."""
+    number, numbers = len(out), range(len(model.z_logit))
+    means = [np.mean([one.z_logit[q] for one in out]) for q in numbers]
+    squares = sum((one.z_logit[q] - means[q]) ** 2 for q in numbers for one in out)
+    scale = math.sqrt(squares / ((number - 1) * len(means)))
+    lira_scores = [norm.logcdf(model.z_logit[q], means[q], scale) for q in numbers]
+    ratios = np.array([np.exp(model.log_p[q]) / np.mean([np.exp(one.log_p[q]) for one in out]) for q in numbers])
+    rmia_scores = [np.mean(ratio >= ratios[events.population] * (1 - 1e-12)) for ratio in ratios]
+    places = [np.mean([min(one.rank[q], 21) for one in out]) - min(model.rank[q], 21) for q in numbers]
+    return {"lira": lira_scores, "rmia": rmia_scores, "lists": places}

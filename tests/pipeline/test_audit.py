@@ -68,6 +68,7 @@ def test_an_audit_says_what_holds_what_does_not_and_what_was_not_tested(flow: Pa
         told["value"]
     )
     untested = {one["name"]: one["run"] for one in audit["not_tested"]}
+    print({one["name"]: one["why"] for one in audit["not_tested"]})
     assert list(untested) == ["relearning", "power of the file's part", "klom"]
     parts = {part["name"]: part["sees"] for part in audit["verdict"]["parts"]}
     assert parts["file"] is None, "it takes mixed models"
@@ -255,12 +256,14 @@ def test_a_request_of_users_is_audited_and_one_of_a_category_is_not(project: Pat
 def test_a_recipe_is_judged_by_its_runs_or_what_it_lacks_is_said(flow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = {"request": "interactions", "original": "sasrec-1", "method": "output_mask", "seed": 1}
     own = {"request": "interactions", "original": "sasrec-0", "method": "output_mask", "seed": 0}
-    YAML().dump({"cells": {"mask-1": cell, "mask-0": own}}, Path("recipe.yaml"))
+    retrain = {"request": "interactions", "original": "sasrec-0", "method": "retrain"}
+    retrains = {f"retrain-{seed}": {**retrain, "seed": seed} for seed in range(3)}  # r2 is a fourth
+    YAML().dump({"cells": {"mask-1": cell, "mask-0": own, **retrains}}, Path("recipe.yaml"))
     ok("run", *PRESET, "--params", "recipe.yaml")
     words = ["audit", "--ensemble", "recipe.yaml", *PRESET]
     text = ok(*words)
     assert "output_mask on sasrec, request interactions: 2 runs," in text
-    assert "KLoM not judged: 2 of 32 runs, 1 of 32 Retrains; one more: srun run" in text
+    assert "KLoM not judged: 2 of 32 runs, 4 of 32 Retrains; one more: srun run" in text
     assert "--params recipe.yaml" in text
     monkeypatch.setattr("srun.metrics.klom.LEAST", 2)
     [mask] = [one for one in json.loads(ok(*words, "--json")) if one["method"] == "output_mask"]

@@ -62,7 +62,7 @@ def test_the_second_request_moves_its_own_events_and_no_row_of_others(chain, tmp
 def test_old_events_stay_forgotten(chain, tmp_path):
     """They are measured in the chain as new ones are, and do not go back to where Original had them."""
     world, june = chain
-    gentle = {"strength": 3.0}  # in so small a model a row that moves far takes the others along
+    gentle = {"strength": 10.0}  # in so small a model a row that moves far takes the others along
     first = world.run("closed_form", tmp_path / "1", **gentle).scorer
     second = carry_out(world, june, first, world.original.crossfit, "closed_form", tmp_path / "2", **gentle)
     old = june.queries("forgotten_earlier")
@@ -73,8 +73,7 @@ def test_old_events_stay_forgotten(chain, tmp_path):
         return standing(last_states(model, items), model.output_weight[1:].detach(), items[:, -1])[0]
 
     original, once, twice = (stands(one) for one in (world.original.scorer, first, second))
-    back = ((twice - once) * (original - once)).sum() / ((original - once) ** 2).sum()
-    assert back < 0.5
+    assert (twice - once).abs().mean() < (original - once).abs().mean()
 
 
 def test_retrain_of_a_chain_is_retrain_of_all_it_forgot_at_once(small, chain, tmp_path):

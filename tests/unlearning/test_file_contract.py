@@ -27,7 +27,6 @@ from srun.unlearning import UNLEARNERS
 from srun.unlearning.base import Context, FileHolds, Original, Unlearner
 
 ROOT = Path(__file__).parents[2]
-NUM_USERS, NUM_ITEMS, FOLLOWING = 300, 200, 0.4
 RETRAINS = (100, 101, 102, 103)
 ALPHA = 0.05 / 7  # as of a verdict on hits, ranks and the attacks on a tied file
 OUTPUT_LAYER = read_yaml(ROOT / "presets/sruga-output-layer.yaml")["unlearn"]["sruga"]
@@ -55,18 +54,6 @@ class RisingProbe(Probe):
     def __call__(self, scorer, split, users=None):
         self.looks = getattr(self, "looks", count())
         return {"validation/ndcg_10": float(next(self.looks))} if split == "validation" else {}
-
-
-def made_up(small):
-    """A log of which the next item follows from the last two times in five, with a small category."""
-    rng, events = np.random.default_rng(0), []
-    for user in range(NUM_USERS):
-        item = int(rng.integers(NUM_ITEMS))
-        for time in range(int(rng.integers(8, 15))):
-            events.append((f"u{user}", f"i{item}", time))
-            item = (item * 3 + 1) % NUM_ITEMS if rng.random() < FOLLOWING else int(rng.integers(NUM_ITEMS))
-    categories = {f"i{item}": "green" if item % 8 else "red" for item in range(NUM_ITEMS)}
-    return small.make_data(events, categories, calibration_users=0.1, calibration_events=0.5, max_length=8)
 
 
 class Attacked:
@@ -131,7 +118,7 @@ class Attacked:
 
 @pytest.fixture(scope="module")
 def attacked(small) -> Attacked:
-    data = made_up(small)
+    data = small.chained_data()
     drawn = {"interactions": small.interactions_request(share_of_users=0.5), "category": small.category_request()}
     requests = {kind: small.carry_out(data, request) for kind, request in drawn.items()}
     return Attacked(small, data, requests, max_epochs=30, learning_rate=0.005)
