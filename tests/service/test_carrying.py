@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srun.data.dataset import Dataset
+from srun.data.dataset import Dataset, Role
 from srun.data.raw import read_raw
 from srun.errors import ConfigError, DataError, RunError
 from srun.requests.partition import Partition

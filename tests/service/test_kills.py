@@ -1,4 +1,4 @@
-"""A process that carries out requests dies, between two steps or within one; the next goes on, and effects happen once."""
+"""A process that carries out requests dies, between two steps or within one; the next goes on; effects happen once."""
 
 import os
 import random
