@@ -136,7 +136,7 @@ def _write_params(path: Path, values: Mapping[str, Any]) -> None:
     text = StringIO()
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
-    yaml.dump({**values, "cells": {}, "chain": {}}, text)
+    yaml.dump({**values, "partition": {}, "requests": [], "cells": {}, "chain": {}}, text)
     write_text(
         path,
         "# Every value of this service; docs/requests.md has what the section `service` means.\n" + text.getvalue(),
