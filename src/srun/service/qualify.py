@@ -72,7 +72,8 @@ class Trial:
 
     def carry_out(self, method: str, removed: Mask) -> Standing:
         """Where the forgotten events of one simulated request stand once a method has carried it out."""
-        params, form = self.chain.project.params, "users" if self.kind == "users" else "interactions"
+        params = self.chain.project.params
+        form: Literal["users", "interactions"] = "users" if self.kind == "users" else "interactions"
         block = GivenRequest(kind=form, file=LEDGER, format=None, columns=None, catalogue="full", seed=self._seed)
         named = np.zeros(self.data.num_users, dtype=bool)
         named[self.data.user[removed]] = True

@@ -32,8 +32,8 @@ def buried(raw: RawData, keys: Keys, tombstones: Iterable[Tombstone]) -> Mask:
     gone = np.zeros(len(table), dtype=bool)
     for kind, column in (("user", table["user_id"]), ("item", table["item_id"])):
         if until[kind]:
-            last = [until[kind].get(keys.pseudonym(kind, name), -1) for name in column.cat.categories]
-            gone |= time <= np.array(last, dtype=np.int64)[column.cat.codes.to_numpy()]
+            ends = [until[kind].get(keys.pseudonym(kind, name), -1) for name in column.cat.categories]
+            gone |= time <= np.array(ends, dtype=np.int64)[column.cat.codes.to_numpy()]
     if owners:
         gone |= _single(raw, keys, owners, until["pair"], until["event"])
     return gone
