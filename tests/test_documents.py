@@ -18,7 +18,7 @@ FILE = re.compile(r"[\w./-]+\.(?:py|yaml|toml|md)(?:::[\w.]+)?|[\w-]+/(?:[\w-]+/
 """A file, one with a function or a class in it, or a folder."""
 MADE = ("data/raw/", "data/prepared/", "data/partition/", "models/", "evaluations/", "reports/", "runs/", "out/")
 """Folders that the flow makes."""
-SECTIONS = ("Data and requests", "Models and methods", "Figures and verdicts", "Running")
+SECTIONS = ("Data and requests", "Models and methods", "Figures and verdicts", "Running", "A service")
 KEPT = {"srun.search.storage", "srun.models.scorer", "srun.evaluation.evaluate"}
 """Modules that only lost a part."""
 WALKS = ("A request becomes a model", "A batch becomes a loss", "A trial reaches the front", "A rank reaches the page")

@@ -11,6 +11,9 @@ RESERVED = {
 }
 """Names that would meet other files, by what is called so."""
 
+SERVICE_FILE = "service.json"
+"""Marks a folder as a service, which no command of the flow works in."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 

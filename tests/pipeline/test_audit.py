@@ -68,7 +68,6 @@ def test_an_audit_says_what_holds_what_does_not_and_what_was_not_tested(flow: Pa
         told["value"]
     )
     untested = {one["name"]: one["run"] for one in audit["not_tested"]}
-    print({one["name"]: one["why"] for one in audit["not_tested"]})
     assert list(untested) == ["relearning", "power of the file's part", "klom"]
     parts = {part["name"]: part["sees"] for part in audit["verdict"]["parts"]}
     assert parts["file"] is None, "it takes mixed models"

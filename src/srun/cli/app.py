@@ -12,7 +12,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from srun import __version__
-from srun.cli import audit, data, flow, look, papers, requests, search, sync
+from srun.cli import audit, data, flow, look, papers, requests, search, service, sync
 from srun.cli.options import OPTION_WORDS, WORDS, InOrder
 from srun.cli.stopping import exit_code, terminable
 from srun.errors import SrunError, in_lines, one_line
@@ -39,6 +39,11 @@ COMMANDS: tuple[click.Command, ...] = (
     look.neurons,
     search.optimize,
     look.recommend,
+    service.service,
+    service.forget,
+    service.requests,
+    service.status,
+    service.rollback,
     papers.reproduce,
     sync.sync,
 )

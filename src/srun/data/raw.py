@@ -18,7 +18,7 @@ seconds); where the log has none (``time: order``) they are 0, 1, 2, ...: the pl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+from numpy.typing import NDArray
 
 from srun.data.values import BROKEN, is_missing, missing
 from srun.errors import DataError, RunError
@@ -116,17 +117,8 @@ def canonical(
         times //= _BILLION
     table = _frame(users, user_ids, item_codes, item_ids, times)
     item_table = None if items is None else _canonical_items(items, item_ids)
-    digest = hashlib.sha256()
-    for block in _interaction_bytes(table):
-        digest.update(block)
-    if item_table is not None:
-        digest.update(_item_bytes(item_table))
     info = {
-        "name": name,
-        "fingerprint": digest.hexdigest(),
-        "num_users": len(user_ids),
-        "num_items": len(item_ids),
-        "num_interactions": len(table),
+        **_counted(name, table, item_table),
         "num_duplicates_dropped": duplicates,
         "num_described_items": 0 if item_table is None else len(item_table),
         "time": time,
@@ -134,6 +126,63 @@ def canonical(
         "citation": citation,
     }
     return RawData(name, table, item_table, info)
+
+
+def without_rows(data: RawData, gone: NDArray[np.bool_]) -> RawData:
+    """The same log without the rows ``gone`` (N,); users and items without a row go too.
+
+    Raises DataError where nothing would stay.
+    """
+    if gone.all():
+        raise DataError(f'data set "{data.name}": nothing stays of its log')
+    kept = data.interactions[~gone]
+    table = pd.DataFrame(
+        {
+            "user_id": kept["user_id"].cat.remove_unused_categories(),
+            "item_id": kept["item_id"].cat.remove_unused_categories(),
+            "timestamp": kept["timestamp"].to_numpy(),
+        }
+    )
+    items = data.items
+    if items is not None:
+        items = items[items["item_id"].isin(table["item_id"].cat.categories)].reset_index(drop=True)
+    return RawData(data.name, table, items, {**data.info, **_counted(data.name, table, items)})
+
+
+def with_users(data: RawData, names: Mapping[str, str]) -> RawData:
+    """The same log with other ids of users: ``names`` has one for each. Users are sorted anew."""
+    old = data.interactions["user_id"]
+    new = pa.array([names[user] for user in old.cat.categories], type=pa.string())
+    order = sort_ids(new)
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    codes = rank[old.cat.codes.to_numpy()]
+    rows = np.argsort(codes, kind="stable")
+    items = data.interactions["item_id"]
+    table = _frame(
+        codes[rows],
+        new.take(pa.array(order)),
+        items.cat.codes.to_numpy()[rows],
+        pa.array(items.cat.categories, type=pa.string()),
+        data.interactions["timestamp"].to_numpy()[rows],
+    )
+    return RawData(data.name, table, data.items, {**data.info, **_counted(data.name, table, data.items)})
+
+
+def _counted(name: str, table: pd.DataFrame, items: pd.DataFrame | None) -> dict[str, Any]:
+    """Name, fingerprint and counts of tables in canonical form."""
+    digest = hashlib.sha256()
+    for block in _interaction_bytes(table):
+        digest.update(block)
+    if items is not None:
+        digest.update(_item_bytes(items))
+    return {
+        "name": name,
+        "fingerprint": digest.hexdigest(),
+        "num_users": len(table["user_id"].cat.categories),
+        "num_items": len(table["item_id"].cat.categories),
+        "num_interactions": len(table),
+    }
 
 
 def positions(users: np.ndarray) -> np.ndarray:

@@ -508,8 +508,8 @@ def _never_measured(subject: Subject, command: str, options: Sequence[str], with
     if not with_relearning:
         again = shlex.join(["srun", "audit", record.cell, "--relearning", *options])
         missing.append(NotTested(RELEARNING, "it trains, and was not asked for", again))
-    if lacking := power_lacks(subject.group):
-        missing.append(NotTested("power", lacking))
+    if subject.group.references is None:
+        missing.append(NotTested("power", power_lacks(subject.group)))
     elif RECOVERED in record.metrics:
         missing.append(NotTested("power of the file's part", "it needs mixed models, not mixed ranks"))
     missing.append(NotTested("klom", "it judges a recipe: srun audit --ensemble"))

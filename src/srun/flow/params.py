@@ -19,6 +19,7 @@ from srun.models import MODELS
 from srun.names import name_fault
 from srun.registry import suggest
 from srun.requests.kinds import CategoryRequest, ExpectedInteractions, GivenRequest, Request, kind
+from srun.requests.policy import ServiceConfig
 from srun.rng import derive
 from srun.search.bench import OptimizeConfig
 from srun.search.goals import check_text
@@ -69,6 +70,7 @@ class Params:
     relearning: RelearningConfig
     optimize: OptimizeConfig
     neurons: NeuronsConfig
+    service: ServiceConfig
     runtime: RuntimeConfig
     requests: tuple[str, ...]
     """Entries of ``partition`` that the flow carries out."""
@@ -298,6 +300,7 @@ def _references(params: Params, partitioned: Mapping[str, Any]) -> Iterator[str]
         yield from _unknown("requests", name, list(params.partition))
     yield from _chain(params)
     yield from _draws(params)
+    yield from _service(params)
     for name, original in params.originals.items():
         yield from _unknown(f"originals.{name}.model", original.model, list(MODELS))
     own = [
@@ -350,6 +353,15 @@ def _draws(params: Params) -> Iterator[str]:
         yield from (unknown := [*_unknown(f"partition.{name}.original", drawer, list(params.originals))])
         if not unknown and params.originals[drawer].shards != 1:
             yield f'parameter "partition.{name}.original": {drawer} has shards, and memory is looked at in one model'
+
+
+def _service(params: Params) -> Iterator[str]:
+    """Methods and an Original of the service that there are not."""
+    for kind_name, methods in vars(params.service.methods).items():
+        for name in methods:
+            yield from _unknown(f"service.methods.{kind_name}", name, list(UNLEARNERS))
+    if params.service.original is not None:
+        yield from _unknown("service.original", params.service.original, list(params.originals))
 
 
 def _chain(params: Params) -> Iterator[str]:

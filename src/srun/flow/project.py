@@ -15,6 +15,7 @@ from srun.flow.loading import load_dataset
 from srun.flow.params import Params, load, load_values
 from srun.flow.partition import given_kind, known_blocks, known_chain
 from srun.flow.preflight import cell_faults
+from srun.names import SERVICE_FILE
 from srun.requests.kinds import GivenRequest
 from srun.system import distributed
 from srun.tracking import NullTracker, Tracker
@@ -52,6 +53,11 @@ class Project:
         of the parameters.
         """
         folder = Path.cwd()
+        if (folder / SERVICE_FILE).is_file():
+            raise ConfigError(
+                f"{folder}: is a service, which makes its models by requests; see `srun status`, and work on data sets"
+                " in another folder"
+            )
         layout = Layout(folder, (out or folder).resolve())
         blocks = known_blocks(layout.partitions)
         chain = known_chain(layout.partitions)

@@ -321,11 +321,14 @@ def _carried_out(project: Project, request: str, data: Dataset) -> Partition:
     return Partition.load(project.layout.partition(request), data)
 
 
-def unlearn_step(project: Project, cell: Cell, name: str = "") -> Step:
-    """A request carried out by a cell's method on its Original; ``name``: of the cell in the parameters."""
+def unlearn_step(project: Project, cell: Cell, name: str = "", start: Cell | None = None) -> Step:
+    """A request carried out by a cell's method on its Original; ``name``: of the cell in the parameters.
+
+    ``start``: a cell whose model it goes on from, where that is not the one that its chain gives.
+    """
     params, layout = project.params, project.layout
     settings, paths, seed = params.method_settings(cell.method), layout.cell(cell), params.unlearn.seed
-    start, needs_crossfit = params.start(cell), _needs_crossfit(params, cell, cell.original)
+    start, needs_crossfit = start or params.start(cell), _needs_crossfit(params, cell, cell.original)
 
     def work(key: str) -> dict[str, float]:
         check_partition(project, cell.request)

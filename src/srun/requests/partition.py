@@ -281,8 +281,24 @@ def partition(
     Raises DataError for an unknown category, and when no training event answers to the request.
     """
     data = data if after is None else after.afterwards
-    train, calibration = data.has_role(Role.TRAIN), data.has_role(Role.CALIBRATION)
     removed, named, rows = _events(data, name, request, request_rows, read_raw, drawn)
+    return partition_of_events(data, name, request, removed, named, rows, after)
+
+
+def partition_of_events(
+    data: Dataset,
+    name: str,
+    request: Request,
+    removed: Mask,
+    named: Mask,
+    rows: pd.DataFrame | None,
+    after: Partition | None,
+) -> Partition:
+    """The same of the events ``removed`` (E,) themselves, which a request for users ``named`` (U,) names.
+
+    ``data``: as they are after the requests before it. Raises DataError as ``partition``.
+    """
+    train, calibration = data.has_role(Role.TRAIN), data.has_role(Role.CALIBRATION)
     forget = removed & train
     if not forget.any():
         outcomes = "" if rows is None else f" ({_shown(rows)})"

@@ -161,13 +161,17 @@ class Tracking:
         tags: Mapping[str, str],
         dataset: tuple[str, str] | None,
         resume: Path | None = None,
+        key: tuple[str, str] | None = None,
     ) -> Iterator[Tracker]:
         """A run, which ends as FINISHED, as KILLED when it is interrupted, or as FAILED when the block raises.
 
         The store is MLFLOW_TRACKING_URI, or ``mlflow.db`` and ``mlartifacts`` of the project. ``dataset`` is the name
         and the fingerprint of the data that the run reads, ``resume`` the folder it goes on from when it was killed.
+        ``key``: a tag and its value by which the run is found again, so that telling it twice makes one.
         """
-        tracker = RunTracker(self, root, _begin(root, experiment, name, tags, dataset), resume)
+        begin = _begin(root, experiment, name, tags, dataset)
+        begin |= {} if key is None else {"tag": list(key), "again": True}
+        tracker = RunTracker(self, root, begin, resume)
         with tracker.open_until_end():
             yield tracker
 
