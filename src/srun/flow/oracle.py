@@ -117,7 +117,7 @@ def scored_events(request: Partition) -> dict[str, Queries]:
 
 
 def described(settings: EvaluateConfig, relearning: RelearningConfig, kind: str) -> dict[str, Any]:
-    """What an evaluation after a request of a ``kind`` depends on beside the model; a batch moves the last bits only."""
+    """What an evaluation after a request of a ``kind`` depends on; a batch moves the last bits only."""
     evaluation = {key: value for key, value in asdict(settings).items() if key != "batch_size"}
     relearned = asdict(relearning) if kind in relearning.kinds else None
     plain: dict[str, Any] = json.loads(json.dumps({"evaluate": evaluation, "relearning": relearned}))
