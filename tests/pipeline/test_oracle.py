@@ -15,7 +15,7 @@ from srun.cli import cli
 from srun.files import sha256
 from srun.flow.audit import signals_of
 from srun.flow.loading import load_dataset
-from srun.flow.oracle import Member, Oracle, load_oracle, locate, members, scored_events
+from srun.flow.oracle import Member, Oracle, described, load_oracle, locate, members, scored_events
 from srun.flow.project import Project
 from srun.models.published import load_published
 from srun.requests.partition import Partition
@@ -66,7 +66,8 @@ def loaded() -> tuple[Oracle, Partition]:
     project = Project.open(["tiny.yaml"], SET)
     params, layout = project.params, project.layout
     place = locate(layout, "sasrec", params.model_settings("sasrec"), params.train, "interactions")
-    oracle = load_oracle(place, "interactions", params.evaluate, params.relearning)
+    evaluated = described(params.evaluate, params.relearning, "interactions")
+    oracle = load_oracle(place, "interactions", evaluated)
     assert oracle is not None
     data = load_dataset(layout)
     return oracle, Partition.load(layout.partition("interactions"), data)

@@ -141,13 +141,18 @@ class Maker:
     def device(self) -> torch.device:
         return start(self.params.runtime)
 
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What members are evaluated by."""
+        return described(self.params.evaluate, self.params.relearning, self.partition.kind)
+
     @property
     def oracle(self) -> Oracle | None:
         """What is there so far."""
-        return load_oracle(self.layout, self.request, self.params.evaluate, self.params.relearning)
+        return load_oracle(self.layout, self.request, self.settings)
 
     def is_done(self, member: Member) -> bool:
-        return is_done(self.layout, member, self.params.evaluate, self.params.relearning)
+        return is_done(self.layout, member, self.settings)
 
     def make(self, wanted: Sequence[Member], budget: Budget | None) -> None:
         """Make what nobody makes and nobody has made, the first first, until the budget is spent.
@@ -249,7 +254,7 @@ class Maker:
 
     def _score(self, member: Member) -> None:
         """Write how a member's models score single events, and what else an audit measures of a model."""
-        cell, settings = member.cell(self.request), self.params.evaluate
+        cell = member.cell(self.request)
         if cell is None:
             models = load_published(self.layout.original(member.name).model, self.device, "train")[0].models
             scorers = [Scorer([model]) for model in models]
@@ -260,7 +265,7 @@ class Maker:
             [self._table(number, scorer, events) for number, scorer in enumerate(scorers)], ignore_index=True
         )
         figures = {} if cell is None else self._figures(member.name, scorers[0])
-        info = {"member": asdict(member), "settings": described(settings, self.params.relearning)}
+        info = {"member": asdict(member), "settings": self.settings}
         with write_folder(self.layout.scores / member.name, sealed=True) as new:
             table.to_parquet(new / SCORES, index=False, compression="zstd")
             (new / FIGURES).write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")

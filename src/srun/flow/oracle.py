@@ -116,10 +116,11 @@ def scored_events(request: Partition) -> dict[str, Queries]:
     return {SPLIT: request.queries(SPLIT), SET_ASIDE: request.never_trained(audit=True), **population}
 
 
-def described(settings: EvaluateConfig, relearning: RelearningConfig) -> dict[str, Any]:
-    """What a member's evaluation depends on beside its model; a batch moves the last bits only."""
+def described(settings: EvaluateConfig, relearning: RelearningConfig, kind: str) -> dict[str, Any]:
+    """What an evaluation after a request of a ``kind`` depends on; a batch moves the last bits only."""
     evaluation = {key: value for key, value in asdict(settings).items() if key != "batch_size"}
-    plain: dict[str, Any] = json.loads(json.dumps({"evaluate": evaluation, "relearning": asdict(relearning)}))
+    relearned = asdict(relearning) if kind in relearning.kinds else None
+    plain: dict[str, Any] = json.loads(json.dumps({"evaluate": evaluation, "relearning": relearned}))
     return plain
 
 
@@ -193,15 +194,13 @@ class Oracle:
         return table.astype({"role": "category", "split": "category"})
 
 
-def load_oracle(
-    layout: OracleLayout, request: str, settings: EvaluateConfig, relearning: RelearningConfig
-) -> Oracle | None:
-    """The oracle with all members that are there and were evaluated by these settings; None where there is none.
+def load_oracle(layout: OracleLayout, request: str, settings: Mapping[str, Any]) -> Oracle | None:
+    """The oracle with all members that are there and were evaluated by ``settings``; None where there is none.
 
-    Raises DataError for a damaged folder.
+    ``settings``: as ``described`` has them. Raises DataError for a damaged folder.
     """
     known = list(_there(layout))
-    there = tuple(member for member in known if is_done(layout, member, settings, relearning))
+    there = tuple(member for member in known if is_done(layout, member, settings))
     if len(there) < len(known):
         log.warning(
             "%s: %d of %d members were evaluated with other values of evaluate or relearning and are left out; `srun "
@@ -219,13 +218,13 @@ def load_oracle(
     return Oracle(layout, request, there, scores, figures)
 
 
-def is_done(layout: OracleLayout, member: Member, settings: EvaluateConfig, relearning: RelearningConfig) -> bool:
-    """Whether a member was trained, evaluated by these settings, and scored."""
+def is_done(layout: OracleLayout, member: Member, settings: Mapping[str, Any]) -> bool:
+    """Whether a member was trained, evaluated by these settings (see ``described``), and scored."""
     file = layout.scores / member.name / INFO
     if not file.is_file():
         return False
     info = read_json(file, DataError, _mend(file.parent))
-    return bool(info["settings"] == described(settings, relearning))
+    return bool(info["settings"] == settings)
 
 
 def _there(layout: OracleLayout) -> Iterator[Member]:

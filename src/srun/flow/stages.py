@@ -502,7 +502,8 @@ def _oracle_beside(project: Project, cell: Cell) -> oracle.Oracle | None:
     params, original = project.params, project.params.original(cell.original)
     settings = params.model_settings(original.model)
     place = oracle.locate(project.layout, original.model, settings, params.train, cell.request)
-    references = oracle.load_oracle(place, cell.request, params.evaluate, params.relearning)
+    evaluated = oracle.described(params.evaluate, params.relearning, params.request(cell.request).kind)
+    references = oracle.load_oracle(place, cell.request, evaluated)
     return None if references is None else references.without({cell.seed, original.seed})
 
 
