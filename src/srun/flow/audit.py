@@ -420,12 +420,12 @@ def signals_of(scorer: Scorer, events: Iterable[Queries], settings: EvaluateConf
     return Signals(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _events(asked: Mapping[str, Queries]) -> Events:
+def _events(queries_by_split: Mapping[str, Queries]) -> Events:
     """Which row of the signals is what; the population is of its own where there is one, else the non-members."""
-    split = np.repeat(list(asked), [len(queries) for queries in asked.values()])
+    split = np.repeat(list(queries_by_split), [len(queries) for queries in queries_by_split.values()])
     member, other = split == SPLIT, split == SET_ASIDE
     apart = ~(member | other)
-    users = np.concatenate([queries.user for queries in asked.values()])
+    users = np.concatenate([queries.user for queries in queries_by_split.values()])
     return Events(member, other, apart if apart.any() else other, users.astype(np.int64))
 
 
