@@ -15,11 +15,11 @@ HERE = Path(__file__).parent
 RECORD, PAGE = HERE / "by_event.json", HERE.parent / "docs" / "sruga.md"
 BEGIN, END = "<!-- by-event: begin -->", "<!-- by-event: end -->"
 PARTS = ("hits", "ranks", "file", "events")
-POOLED = "passes_by_pooled_rule"
-"""The parts that are shown: rows from before a verdict had one error rate have no other."""
+SHARED, POOLED = "passes", "passes_by_pooled_rule"
+"""Rows from before a verdict had one error rate have no parts that pass by it."""
 HEADER = (
-    *("recipe", "Original", "passes, by the pooled rule", "utility", "Hit@10 gap", "KS D", "correlation", "difference"),
-    *("memory left", "recovered", "s"),
+    *("recipe", "Original", "passes", "passes, by the pooled rule", "utility", "Hit@10 gap", "KS D", "correlation"),
+    *("difference", "memory left", "recovered", "s"),
 )
 Row = Mapping[str, Any]
 
@@ -29,31 +29,36 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", type=Path, default=PAGE, help="file that has the marks")
     page = parser.parse_args(words).page
     rows = read_rows(RECORD)
-    requests = dict.fromkeys((row["data"], row["partition_seed"]) for row in rows)
-    tables = "\n\n".join(
-        f"{data}, partition seed {seed}:\n\n"
-        + table([r for r in rows if (r["data"], r["partition_seed"]) == (data, seed)])
-        for data, seed in requests
-    )
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_title(row), []).append(row)
+    tables = "\n\n".join(f"{title}:\n\n{table(own)}" for title, own in groups.items())
     before, rest = page.read_text().split(BEGIN)
     page.write_text(f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END)[1]}")
+
+
+def _title(row: Row) -> str:
+    model = row["original"].rpartition("-")[0]
+    draw = "core draw" if row["request"] == "core" else f"random draw of partition seed {row['partition_seed']}"
+    return f"{row['data']}, {model}, {draw}"
 
 
 def table(rows: Sequence[Row]) -> str:
     """The Markdown table of one request: Original and the range of the Retrains once, then every recipe."""
     first = rows[0]["original"]
     retrains = [row for row in rows if row["name"].startswith("retrain-") and row["original"] == first]
-    lines = [_line(row, "") for row in rows if row["name"] == "Original" and row["original"] == first]
+    lines = [_line(row, "", "") for row in rows if row["name"] == "Original" and row["original"] == first]
     lines.append(_range(retrains))
-    lines += [_line(row, _passes(row)) for row in rows if POOLED in row]
+    lines += [_line(row, _passes(row, SHARED), _passes(row, POOLED)) for row in rows if POOLED in row]
     return "\n".join(markdown_table(HEADER, lines))
 
 
-def _line(row: Row, passes: str) -> list[str]:
+def _line(row: Row, passes: str, pooled: str) -> list[str]:
     return [
         row["name"],
         row["original"],
         passes,
+        pooled,
         f"{row['utility']:.2f}",
         f"{_short(row['hit_10_gap'], True)} ({_short(row['hit_10_gap_bound'])})",
         f"{_short(row['ks_d'])} ({_short(row['ks_d_retrain_max'])})",
@@ -74,7 +79,7 @@ def _range(retrains: Sequence[Row]) -> list[str]:
     names = ("utility", "hit_10_gap", "ks_d", "event_corr_share", "event_mae_ratio", "memory_left")
     utility, gap, distance, corr, mae, left = ([row[name] for row in retrains] for name in names)
     attacks = " / ".join(_short(fmean(values)) for values in zip(*map(_recovered, retrains), strict=True))
-    cells = [f"{len(retrains)} Retrains, each by the others", "", "", f"{min(utility):.2f} to {max(utility):.2f}"]
+    cells = [f"{len(retrains)} Retrains, each by the others", "", "", "", f"{min(utility):.2f} to {max(utility):.2f}"]
     cells += [ends(gap, True), ends(distance), f"{fmean(corr):.2f}", f"{fmean(mae):.2f}"]
     return [*cells, f"{min(left):.2f} to {max(left):.2f}", f"{attacks} (means)", ""]
 
@@ -84,8 +89,10 @@ def _recovered(row: Row) -> Iterator[float]:
     return (row[f"recover_{attack}"] for attack in ("ridge", "softmax_zero", "softmax_input"))
 
 
-def _passes(row: Row) -> str:
-    missing = [part for part in PARTS if part not in row[POOLED]]
+def _passes(row: Row, rule: str) -> str:
+    if rule not in row:
+        return ""
+    missing = [part for part in PARTS if part not in row[rule]]
     return "**all**" if not missing else f"all but {', '.join(missing)}" if len(missing) < len(PARTS) else "none"
 
 

@@ -16,7 +16,10 @@ ARCHITECTURE = ROOT / "docs/architecture.md"
 GLOSSARY = ROOT / "docs/glossary.md"
 FILE = re.compile(r"[\w./-]+\.(?:py|yaml|toml|md)(?:::[\w.]+)?|[\w-]+/(?:[\w-]+/)*")
 """A file, one with a function or a class in it, or a folder."""
-MADE = ("data/raw/", "data/prepared/", "data/partition/", "models/", "evaluations/", "reports/", "runs/", "out/")
+MADE = (
+    *("data/raw/", "data/prepared/", "data/draws/", "data/partition/", "models/", "evaluations/", "reports/", "runs/"),
+    "out/",
+)
 """Folders that the flow makes."""
 SECTIONS = ("Data and requests", "Models and methods", "Figures and verdicts", "Running", "A service")
 KEPT = {"srun.search.storage", "srun.models.scorer", "srun.evaluation.evaluate"}

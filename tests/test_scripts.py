@@ -205,6 +205,7 @@ def audited_flow(scene: Scene) -> list[object]:
     scene.patch.chdir(scene.path)
     rows = [(seed, "original", 0) for seed in (0, 1, 2)] + [(0, "retrain", seed) for seed in range(100, 104)]
     preset = {
+        "requests": ["interactions"],
         "originals": {f"sasrec-{seed}": {"model": "sasrec", "seed": seed, "shards": 1} for seed in (0, 1, 2)},
         "cells": {
             f"{method}-{start}-{seed}": {

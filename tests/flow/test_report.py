@@ -291,7 +291,9 @@ def test_too_few_retrains_give_a_report_that_says_not_judged_and_what_to_run(lay
     for text in texts:
         assert command in html.unescape(text)
         assert "over-unlearning" not in re.sub(r"<dl>.*?</dl>|## How to read it.*", "", text, flags=re.S)
-    added = load(ROOT / "params.yaml", [], [REQUEST, "requests=[interactions, r]", *shlex.split(command)[3::2]]).cells
+    added = load(
+        ROOT / "params.yaml", [], [REQUEST, "requests=[interactions, core, r]", *shlex.split(command)[3::2]]
+    ).cells
     assert [cell for cell in added.values() if cell.request == "r"] == [
         Cell(request="r", original="sasrec-0", method="retrain", seed=seed) for seed in seeds
     ]

@@ -127,7 +127,7 @@ CONTROLS = {
         lambda w: w.subjects.noisy(w.originals[0], 1.0, 0), {"hits", "ranks"}, how={"hits": OVER}
     ),
     "half of the weights' way to Original": Control(
-        lambda w: w.subjects.weights_mixed(w.retrains[NUM_RETRAINS], w.originals[0], 0.5), {"ranks", "file"}, {"hits"}
+        lambda w: w.subjects.weights_mixed(w.retrains[NUM_RETRAINS], w.originals[0], 0.5), {"file"}, {"hits", "ranks"}
     ),
     "four fifths of the weights' way": Control(
         lambda w: w.subjects.weights_mixed(w.retrains[NUM_RETRAINS], w.originals[0], 0.8), ALL, {"events"}

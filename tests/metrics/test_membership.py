@@ -80,6 +80,18 @@ def test_rmia_is_the_share_of_pairs_whose_ratio_is_at_least_gamma(rng, gamma, in
     np.testing.assert_allclose(found, wanted)
 
 
+def test_rmia_with_references_of_both_sorts_goes_by_the_mean_of_their_means(rng):
+    p, out, seen = (rng.uniform(0.01, 0.9, size) for size in (4, (3, 4), (5, 4)))
+    others, others_out, others_seen = (rng.uniform(0.01, 0.9, size) for size in (7, (3, 7), (5, 7)))
+    wanted = []
+    for q in range(4):
+        own = p[q] / ((out[:, q].mean() + seen[:, q].mean()) / 2)
+        beside = [others[j] / ((others_out[:, j].mean() + others_seen[:, j].mean()) / 2) for j in range(7)]
+        wanted.append(np.mean([own >= ratio for ratio in beside]))
+    logs = [np.log(values) for values in (p, out, others, others_out)]
+    np.testing.assert_allclose(rmia(*logs, seen=np.log(seen), population_seen=np.log(others_seen)), wanted)
+
+
 def test_rmia_needs_a_population():
     with pytest.raises(ValueError, match="population"):
         rmia(np.zeros(1), np.zeros((2, 1)), np.zeros(0), np.zeros((2, 0)))
@@ -148,6 +160,18 @@ def test_a_model_that_memorises_is_told_and_one_that_never_saw_them_is_not(world
     assert all(abs(attack.auc - 0.5) < 0.06 for attack in unseen.values())
     assert set(told["lira"].tpr) == {"tpr_at_0.1"}, "300 non-members are too few for one in a hundred"
     assert judge_membership(told, 0.01).beyond == ATTACKS
+    assert judge_membership(unseen, 0.01).beyond == ()
+
+
+def test_with_originals_a_little_memory_is_told_and_a_further_retrain_is_not(world, rng):
+    """A Retrain scores below .5 then, for its events are like those of models that did not see them: so do all."""
+    model, retrains, events = world
+    originals = [model(1.0) for _ in range(5)]
+    little, unseen = (membership(model(memory), retrains, events, rng, originals) for memory in (0.3, 0.0))
+    for attack in ("lira", "rmia"):
+        assert little[attack].low > 0
+        assert unseen[attack].low <= 0 <= unseen[attack].high
+    assert np.mean(unseen["lira"].retrains) < 0.4
     assert judge_membership(unseen, 0.01).beyond == ()
 
 

@@ -20,6 +20,7 @@ AUDIT = {
     "num_events": 7,
     "num_retrains": 4,
     "num_originals": 1,
+    "oracle": None,
     "verdict": {
         "word": "fails",
         "text": "fails: Original is in the file",
@@ -60,6 +61,13 @@ def page() -> str:
 def test_the_page_begins_with_a_sentence_in_the_colour_of_the_verdict(page: str) -> None:
     assert '<h1 class="fails">Not forgotten: somebody can have them back.</h1>' in page
     assert "provisional, 4 Retrains" in page
+    assert "Originals 1, Retrains 4" in page
+
+
+def test_the_page_names_the_oracle_whose_references_a_model_is_held_against() -> None:
+    page = render({**AUDIT, "oracle": "32 Retrains and 32 Originals of the oracle"})
+    assert "report users; 32 Retrains and 32 Originals of the oracle" in page
+    assert "Originals 1" not in page
 
 
 def test_answers_have_six_columns_and_a_colour_a_word(page: str) -> None:

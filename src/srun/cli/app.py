@@ -12,7 +12,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from srun import __version__
-from srun.cli import audit, data, flow, look, papers, requests, search, service, sync
+from srun.cli import audit, data, flow, look, oracle, papers, requests, search, service, sync
 from srun.cli.options import OPTION_WORDS, WORDS, InOrder
 from srun.cli.stopping import exit_code, terminable
 from srun.errors import SrunError, in_lines, one_line
@@ -34,6 +34,7 @@ COMMANDS: tuple[click.Command, ...] = (
     flow.report,
     flow.run,
     flow.accept,
+    oracle.oracle,
     audit.audit,
     look.explain,
     look.neurons,
@@ -49,7 +50,8 @@ COMMANDS: tuple[click.Command, ...] = (
 )
 """Every command, in the order in which `srun --help` lists them."""
 QUOTED_COMMAND = re.compile(
-    r"`(srun (?:prepare|partition|train|levels|draw|unlearn|evaluate|judge|report|run|audit|explain|neurons|optimize)"
+    r"`(srun (?:prepare|partition|train|levels|draw|unlearn|evaluate|judge|report|run|oracle|audit|explain|neurons"
+    r"|optimize)"
     r"\b[^`]*)`"
 )
 """A command that an error message tells the reader to run, and that needs the same options."""

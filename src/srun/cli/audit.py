@@ -59,10 +59,11 @@ def audit(
 ) -> None:
     """Say whether anybody can still tell that forgotten events were in MODEL: a cell's name, or its published folder.
 
-    References are the Original and the Retrains of the same request that are evaluated. Every figure goes into
-    reports/audit/CELL.json, CELL.html and, by event, CELL.parquet; here stand the verdict, the main figures and what
-    was not tested. With --budget relearning comes last, as far as time allows. The exit code is 0 whatever the verdict,
-    unless --check asks for it.
+    References are the Originals and Retrains of `srun oracle`, where there is one for the same data, recipe and
+    request; else those of the same request that are evaluated. Every figure goes into reports/audit/CELL.json,
+    CELL.html and, by event, CELL.parquet; here stand the verdict, the main figures and what was not tested. With
+    --budget relearning comes last, as far as time allows. The exit code is 0 whatever the verdict, unless --check asks
+    for it.
 
     With --ensemble it judges a recipe, a method with its settings, by 32 runs or more beside as many Retrains: how far
     they rank single events from where Retrains do (KLoM), and the share of them that passes.
@@ -142,7 +143,7 @@ def print_recipes(recipes: Sequence["RecipeJudgement"]) -> None:
 def print_audit(audit: "Audit") -> None:
     """At most 20 lines of at most 80 letters: the verdict first."""
     lines = textwrap.wrap(audit.verdict.said, WIDTH, max_lines=3, placeholder=" ... (see --json)")
-    references = f"Originals {audit.num_originals}, Retrains {audit.num_retrains}"
+    references = audit.oracle or f"Originals {audit.num_originals}, Retrains {audit.num_retrains}"
     lines.append(_cut(f"{audit.cell}: {audit.num_events} events of {audit.num_users} users; {references}"))
     lines.append(" " * KEY + "".join(f"{name:>{width}}" for name, width in COLUMNS.values()))
     untested = _untested(audit)

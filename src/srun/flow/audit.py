@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from srun.flow.cells import Cell
 from srun.flow.judge import read_original, read_record, read_records, to_judge
 from srun.flow.layout import CellPaths, Layout
 from srun.flow.loading import load_dataset, weights_sha256
+from srun.flow.oracle import SET_ASIDE, Oracle, scored_events
 from srun.judging.audit import (
     RELEARNING,
     Audit,
@@ -41,7 +42,7 @@ from srun.judging.audit import (
     relearned,
     relearning_of,
 )
-from srun.judging.records import ERROR_RATE, KINDS, RECOVERED, SPLIT, Group, Record, group_records
+from srun.judging.records import ERROR_RATE, KINDS, RECOVERED, SPLIT, Group, Record, Trained, group_records
 from srun.judging.styles import ORIGINAL
 from srun.judging.verdict import power_lacks, tests_text
 from srun.metrics.bootstrap import Bounded
@@ -101,6 +102,13 @@ class Subject:
     scores: dict[str, Floats] = field(default_factory=dict)
     """Attack -> (Q,) what it says of each attacked event under the model, the mean over left-out Retrains."""
     relearning: dict[str, Relearned] = field(default_factory=dict)
+    oracle: Oracle | None = None
+    """Whose Retrains and Originals the references are; None where they are those of the flow."""
+
+    def unmeasured(self, split: str) -> dict[str, Scorer]:
+        """The models of which the oracle does not have the figures of a split already."""
+        known = {cell for cell, row in self.measured.items() if any(key.startswith(f"{split}/") for key in row)}
+        return {cell: scorer for cell, scorer in self.scorers.items() if cell not in known}
 
     def add(self, cell: str, split: str, values: Mapping[str, float]) -> None:
         """Note figures of a cell."""
@@ -137,15 +145,18 @@ def run(
     relearning: RelearningConfig | None = None,
     budget: Budget | None = None,
     options: Sequence[str] = (),
+    oracle: Oracle | None = None,
 ) -> Audit:
     """Audit the model of cell ``name``; references are those of ``cells`` (same request and model) with an evaluation.
+
+    With an ``oracle`` its Retrains and Originals are the references in place of the flow's own.
 
     Writes NAME.json, NAME.html and NAME.parquet into reports/audit. ``relearning``: how that is measured, if it is.
     ``budget``: a test is begun only while there is some left. ``options``: words that commands which are shown need.
     Raises DataError for a category, and where the model itself was not evaluated.
     """
     device = start(runtime)
-    subject = _subject(layout, name, cells, settings, device, options)
+    subject = _subject(layout, name, cells, settings, device, options, oracle)
     command = to_judge(subject.group, [cell for key, cell in cells.items() if key not in subject.scorers], options)
     tests = dict(TESTS)
     if relearning is not None:
@@ -230,6 +241,7 @@ def _said(subject: Subject, weights: str, not_tested: Sequence[NotTested]) -> Au
         figures=shown,
         relearning=subject.relearning,
         not_tested=tuple(not_tested),
+        oracle=None if subject.oracle is None else subject.oracle.text,
     )
 
 
@@ -309,6 +321,7 @@ def _subject(
     settings: EvaluateConfig,
     device: torch.device,
     options: Sequence[str],
+    oracle: Oracle | None,
 ) -> Subject:
     """What is tested and what it is held against; only cells that are evaluated."""
     read_record(layout, name, cells[name], options)  # says how to evaluate it where it is not
@@ -319,16 +332,46 @@ def _subject(
             f'request "{cells[name].request}": it forgets a category, and an audit is for requests of interactions or '
             "users; `srun report` shows what is measured of a category"
         )
-    records, _ = read_records(layout, cells, options)
-    originals = [read_original(layout, other) for other in dict.fromkeys(record.original for record in records)]
+    records, originals, models = _references(layout, name, cells, options, oracle)
     [group] = group_records(records, originals)
     record = next(row for row in group.records if row.cell == name)
     wanted = [record, *group.of(ORIGINAL), *group.retrains]
-    scorers = {row.cell: load_published(layout.cell(cells[row.cell]).model, device)[0] for row in wanted}
+    scorers = {row.cell: load_published(models[row.cell], device)[0] for row in wanted}
     original = load_published(layout.original(record.original).model, device, "train")[0]
     features = RetainedFeatures(request, settings.seed)
     folder = str(layout.cell(cells[name]).model.relative_to(layout.root))
-    return Subject(group, record, folder, request, scorers, original, settings, device, features)
+    subject = Subject(group, record, folder, request, scorers, original, settings, device, features, oracle=oracle)
+    if oracle is not None:
+        for member in oracle.rows:
+            for split, values in oracle.figures[member.name].items():
+                subject.add(member.row, split, values)
+    return subject
+
+
+def _references(
+    layout: Layout, name: str, cells: Mapping[str, Cell], options: Sequence[str], oracle: Oracle | None
+) -> tuple[list[Record], list[Trained], dict[str, Path]]:
+    """Records of the model and of what it is held against, the Originals of these, and by cell where models lie.
+
+    Those of an oracle come in place of the flow's own, not beside them: so what is said of a model does not depend on
+    which other cells happen to be evaluated, and all methods are judged by the same. The model's own Original stays.
+    """
+    own, chosen = cells[name], dict(cells)
+    if oracle is not None:
+        original = {key: cell for key, cell in cells.items() if cell.method == ORIGINAL}
+        chosen = {key: cell for key, cell in original.items() if cell.original == own.original} | {name: own}
+    records, _ = read_records(layout, chosen, options)
+    originals = [read_original(layout, other) for other in dict.fromkeys(record.original for record in records)]
+    models = {key: layout.cell(cell).model for key, cell in chosen.items()}
+    if oracle is None:
+        return records, originals, models
+    rows = oracle.cells
+    references, missing = read_records(oracle.layout, rows, options)
+    if missing:
+        raise DataError("; ".join(missing.values()))
+    originals += [read_original(oracle.layout, other) for other in dict.fromkeys(row.original for row in references)]
+    models |= {key: oracle.layout.cell(cell).model for key, cell in rows.items()}
+    return [*records, *references], originals, models
 
 
 def _retrains(subject: Subject, record: Record) -> list[Record]:
@@ -345,19 +388,24 @@ def _membership(subject: Subject) -> str:
     """Membership attacks on the model, and on the Originals, which must be told; what is missing for them, else ""."""
     if len(_retrains(subject, subject.record)) < MIN_RETRAINS:
         return f"{len(_retrains(subject, subject.record))} of {MIN_RETRAINS} Retrains beside it"
-    asides = subject.request.never_trained(audit=True)
-    if not len(asides):
+    asked = scored_events(subject.request)
+    if not len(asked[SET_ASIDE]):
         return "no event was set aside for an audit (prepare.calibration_events)"
-    subject.told = told = {name: _signals(subject, scorer, asides) for name, scorer in subject.scorers.items()}
-    subject.attacked = events = _events(subject, asides)
+    oracle, events = subject.oracle, _events(asked)
+    subject.attacked = events
+    subject.told = told = {} if oracle is None else oracle.all_signals(asked)
+    for name, scorer in subject.scorers.items():
+        if name not in told:
+            told[name] = signals_of(scorer, asked.values(), subject.settings, subject.device)
+    seen = {} if oracle is None else {one.row: told[one.row] for one in oracle.of("original")}
     for row in (subject.record, *(other for other in subject.group.of(ORIGINAL) if other is not subject.record)):
         retrains = [told[other.cell] for other in _retrains(subject, row)]
         rng = numpy_stream(subject.settings.seed, f"membership/{row.cell}")
-        subject.memberships[row.cell] = membership(told[row.cell], retrains, events, rng)
+        others = [said for name, said in seen.items() if name != row.cell]
+        subject.memberships[row.cell] = membership(told[row.cell], retrains, events, rng, others)
         subject.add(row.cell, "membership", membership_figures(subject.memberships[row.cell]))
-    scores = model_scores(
-        told[subject.record.cell], [told[row.cell] for row in _retrains(subject, subject.record)], events
-    )
+    retrains = [told[row.cell] for row in _retrains(subject, subject.record)]
+    scores = model_scores(told[subject.record.cell], retrains, events, list(seen.values()))
     rng = numpy_stream(subject.settings.seed, f"membership_intervals/{subject.record.cell}")
     bounds = membership_intervals(scores, events, rng)
     subject.intervals |= {f"membership/{name}": ends for name, ends in bounds.items()}
@@ -365,50 +413,73 @@ def _membership(subject: Subject) -> str:
     return ""
 
 
-def _signals(subject: Subject, scorer: Scorer, asides: Queries) -> Signals:
-    parts = [
-        signals(scorer, queries, subject.settings.batch_size, subject.device)
-        for queries in (subject.request.queries(SPLIT), asides, *_population(subject.request))
-    ]
+def signals_of(scorer: Scorer, events: Iterable[Queries], settings: EvaluateConfig, device: torch.device) -> Signals:
+    """What a model says of events (Q,), one split after the other."""
+    parts = [signals(scorer, queries, settings.batch_size, device) for queries in events]
     names = ("log_p", "z_logit", "rank")
     return Signals(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _population(request: Partition) -> list[Queries]:
-    """Never-seen events of users who never trained, where there are some: nobody's, so not the attacked ones."""
-    both = [request.queries(f"never_seen_{half}") for half in ("tune", "report")]
-    return both if any(map(len, both)) else []
-
-
-def _events(subject: Subject, asides: Queries) -> Events:
+def _events(queries_by_split: Mapping[str, Queries]) -> Events:
     """Which row of the signals is what; the population is of its own where there is one, else the non-members."""
-    forgotten, population = subject.request.queries(SPLIT), _population(subject.request)
-    sizes = [len(forgotten), len(asides), sum(map(len, population))]
-    member, other, apart = (np.repeat(np.arange(3), sizes) == sort for sort in range(3))
-    users = np.concatenate([queries.user for queries in (forgotten, asides, *population)])
+    split = np.repeat(list(queries_by_split), [len(queries) for queries in queries_by_split.values()])
+    member, other = split == SPLIT, split == SET_ASIDE
+    apart = ~(member | other)
+    users = np.concatenate([queries.user for queries in queries_by_split.values()])
     return Events(member, other, apart if apart.any() else other, users.astype(np.int64))
 
 
 def _contexts(subject: Subject) -> str:
     """Forgotten events after contexts that nobody trained on."""
-    rng = numpy_stream(subject.settings.seed, "held_contexts")
-    ways = held_contexts(subject.request, subject.features, rng)
-    for name, scorer in subject.scorers.items():
-        rng = numpy_stream(subject.settings.seed, f"contexts/{name}")
-        measured = measure_contexts(scorer, ways, subject.settings.batch_size, subject.device, rng)
-        subject.add_bounded(name, "contexts", measured)
+    scorers = subject.unmeasured("contexts")
+    figures = contexts_of(scorers, subject.request, subject.features, subject.settings, subject.device)
+    for name, values in figures.items():
+        subject.add_bounded(name, "contexts", values)
     return ""
+
+
+def contexts_of(
+    scorers: Mapping[str, Scorer],
+    request: Partition,
+    features: RetainedFeatures,
+    settings: EvaluateConfig,
+    device: torch.device,
+) -> dict[str, dict[str, Bounded]]:
+    """Figures of forgotten events after contexts that nobody trained on, of every model by its name."""
+    ways = held_contexts(request, features, numpy_stream(settings.seed, "held_contexts"))
+    figures = {}
+    for name, scorer in scorers.items():
+        rng = numpy_stream(settings.seed, f"contexts/{name}")
+        figures[name] = measure_contexts(scorer, ways, settings.batch_size, device, rng)
+    return figures
 
 
 def _side_effects(subject: Subject) -> str:
     """Neighbours, rare items, similar users, the worst served, and what lists show."""
     if not len(subject.request.queries("test")):
         return "no test target is left"
-    effects = SideEffects.of(subject.request, subject.features, subject.settings.batch_size, subject.device)
-    for name, scorer in subject.scorers.items():
-        rng = numpy_stream(subject.settings.seed, f"side_effects/{name}")
-        subject.add_bounded(name, "side_effects", effects.measure(scorer, rng))
+    scorers = subject.unmeasured("side_effects")
+    effects = side_effects_of(scorers, subject.request, subject.features, subject.settings, subject.device)
+    for name, values in effects.items():
+        subject.add_bounded(name, "side_effects", values)
     return ""
+
+
+def side_effects_of(
+    scorers: Mapping[str, Scorer],
+    request: Partition,
+    features: RetainedFeatures,
+    settings: EvaluateConfig,
+    device: torch.device,
+) -> dict[str, dict[str, Bounded]]:
+    """Figures of side effects, of every model by its name; empty ones where no test target is left."""
+    if not len(request.queries("test")):
+        return {name: {} for name in scorers}
+    effects = SideEffects.of(request, features, settings.batch_size, device)
+    return {
+        name: effects.measure(scorer, numpy_stream(settings.seed, f"side_effects/{name}"))
+        for name, scorer in scorers.items()
+    }
 
 
 def _distance(subject: Subject) -> str:

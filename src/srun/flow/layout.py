@@ -106,6 +106,10 @@ class Layout:
         file = self.audit(cell)
         return file, file.with_suffix(".html"), file.with_suffix(".parquet")
 
+    def oracle(self, key: str) -> Path:
+        """The folder of an oracle: of the members and scores of one data set, recipe and request."""
+        return self.root / "runs" / "oracle" / key
+
     def study(self, name: str) -> Path:
         """Report of a search."""
         return self.root / "reports" / "pareto" / name
@@ -137,3 +141,41 @@ class TrialLayout(Layout):
 
     def cell(self, cell: Cell) -> CellPaths:
         return self._cell(Path(cell.original) / cell.request / "pareto" / self.study_name, f"trial-{self.trial}")
+
+
+@dataclass(frozen=True)
+class OracleLayout(Layout):
+    """The folder of an oracle, which has models and evaluations of its own; data and requests are those of a flow."""
+
+    flow: Layout
+
+    @property
+    def prepared(self) -> Path:
+        return self.flow.prepared
+
+    @property
+    def partitions(self) -> Path:
+        return self.flow.partitions
+
+    @property
+    def scores(self) -> Path:
+        """A folder for each member: how it scores single events, and what an audit measures of it."""
+        return self.root / "scores"
+
+    @property
+    def summary(self) -> Path:
+        """What the oracle is made of, and what it cost."""
+        return self.root / "oracle.json"
+
+    @property
+    def joined(self) -> Path:
+        """The scores of all members in one table."""
+        return self.root / "scores.parquet"
+
+    def claim(self, member: str) -> Path:
+        """A file that whoever makes a member keeps locked meanwhile."""
+        return self.root / "claims" / member
+
+    def seconds(self, member: str) -> Path:
+        """What a member cost, which differs from run to run."""
+        return self.root / "runs" / "measured" / f"{member}.json"

@@ -87,9 +87,12 @@ class Params:
         return _named(self.partition, name, "request", "partition")
 
     def earlier(self, request: str) -> tuple[str, ...]:
-        """The requests that come before one in its chain, the oldest first."""
-        before = self.chain.get(request)
-        return () if before is None else (*self.earlier(before), before)
+        """The requests that come before one in its chain, the oldest first; once each where a chain is none."""
+        names, before = [request], self.chain.get(request)
+        while before is not None and before not in names:
+            names.append(before)
+            before = self.chain.get(before)
+        return tuple(reversed(names[1:]))
 
     @property
     def carried_out(self) -> tuple[str, ...]:

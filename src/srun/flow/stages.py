@@ -23,6 +23,7 @@ from srun.flow import (
     explain,
     judge,
     neurons,
+    oracle,
     partition,
     prepare,
     recipe,
@@ -492,7 +493,18 @@ def audit_model(project: Project, name: str, budget: Budget | None = None, with_
             relearning=relearning,
             budget=budget,
             options=project.options,
+            oracle=_oracle_beside(project, cell),
         )
+
+
+def _oracle_beside(project: Project, cell: Cell) -> oracle.Oracle | None:
+    """The oracle of a cell's data, recipe and request, less members of its seeds; None where there is none."""
+    params, original = project.params, project.params.original(cell.original)
+    settings = params.model_settings(original.model)
+    place = oracle.locate(project.layout, original.model, settings, params.train, cell.request)
+    evaluated = oracle.described(params.evaluate, params.relearning, params.request(cell.request).kind)
+    references = oracle.load_oracle(place, cell.request, evaluated)
+    return None if references is None else references.without({cell.seed, original.seed})
 
 
 def audit_step(project: Project, name: str) -> Step:
@@ -512,6 +524,8 @@ def audit_step(project: Project, name: str) -> Step:
         parameters |= _flat(relearning=params.relearning) if _relearns(params, cell) else {}
         del parameters["evaluate.batch_size"]  # which moves the last bits only
         parameters["options"] = list(project.options)  # which the commands have that are shown
+        references = _oracle_beside(project, cell)
+        parameters["oracle"] = None if references is None else [member.name for member in references.members]
         return Parts(parameters, file_digests(layout.root, *inputs), audit_code(params, cell))
 
     needs = tuple(f"evaluate {other}" for other in alike)

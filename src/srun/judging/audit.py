@@ -136,6 +136,8 @@ class Audit:
     relearning: Mapping[str, Relearned]
     """By way; empty where it was not measured."""
     not_tested: tuple[NotTested, ...]
+    oracle: str | None = None
+    """Whose references these are, such as ``32 Retrains and 32 Originals of the oracle``; None where a flow's own."""
 
 
 def figures(

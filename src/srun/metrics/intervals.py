@@ -80,12 +80,17 @@ def lowest_mean_interval(means: Floats, number: int, rng: np.random.Generator) -
     return percentiles(taken @ ordered / number)
 
 
-def model_scores(model: Signals, retrains: Sequence[Signals], events: Events) -> dict[str, Floats]:
-    """Attack -> (n, Q) scores of all events under a model, held against all Retrains but one, for each of these."""
+def model_scores(
+    model: Signals, retrains: Sequence[Signals], events: Events, originals: Sequence[Signals] = ()
+) -> dict[str, Floats]:
+    """Attack -> (n, Q) scores of all events under a model, held against all Retrains but one, for each of these.
+
+    ``originals``: references that saw the forgotten events, as in ``membership``.
+    """
     parts = []
     for place in range(len(retrains)):
         out = [other for index, other in enumerate(retrains) if index != place]
-        parts.append(attack_scores(model, out, events))
+        parts.append(attack_scores(model, out, events, originals))
     return {attack: np.stack([part[attack] for part in parts]) for attack in ATTACKS}
 
 

@@ -59,25 +59,28 @@ def rmia(
     population_out: Floats,
     gamma: float = 1.0,
     interpolation: float = 1.0,
+    seen: Floats | None = None,
+    population_seen: Floats | None = None,
 ) -> Floats:
     """(Q,) relative attack (Zarifzadeh et al. 2024): share of the population that an event stands out from.
 
     Pr over x' of [p_M(x) / p(x)] / [p_M(x') / p(x')] >= ``gamma``, from log probabilities under the model, (Q,) and
-    (P,), and under ``out`` references, (n, Q) and (n, P). p(x) = ((1 + a) p_out(x) + 1 - a) / 2, p_out their mean and a
-    the ``interpolation``. a = 1 leaves p_out: to put the unseen half at 1 is made for classifiers, and in a catalogue
-    of thousands no model that saw an event comes near it. ValueError without a population.
+    (P,), and under ``out`` references, (n, Q) and (n, P). With ``seen`` references too, (m, Q) and (m, P), p(x) is the
+    mean of both sides' means (their online attack). Without, p(x) = ((1 + a) p_out(x) + 1 - a) / 2, p_out their mean
+    and a the ``interpolation``. a = 1 leaves p_out: to put the unseen half at 1 is made for classifiers, and in a
+    catalogue of thousands no model that saw an event comes near it. ValueError without a population.
     """
     if not len(population):
         raise ValueError("the attack needs a population, which is empty")
-    ratios = log_p - _log_mean(out, interpolation)
-    others = np.sort(population - _log_mean(population_out, interpolation))
+    ratios = log_p - _log_mean(out, seen, interpolation)
+    others = np.sort(population - _log_mean(population_out, population_seen, interpolation))
     return np.searchsorted(others, ratios - math.log(gamma), side="right") / len(others)
 
 
-def _log_mean(out: Floats, interpolation: float) -> Floats:
+def _log_mean(out: Floats, seen: Floats | None, interpolation: float) -> Floats:
     mean = np.exp(out).mean(0)
-    floor = np.finfo(np.float64).tiny
-    return np.asarray(np.log(np.maximum(((1 + interpolation) * mean + 1 - interpolation) / 2, floor)))
+    both = ((1 + interpolation) * mean + 1 - interpolation) / 2 if seen is None else (mean + np.exp(seen).mean(0)) / 2
+    return np.asarray(np.log(np.maximum(both, np.finfo(np.float64).tiny)))
 
 
 def lists_only(ranks: Floats, out: Floats) -> Floats:
@@ -191,23 +194,44 @@ class MembershipQuality:
 ATTACKS = ("lira", "rmia", "lists")
 
 
-def attack_scores(model: Signals, out: Sequence[Signals], events: Events) -> dict[str, Floats]:
-    """Attack -> (Q,) scores of all events under a model, by references ``out`` that never saw them."""
-    log_p, z_logit, rank = (
-        np.stack([getattr(reference, name) for reference in out]) for name in ("log_p", "z_logit", "rank")
-    )
+def attack_scores(
+    model: Signals, out: Sequence[Signals], events: Events, seen: Sequence[Signals] = ()
+) -> dict[str, Floats]:
+    """Attack -> (Q,) scores of all events under a model, by references ``out`` that never saw them.
+
+    ``seen``: references that saw the forgotten ones; lists alone do without.
+    """
+    log_p, z_logit = _stacked(out, "log_p"), _stacked(out, "z_logit")
+    seen_log_p = _stacked(seen, "log_p") if seen else None
     inside = events.population
     return {
-        "lira": lira(model.z_logit, z_logit),
-        "rmia": rmia(model.log_p, log_p, model.log_p[inside], log_p[:, inside]),
-        "lists": lists_only(model.rank, rank),
+        "lira": lira(model.z_logit, z_logit, _stacked(seen, "z_logit") if seen else None),
+        "rmia": rmia(
+            model.log_p,
+            log_p,
+            model.log_p[inside],
+            log_p[:, inside],
+            seen=seen_log_p,
+            population_seen=None if seen_log_p is None else seen_log_p[:, inside],
+        ),
+        "lists": lists_only(model.rank, _stacked(out, "rank")),
     }
 
 
+def _stacked(references: Sequence[Signals], name: str) -> Floats:
+    return np.stack([getattr(reference, name) for reference in references])
+
+
 def membership(
-    model: Signals, retrains: Sequence[Signals], events: Events, rng: np.random.Generator
+    model: Signals,
+    retrains: Sequence[Signals],
+    events: Events,
+    rng: np.random.Generator,
+    originals: Sequence[Signals] = (),
 ) -> dict[str, Membership]:
-    """Attack a model with n >= 3 Retrains as references; none of them is the model.
+    """Attack a model with n >= 3 Retrains as references, and with ``originals`` that saw the forgotten events.
+
+    None of them is the model, and none of the ``originals`` is the one that it came from: it shares that one's noise.
 
     Model and Retrain are treated alike: for every i both are held against the Retrains but the i-th, and what counts is
     the mean over i. ValueError with fewer Retrains, and without events of either sort.
@@ -220,7 +244,7 @@ def membership(
     pairs = []
     for index, left_out in enumerate(retrains):
         out = [other for place, other in enumerate(retrains) if place != index]
-        pairs.append((attack_scores(model, out, events), attack_scores(left_out, out, events)))
+        pairs.append((attack_scores(model, out, events, originals), attack_scores(left_out, out, events, originals)))
     return {
         attack: _membership([(own[attack], of[attack]) for own, of in pairs], events, weights) for attack in ATTACKS
     }
