@@ -115,12 +115,13 @@ def kind(block: Any) -> str | None:
     named = values.get("kind")
     if named in ("interactions", "users") and values.get("file") is not None:
         return "given"
-    return "expected" if named == "interactions" and values.get("expected") is not None else named
+    drawn_by_memory = named == "interactions" and not {"expected", "original"}.isdisjoint(values)
+    return "interactions, expected" if drawn_by_memory else named
 
 
 Request = Annotated[
     Annotated[DrawnInteractions, Tag("interactions")]
-    | Annotated[ExpectedInteractions, Tag("expected")]
+    | Annotated[ExpectedInteractions, Tag("interactions, expected")]
     | Annotated[DrawnUsers, Tag("users")]
     | Annotated[CategoryRequest, Tag("category")]
     | Annotated[GivenRequest, Tag("given")],

@@ -59,6 +59,6 @@ def fitted_table(model: SequenceModel, request: Partition, seed: int, device: to
     """(V, D) the ridge table of ``model``, its scores as wide as the model's own, and the positions passed forward."""
     states, targets = retained_states(model, request, seed, device)
     table = ridge_table(states, targets, model.num_items)
-    drawn = states[torch.linspace(0, len(states) - 1, min(len(states), SOME)).long()]
+    drawn = states[torch.linspace(0, len(states) - 1, min(len(states), SOME), device=states.device).long()]
     own, fitted = ((drawn @ rows.T).std(1).mean() for rows in (model.output_weight[1 : model.num_items + 1], table))
     return table * (own / fitted.clamp(min=torch.finfo(fitted.dtype).tiny)), len(states)
