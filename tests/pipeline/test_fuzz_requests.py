@@ -123,7 +123,7 @@ def test_every_mutated_request_is_carried_out_to_the_row_or_refused_in_one_line(
         before = {path.name: path.read_bytes() for path in out.glob("*")} if out.is_dir() else {}
         try:
             info = partition.run(
-                folder / "prepared", out, "mine", request, lambda: read_raw(folder / "raw"), None, NullTracker()
+                folder / "prepared", out, "mine", request, lambda: read_raw(folder / "raw"), None, None, NullTracker()
             )
         except SrunError as error:
             assert {path.name: path.read_bytes() for path in out.glob("*")} == before, "nothing is half-written"
