@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from srun.cli import cli
 
 ROOT = Path(__file__).parents[2]
-SECTIONS = ("### Your own data", "### A deletion request")
+SECTIONS = ("### Your own data", "### One request, compared over methods")
 
 
 def commands() -> list[str]:
@@ -61,6 +61,7 @@ def cut_down(project: Path) -> None:
     params["train"] |= {"max_epochs": 2, "evaluate_every": 1, "patience": 2, "batch_size": 64}
     params["unlearn"]["sruga"] |= {"max_steps": 10}
     params["cells"] = {name: cell for name, cell in params["cells"].items() if cell["original"] == "sasrec-0"}
+    params["audits"] = [name for name in params["audits"] if name in params["cells"]]
     params["originals"] = {name: params["originals"][name] for name in ("sasrec-0", "sasrec-2")}
     yaml.dump(params, project / "params.yaml")
 
